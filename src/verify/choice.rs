@@ -1,5 +1,5 @@
-//! Options of a multiple-choice question: a letter, with or without brackets and text. If both sides are options, the letters decide, and
-//! the text next to them is not compared.
+//! Options of a multiple-choice question: a letter, with or without brackets and text. If both sides are options and at least one is a bare
+//! letter, the letters decide, and the text is not compared.
 
 use crate::verify::trace::{Stage, Trace};
 use crate::verify::{Comparison, Method};
@@ -10,15 +10,15 @@ const LETTERS: std::ops::RangeInclusive<u8> = b'A'..=b'J';
 /// Compares two normalized answers as options. Returns `None` unless both are options and at least one is a bare letter.
 pub fn compare(gold: &str, answer: &str, trace: &mut Trace) -> Option<Comparison> {
     let Some((gold, gold_alone)) = option(gold) else {
-        trace.note(Stage::Choice, || "no verdict: the reference is no option");
+        trace.note(Stage::Choice, || "no verdict: the gold answer is not an option");
         return None;
     };
     let Some((answer, answer_alone)) = option(answer) else {
-        trace.note(Stage::Choice, || format!("no verdict: the reference may be option {gold}, the answer is none"));
+        trace.note(Stage::Choice, || format!("no verdict: the gold answer may be option {gold}, but the answer is not an option"));
         return None;
     };
     if !gold_alone && !answer_alone {
-        trace.note(Stage::Choice, || "no verdict: two options with texts of their own are more than their letters");
+        trace.note(Stage::Choice, || "no verdict: both options have text, so their letters do not decide");
         return None;
     }
     let equal = gold.eq_ignore_ascii_case(&answer);
@@ -31,7 +31,7 @@ pub fn is_option(gold: &str) -> bool {
     option(gold).is_some_and(|(letter, alone)| alone && letter.is_ascii_uppercase())
 }
 
-/// Returns the letter of an option, and whether no text accompanies it.
+/// Returns the letter of an option, and whether it stands alone, without text.
 fn option(text: &str) -> Option<(char, bool)> {
     let mut rest = text;
     for command in ["\\text{", "\\textbf{", "\\mathrm{", "\\mathbf{", "\\mbox{", "\\textrm{", "\\bf{", "\\textup{"] {
@@ -63,13 +63,13 @@ fn option(text: &str) -> Option<(char, bool)> {
 /// True if `after` is the text of an option that has no separator: words or a number after a space, or text in braces. A formula may follow
 /// an upright letter; after any other letter it would be a factor.
 fn starts_text(after: &str, upright: bool) -> bool {
-    // `C \text{ is wrong}` talks about an option and does not choose it.
-    let says_of_it = |text: &str| matches!(text.trim_start().split(' ').next(), Some("is" | "are" | "was" | "isn't"));
+    // `C \text{ is wrong}` comments on an option and does not choose it.
+    let is_comment = |text: &str| matches!(text.trim_start().split(' ').next(), Some("is" | "are" | "was" | "isn't"));
     if let Some(words) = after.strip_prefix(' ') {
         let letters = words.bytes().take_while(u8::is_ascii_alphabetic).count();
-        return letters > 2 && !says_of_it(words) || words.starts_with(|c: char| c.is_ascii_digit());
+        return letters > 2 && !is_comment(words) || words.starts_with(|c: char| c.is_ascii_digit());
     }
-    if after.split_once('{').is_some_and(|(_, text)| says_of_it(text)) {
+    if after.split_once('{').is_some_and(|(_, text)| is_comment(text)) {
         return false;
     }
     let text = ["\\text{", "\\textbf{", "\\textit{", "\\textrm{", "\\mbox{"].iter().any(|command| after.starts_with(command));

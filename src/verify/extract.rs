@@ -1,5 +1,5 @@
-//! Finds the final answer in a response. Defines what counts as a box; does not look inside the answer. It reads the response only, so a
-//! `\boxed{}` in the prompt is never taken as the answer.
+//! Finds the final answer in a response. Defines what counts as a box; does not look inside the answer. Never sees the prompt, so a
+//! `\boxed{}` there is not mistaken for the answer.
 
 mod fallback;
 
@@ -9,10 +9,10 @@ use super::grader::{deepscaler, qwen};
 use super::trace::{Stage, Trace, quoted};
 use super::{Grader, Mode, Settings, choice, text};
 
-/// Longer lists must be in one box.
+/// Lists with this many parts or more must be in one box.
 const MAX_PARTS: usize = 9;
 /// Maximum length in bytes of the text between two boxes of one answer.
-const MAX_JOINT: usize = 48;
+const MAX_GAP: usize = 48;
 
 /// How an answer was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,7 +22,7 @@ pub enum Extraction {
     Boxed,
     /// After "the answer is" or a similar phrase (evaluation only).
     AnswerIs,
-    /// From the last number of the response (evaluation only).
+    /// The last formula, number or option letter of the response (evaluation only).
     LastNumber,
     /// No answer was found.
     None,
@@ -33,9 +33,9 @@ pub enum Extraction {
 pub enum Boxed<'a> {
     /// No `\boxed` or `\fbox` at all.
     Missing,
-    /// The last box is never closed: the response was cut off.
+    /// The last box is never closed, usually because the response was cut off.
     Unclosed,
-    /// The content of the last box, without surrounding spaces.
+    /// The content of the last box, without surrounding white space.
     Content(&'a str),
 }
 
@@ -55,7 +55,7 @@ impl<'a> Boxed<'a> {
 }
 
 /// Returns the content of the last `\boxed{...}` or `\fbox{...}` of `text`. Braces must balance; spaces before the brace and `\boxed 7` are
-/// accepted. Of nested boxes the innermost is the last. Scans once, from the last command to the end.
+/// accepted. If boxes are nested, the innermost is the last. Runs in linear time.
 ///
 /// ```
 /// # use rlvr::verify::{last_boxed, Boxed};
@@ -86,9 +86,9 @@ pub fn last_boxed(text: &str) -> Boxed<'_> {
 /// closed.
 ///
 /// ```
-/// # use rlvr::verify::until_box;
-/// assert_eq!(until_box(r"so \boxed{4}."), Some(r"so \boxed{"));
-/// assert_eq!(until_box(r"so \boxed{4"), None);
+/// # use rlvr::verify::text_before_boxed;
+/// assert_eq!(text_before_boxed(r"so \boxed{4}."), Some(r"so \boxed{"));
+/// assert_eq!(text_before_boxed(r"so \boxed{4"), None);
 /// ```
 pub fn text_before_boxed(text: &str) -> Option<&str> {
     last_boxed(text).content()?;
@@ -97,14 +97,14 @@ pub fn text_before_boxed(text: &str) -> Option<&str> {
     text.strip_suffix(content)
 }
 
-/// Returns the answer of a response under `settings`, and how it was found. The gold answer decides only which kind of answer to look for
-/// without a box, and whether the answer can have several parts.
+/// Returns the answer of a response under `settings`, and how it was found. The gold answer is used only to see whether the answer is an
+/// option letter, and how many parts it has.
 pub(super) fn answer(gold: &str, response: &str, settings: &Settings, trace: &mut Trace) -> (Option<String>, Extraction) {
     // The published graders read the whole text by default.
-    let cuts = settings.grader == Grader::Strict || settings.after_think;
-    let response = match response.rfind("</think>").filter(|_| cuts) {
+    let skips_thinking = settings.grader == Grader::Strict || settings.after_think;
+    let response = match response.rfind("</think>").filter(|_| skips_thinking) {
         Some(at) => {
-            trace.note(Stage::Extract, || "only what follows the last </think> counts");
+            trace.note(Stage::Extract, || "reading only the text after the last </think>");
             &response[at + "</think>".len()..]
         }
         None if settings.after_think => {
@@ -136,17 +136,18 @@ pub(super) fn answer(gold: &str, response: &str, settings: &Settings, trace: &mu
             let found = fallback::answer(response, choice::is_option(&text::normalize(gold)));
             trace.note(Stage::Extract, || match &found {
                 (Some(answer), Extraction::AnswerIs) => {
-                    format!("without a box, from what the response states as its answer: {}", quoted(answer))
+                    format!("no box; from the stated answer: {}", quoted(answer))
                 }
-                (Some(answer), _) => format!("without a box, from the last formula, number or letter: {}", quoted(answer)),
-                (None, _) => "no answer: no box, no statement, no number".to_owned(),
+                (Some(answer), _) => format!("no box; from the last formula, number or letter: {}", quoted(answer)),
+                (None, _) => "no answer: no box, no stated answer and no number".to_owned(),
             });
             found
         }
     }
 }
 
-/// Returns the maximum number of parts of a gold answer, counted by separators outside brackets. A comma may also belong to a number.
+/// Returns the number of parts of a gold answer, counted by separators outside brackets, at most `MAX_PARTS`. It may be too large, because
+/// some commas belong to numbers.
 fn list_length(gold: &str) -> usize {
     let (mut depth, mut parts) = (0usize, 1);
     let inner = text::strip_delimiters(gold).trim_start_matches(['{', '\\']);
@@ -161,8 +162,8 @@ fn list_length(gold: &str) -> usize {
     parts.max(1 + gold.matches("\\text{ and }").count()).min(MAX_PARTS)
 }
 
-/// Joins an answer whose parts are in several boxes: the last `parts` boxes, if only a few words on the same line separate them and no
-/// other box directly precedes them. All of them together are the answer, so a right part among wrong ones never counts.
+/// Joins the last `parts` boxes into one answer, if only a few words on the same line separate them and no further box directly precedes
+/// them. The answer is all of them together, so a right part among wrong ones is never accepted.
 fn joined_boxes(response: &str, parts: usize) -> Option<String> {
     if parts < 2 || parts == MAX_PARTS {
         return None;
@@ -174,8 +175,8 @@ fn joined_boxes(response: &str, parts: usize) -> Option<String> {
         let Some(rest) = after_last_command(before) else { break };
         let Boxed::Content(content) = last_boxed(before) else { break };
         let start = before.len() - rest.len();
-        let joint = rest.get(rest.find(content)? + content.len()..)?;
-        if !found.is_empty() && (joint.len() > MAX_JOINT || joint.contains(['\n', '.'])) {
+        let gap = rest.get(rest.find(content)? + content.len()..)?;
+        if !found.is_empty() && (gap.len() > MAX_GAP || gap.contains(['\n', '.'])) {
             break;
         }
         found.push(content);
@@ -200,7 +201,8 @@ fn after_last_command(text: &str) -> Option<&str> {
     }
 }
 
-/// Returns the byte offset of the brace that closes an already open one. An escaped brace, `\{`, delimits a set and not a group.
+/// Returns the byte offset of the brace that closes a group whose opening brace precedes `text`. An escaped brace, `\{`, is part of a set
+/// and does not count.
 fn closing_brace(text: &str) -> Option<usize> {
     let mut depth = 1usize;
     let mut escaped = false;
@@ -243,9 +245,9 @@ mod tests {
     }
 
     #[test]
-    fn answer_ignores_boxes_in_the_thinking_part() {
-        let thought = r"<think> \boxed{4} </think> so it is four";
-        assert_eq!(answer("4", thought, &Settings::default(), &mut Trace::off()), (None, Extraction::None));
+    fn answer_ignores_boxes_before_the_end_of_thinking() {
+        let thinking = r"<think> \boxed{4} </think> so it is four";
+        assert_eq!(answer("4", thinking, &Settings::default(), &mut Trace::off()), (None, Extraction::None));
         let r1 = Settings { after_think: true, ..Settings::default() };
         assert_eq!(answer("4", r"\boxed{4}", &r1, &mut Trace::off()), (None, Extraction::None));
         assert_eq!(answer("4", r"hm </think> \boxed{4}", &r1, &mut Trace::off()), (Some("4".to_owned()), Extraction::Boxed));

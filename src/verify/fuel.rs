@@ -1,5 +1,5 @@
-//! The step budget of one comparison. It guarantees that every comparison ends soon: each token, node, digit and evaluation costs steps,
-//! and a comparison without steps left is "not equal". Nothing here measures time, so the verdict is the same on every machine.
+//! The step budget of one comparison, which bounds its cost: each token, node, digit and evaluation uses up steps, and a comparison that
+//! runs out of steps is "not equal". Nothing measures time, so the verdict is the same on every machine.
 
 /// A counter of steps. One step is a few nanoseconds of work.
 #[derive(Clone, Debug)]
@@ -10,13 +10,13 @@ pub struct Fuel {
     refused: u64,
 }
 
-/// The error for a spent budget.
+/// The budget is spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exhausted;
 
 impl Fuel {
-    /// The budget for one comparison, a few milliseconds for a hostile answer. Half of the project's own cases take fewer than 400 steps,
-    /// and none takes 20,000.
+    /// The budget for one comparison, a few milliseconds for a hostile answer. Half of the test cases take fewer than 400 steps, and none
+    /// takes 20,000.
     pub const COMPARISON: u64 = 300_000;
 
     /// Creates a budget of `steps`.
@@ -24,20 +24,20 @@ impl Fuel {
         Fuel { budget: steps, left: steps, refused: 0 }
     }
 
-    /// True if no steps are left. A stage without a verdict may then only have been too expensive.
+    /// True if no steps are left. A stage without a verdict may then have been too expensive.
     pub fn is_spent(&self) -> bool {
         self.left == 0
     }
 
-    /// Returns the number of steps requested, including refused ones. Exposes code that continues without fuel.
+    /// Returns the number of steps requested, including refused ones. Tests use it to find code that continues without fuel.
     pub fn requested(&self) -> u64 {
         self.budget - self.left + self.refused
     }
 
-    /// Pays for `steps` before they are taken.
+    /// Deducts `steps` before they are taken.
     ///
     /// # Errors
-    /// If fewer steps are left. The budget is then spent.
+    /// If fewer steps are left. Then the whole budget is spent.
     pub fn spend(&mut self, steps: u64) -> Result<(), Exhausted> {
         match self.left.checked_sub(steps) {
             Some(left) => {

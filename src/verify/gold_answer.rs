@@ -1,4 +1,4 @@
-//! A gold answer with additional data from its data set: the unit of measurement and the tolerance. Defines how the two count; the grader
+//! A gold answer with additional data from its data set: unit, tolerance and alternative answers. Defines how these are used; the grader
 //! defines equality.
 
 use super::fuel::Fuel;
@@ -15,7 +15,7 @@ use crate::flow::Problem;
 pub struct GoldAnswer<'a> {
     /// The answer itself, as LaTeX or plain text.
     pub answer: &'a str,
-    /// Its unit, as LaTeX to append to the answer (`\text{ cm}^2`). Empty if the data set gives none.
+    /// Its unit, as LaTeX to append to the answer, such as `\text{ cm}^2`. Empty if the data set gives none.
     pub unit: &'a str,
     /// Maximum absolute difference from the answer; `None` for exact comparison. A percent sign on either side is ignored.
     pub tolerance: Option<f64>,
@@ -25,40 +25,39 @@ pub struct GoldAnswer<'a> {
 /// both and compare with the bare answer.
 ///
 /// ```
-/// # use rlvr::verify::{verify_reference, Reference, Settings};
-/// let reference = Reference { answer: "45", unit: r"\text{ minutes}", tolerance: None };
-/// let is_right = |response| verify_reference(&reference, response, &Settings::default()).correct;
+/// # use rlvr::verify::{GoldAnswer, Settings, verify_gold_answer};
+/// let gold = GoldAnswer { answer: "45", unit: r"\text{ minutes}", tolerance: None };
+/// let is_right = |response| verify_gold_answer(&gold, response, &Settings::default()).correct;
 /// assert!(is_right(r"\boxed{45}") && is_right(r"\boxed{0.75\text{ hours}}"));
 /// assert!(!is_right(r"\boxed{45\text{ hours}}"));
 /// ```
-pub fn verify_gold_answer(reference: &GoldAnswer, response: &str, settings: &Settings) -> Verdict {
+pub fn verify_gold_answer(gold: &GoldAnswer, response: &str, settings: &Settings) -> Verdict {
     if settings.grader != Grader::Strict {
-        return verify(reference.answer, response, settings);
+        return verify(gold.answer, response, settings);
     }
-    let with_unit = format!("{}{}", strip_delimiters(reference.answer), reference.unit);
-    let gold = if reference.unit.is_empty() { reference.answer } else { &with_unit };
-    let mut verdict = verify(gold, response, settings);
-    if let (false, Some(answer), Some(tolerance)) = (verdict.correct, &verdict.extracted, reference.tolerance)
-        && within(reference.answer, answer, tolerance)
+    let with_unit = format!("{}{}", strip_delimiters(gold.answer), gold.unit);
+    let mut verdict = verify(if gold.unit.is_empty() { gold.answer } else { &with_unit }, response, settings);
+    if let (false, Some(answer), Some(tolerance)) = (verdict.correct, &verdict.extracted, gold.tolerance)
+        && within(gold.answer, answer, tolerance)
     {
         (verdict.correct, verdict.method) = (true, Method::Tolerance);
     }
     verdict
 }
 
-/// Like [`verify_gold_answer`], with the gold answer, unit, tolerance and alternative answers of a problem. Returns the first verdict that is
-/// right, or else the verdict on the main answer.
+/// Like [`verify_gold_answer`], with the gold answer, unit, tolerance and alternative answers of a problem. Returns the first verdict that
+/// is correct, or else the verdict on the main answer.
 pub fn verify_problem(problem: &Problem, response: &str, settings: &Settings) -> Verdict {
     let verdict =
         |answer: &str| verify_gold_answer(&GoldAnswer { answer, unit: &problem.unit, tolerance: problem.tolerance }, response, settings);
-    let own = verdict(&problem.answer);
-    if own.correct {
-        return own;
+    let main = verdict(&problem.answer);
+    if main.correct {
+        return main;
     }
-    problem.alternatives.iter().map(|answer| verdict(answer)).find(|verdict| verdict.correct).unwrap_or(own)
+    problem.alternatives.iter().map(|answer| verdict(answer)).find(|verdict| verdict.correct).unwrap_or(main)
 }
 
-/// True if both are real numbers at most `tolerance` apart. `4.2\%` and `r = 4.2` count as 4.2.
+/// True if both are real numbers at most `tolerance` apart. `4.2\%` and `r = 4.2` are read as 4.2.
 fn within(gold: &str, answer: &str, tolerance: f64) -> bool {
     let mut fuel = Fuel::new(Fuel::COMPARISON);
     let mut number = |text: &str| {
@@ -75,7 +74,7 @@ fn within(gold: &str, answer: &str, tolerance: f64) -> bool {
         }
         value::magnitude(&tree, id, &mut fuel).filter(|value| value.is_finite())
     };
-    // The interval is closed, so allow for rounding in the difference of two decimals.
+    // A difference of exactly `tolerance` is accepted, so allow for rounding in it.
     number(gold).zip(number(answer)).is_some_and(|(gold, answer)| (gold - answer).abs() <= tolerance * (1.0 + 1e-9))
 }
 
@@ -85,7 +84,7 @@ mod tests {
     use crate::verify::Mode;
 
     #[test]
-    fn verify_problem_accepts_any_answer() {
+    fn verify_problem_accepts_any_alternative() {
         let problem = Problem { answer: "70".into(), alternatives: vec!["72".into(), "x+1".into()], ..Problem::default() };
         for mode in [Mode::Reward, Mode::Eval] {
             let settings = Settings { mode, ..Settings::default() };
@@ -97,20 +96,20 @@ mod tests {
         }
     }
 
-    fn check(reference: GoldAnswer, answer: &str, expected: bool) {
+    fn check(gold: GoldAnswer, answer: &str, expected: bool) {
         let response = format!("\\boxed{{{answer}}}");
         for mode in [Mode::Reward, Mode::Eval] {
-            let verdict = verify_gold_answer(&reference, &response, &Settings { mode, ..Settings::default() });
-            assert_eq!(verdict.correct, expected, "{reference:?}: {answer}");
+            let verdict = verify_gold_answer(&gold, &response, &Settings { mode, ..Settings::default() });
+            assert_eq!(verdict.correct, expected, "{gold:?}: {answer}");
         }
     }
 
     #[test]
-    fn verify_reference_compares_units_if_the_answer_has_one() {
+    fn verify_gold_answer_compares_units_if_the_answer_has_one() {
         let area = GoldAnswer { answer: "$166$", unit: r"\text{ cm}^2", tolerance: None };
         let speed = GoldAnswer { answer: r"$\frac{600}{7}$", unit: r"\text{ km/h}", tolerance: None };
         let time = GoldAnswer { answer: "8", unit: r"\text{ minutes}", tolerance: None };
-        for (reference, answer, expected) in [
+        for (gold, answer, expected) in [
             (area, "166", true),
             (area, "$166$", true),
             (area, r"166\text{ cm}^2", true),
@@ -126,12 +125,12 @@ mod tests {
             (time, "480", false),
             (time, r"8\text{ hours}", false),
         ] {
-            check(reference, answer, expected);
+            check(gold, answer, expected);
         }
     }
 
     #[test]
-    fn verify_reference_accepts_answers_within_tolerance() {
+    fn verify_gold_answer_accepts_answers_within_tolerance() {
         let share = GoldAnswer { answer: "4.2", unit: "", tolerance: Some(0.1) };
         for (answer, expected) in [
             ("4.2", true),
@@ -154,12 +153,12 @@ mod tests {
     }
 
     #[test]
-    fn verify_reference_ignores_units_with_published_graders() {
-        let reference = GoldAnswer { answer: "45", unit: r"\text{ minutes}", tolerance: Some(5.0) };
+    fn verify_gold_answer_ignores_units_with_published_graders() {
+        let gold = GoldAnswer { answer: "45", unit: r"\text{ minutes}", tolerance: Some(5.0) };
         for grader in [Grader::Deepscaler, Grader::Qwen] {
             let settings = Settings { grader, ..Settings::default() };
-            assert!(verify_gold_answer(&reference, r"\boxed{45}", &settings).correct);
-            assert!(!verify_gold_answer(&reference, r"\boxed{46}", &settings).correct);
+            assert!(verify_gold_answer(&gold, r"\boxed{45}", &settings).correct);
+            assert!(!verify_gold_answer(&gold, r"\boxed{46}", &settings).correct);
         }
     }
 }

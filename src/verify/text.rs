@@ -1,5 +1,5 @@
-//! The text of an answer without parts that do not affect its meaning: math delimiters, spacing commands, sizes of brackets and fractions.
-//! This is the first stage of a comparison; it never interprets the text.
+//! Removes parts of an answer that do not affect its meaning: math delimiters, spacing commands, sizes of brackets and fractions. This is
+//! the first stage of a comparison; it never interprets the text.
 
 /// Commands that affect only the appearance.
 const INVISIBLE: [&str; 26] = [
@@ -35,7 +35,7 @@ const INVISIBLE: [&str; 26] = [
 pub fn normalize(text: &str) -> String {
     let text = strip_delimiters(text);
     let mut out = String::with_capacity(text.len());
-    // A space matters only between two letters or digits.
+    // White space matters only between letters and digits.
     let mut space = false;
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
@@ -108,12 +108,12 @@ pub fn normalize(text: &str) -> String {
         out.push_str(piece);
         rest = &rest[skip..];
     }
-    out.truncate(without_end(&out).len());
+    out.truncate(trim_closing_punctuation(&out).len());
     out
 }
 
 /// Removes closing punctuation, and the backslash of a spacing command that lost its space to trimming: `5\ `.
-fn without_end(text: &str) -> &str {
+fn trim_closing_punctuation(text: &str) -> &str {
     let mut text = text;
     loop {
         let shorter = text.trim_end_matches(['.', ',', ';', ' ', '\n', '。']);
@@ -127,9 +127,9 @@ fn without_end(text: &str) -> &str {
     }
 }
 
-/// Prepares `text` for the reader: removes delimiters, full-width characters and closing punctuation.
+/// Prepares `text` for the parser: removes delimiters and closing punctuation, and replaces full-width characters and TeX character codes.
 pub fn clean(text: &str) -> String {
-    let text = without_end(strip_delimiters(text)).trim_end_matches('^');
+    let text = trim_closing_punctuation(strip_delimiters(text)).trim_end_matches('^');
     let text = strip_delimiters(text);
     let halved = escaped_twice(text).then(|| text.replace("\\\\", "\\"));
     let text = halved.as_deref().unwrap_or(text);
@@ -169,7 +169,7 @@ fn joins(out: &str) -> bool {
     out.chars().next_back().is_some_and(char::is_alphanumeric)
 }
 
-/// Removes surrounding space, math delimiters, and the stars of bold Markdown.
+/// Removes surrounding white space, math delimiters, and Markdown emphasis.
 pub fn strip_delimiters(text: &str) -> &str {
     let mut text = text.trim();
     loop {

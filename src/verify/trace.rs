@@ -1,16 +1,16 @@
-//! A record of a comparison: each stage in order, what it found, and why that was or was not the verdict. The comparison writes it as it
-//! runs, so a trace always describes the comparison that gave the verdict. A disabled trace costs one test of a flag per stage.
+//! A record of a comparison: what each stage found, in order, and why it did or did not decide. The comparison itself writes it, so a trace
+//! always matches the verdict. A disabled trace costs one test of a flag per stage.
 
 use std::fmt;
 
 use crate::verify::fuel::Fuel;
 
-/// Maximum number of lines kept. Further lines are only counted, because an explanation must stay readable.
+/// Maximum number of lines recorded. Further lines are only counted, so that an explanation stays readable.
 const MAX_LINES: usize = 400;
 /// Maximum length of a quoted text in characters.
 const MAX_SHOWN: usize = 120;
 
-/// A stage of verification, in the usual order.
+/// A stage of verification. The order is the usual order of the stages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
     /// Finds the answer in the response (`extract`).
@@ -29,13 +29,13 @@ pub enum Stage {
     Notation,
     /// Assignments, computations, equations, inequalities (`compare::chain`, `label`, `relation`).
     Relation,
-    /// Sets of real numbers: intervals and everything that describes them (`compare::reals`).
+    /// Sets of real numbers, such as intervals and inequalities (`compare::reals`).
     Reals,
     /// Lists, tuples, sets, matrices, and both values of a ± (`compare::structure`).
     Members,
     /// A letter whose choice does not matter (`compare::rename`).
     Letters,
-    /// A sign with a second reading: `%`, `°`, `log` (`compare::scalar`, as are the next three).
+    /// A sign with a second reading: `%`, `°`, `log` (`compare::scalar`, like the next three stages).
     Signs,
     /// Exact rational values.
     Exact,
@@ -91,7 +91,7 @@ pub struct Line {
     pub text: String,
 }
 
-/// The stages of one verdict. `Display` prints one line per finding, indented by depth.
+/// The findings of all stages of one verification. `Display` prints one line per finding, indented by depth.
 #[derive(Clone, Debug, Default)]
 pub struct Trace {
     on: bool,
@@ -103,12 +103,12 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Creates a trace that keeps nothing.
+    /// Creates a disabled trace.
     pub(super) fn off() -> Self {
         Trace::default()
     }
 
-    /// Creates a trace that keeps every note.
+    /// Creates an enabled trace.
     pub(super) fn on() -> Self {
         Trace { on: true, ..Trace::default() }
     }
@@ -131,7 +131,7 @@ impl Trace {
         }
     }
 
-    /// Sets the nesting depth of the notes that follow.
+    /// Sets the nesting depth of the following notes.
     pub(super) fn set_depth(&mut self, depth: usize) {
         self.depth = depth;
     }
@@ -143,7 +143,7 @@ impl Trace {
 
     #[cold]
     fn push(&mut self, stage: Stage, text: String) {
-        // The verdict is always kept, however long the trace is.
+        // The verdict is always recorded, however long the trace is.
         if self.lines.len() >= MAX_LINES && stage != Stage::Verdict {
             self.dropped += 1;
         } else {
@@ -164,7 +164,7 @@ impl fmt::Display for Trace {
     }
 }
 
-/// Shortens a text for one line of an explanation: cuts it if it is long, and replaces white space by spaces.
+/// Shortens a text to at most `MAX_SHOWN` characters and an ellipsis, and replaces white space with spaces.
 pub(super) fn short(text: impl fmt::Display) -> String {
     let text = text.to_string();
     let mut shown: String = text.chars().take(MAX_SHOWN).map(|c| if c.is_whitespace() { ' ' } else { c }).collect();

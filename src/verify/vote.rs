@@ -3,19 +3,18 @@
 /// Returns the index of the first response with the most frequent answer, or `None` if no response has an answer.
 ///
 /// Responses without an answer do not vote. `same` decides whether two answers are equal ("0.5" and "1/2" are). Each answer is compared
-/// with the first of every distinct answer before it, so `same` need not be transitive. A tie goes to the answer that came first,
-/// independent of any hash order.
+/// with the first of each group of equal answers before it, so `same` need not be transitive. In a tie the answer that came first wins.
 pub fn majority_vote<A>(answers: &[Option<A>], same: impl Fn(&A, &A) -> bool) -> Option<usize> {
-    let mut ballots: Vec<(usize, &A, usize)> = Vec::new();
+    let mut groups: Vec<(usize, &A, usize)> = Vec::new();
     for (index, answer) in answers.iter().enumerate() {
         let Some(answer) = answer else { continue };
-        match ballots.iter_mut().find(|(_, first, _)| same(first, answer)) {
+        match groups.iter_mut().find(|(_, first, _)| same(first, answer)) {
             Some((_, _, votes)) => *votes += 1,
-            None => ballots.push((index, answer, 1)),
+            None => groups.push((index, answer, 1)),
         }
     }
-    let most = ballots.iter().map(|(_, _, votes)| *votes).max()?;
-    ballots.iter().find(|(_, _, votes)| *votes == most).map(|(index, _, _)| *index)
+    let most = groups.iter().map(|(_, _, votes)| *votes).max()?;
+    groups.iter().find(|(_, _, votes)| *votes == most).map(|(index, _, _)| *index)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::verify::tree::{Constant, Function, Function2};
 
-/// Returns the function with this name, written with or without a backslash.
+/// Returns the function with this name, given without a backslash.
 pub fn function(name: &str) -> Option<Function> {
     use Function::*;
     Some(match name {
@@ -34,7 +34,7 @@ pub fn function(name: &str) -> Option<Function> {
     })
 }
 
-/// Returns the function of several arguments in parentheses with this name.
+/// Returns the function with this name, if it takes two or more arguments in parentheses.
 pub fn function2(name: &str) -> Option<Function2> {
     Some(match name {
         "gcd" => Function2::Gcd,
@@ -45,7 +45,7 @@ pub fn function2(name: &str) -> Option<Function2> {
     })
 }
 
-/// Returns the function that `f^{-1}` means.
+/// Returns the inverse function, for `f^{-1}`.
 pub fn inverse(function: Function) -> Option<Function> {
     use Function::*;
     Some(match function {
@@ -124,7 +124,7 @@ pub fn is_letter_name(name: &str) -> bool {
     LETTERS.contains(&name)
 }
 
-/// Greek letters as characters, text and names.
+/// Greek letters: character, character as text, and name.
 const GREEK: [(char, &str, &str); 22] = [
     ('α', "α", "alpha"),
     ('β', "β", "beta"),
@@ -167,7 +167,7 @@ pub fn greek_letter(name: &str) -> Option<&'static str> {
     GREEK.iter().find(|(_, _, known)| *known == name).map(|(_, letter, _)| *letter)
 }
 
-/// Returns the value of a small number in words.
+/// Returns the value of a number word from "zero" to "twenty".
 pub fn number_word(word: &str) -> Option<i64> {
     const NUMBERS: [&str; 21] = [
         "zero",
@@ -195,7 +195,7 @@ pub fn number_word(word: &str) -> Option<i64> {
     (0..).zip(NUMBERS).find(|(_, name)| *name == word).map(|(value, _)| value)
 }
 
-/// True for words without meaning in an answer.
+/// True for common short words, which are never read as products of variables.
 pub fn is_filler(word: &str) -> bool {
     const FILLERS: [&str; 46] = [
         "no",
@@ -257,7 +257,7 @@ pub struct Unit {
     pub size: (u64, u64),
 }
 
-/// Returns the unit that one word stands for.
+/// Returns the unit with this lower-case name.
 pub fn unit(word: &str) -> Option<Unit> {
     let (dimension, numerator, denominator) = match word {
         "mm" | "millimeter" | "millimeters" => ("length", 1, 1),

@@ -1,4 +1,4 @@
-//! The verifier on its own cases, one per line: pairs of answers, and whole responses.
+//! Tests the verifier on our own cases, one per line: pairs of answers, and whole responses.
 
 use rlvr::verify::{self, Grader, Mode, Settings, Stage, Verifier};
 
@@ -44,7 +44,7 @@ fn responses() -> Vec<(Settings, bool, &'static str, String)> {
                 "reward" => Settings::default(),
                 "think" => Settings { after_think: true, ..Settings::default() },
                 "eval" => Settings { mode: Mode::Eval, ..Settings::default() },
-                other => panic!("no mode {other}"),
+                other => panic!("unknown mode {other:?}"),
             };
             let (sign, pair) = rest.split_once(' ').expect("a sign and a pair");
             assert!(["=", "!"].contains(&sign), "{line}");
@@ -78,7 +78,7 @@ fn equal_rejects_an_unrelated_number() {
 }
 
 #[test]
-fn explain_equal_gives_the_verdict_of_equal() {
+fn explain_equal_has_the_verdict_of_equal() {
     for grader in [Grader::Strict, Grader::Deepscaler, Grader::Qwen] {
         let verifier = Verifier::new(Settings { grader, ..Settings::default() });
         for (_, gold, answer) in cases() {

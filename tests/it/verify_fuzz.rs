@@ -1,15 +1,15 @@
-//! Totality of the verifier: any text gets a verdict after a bounded number of steps, and nothing panics. Steps are counted, not timed, so
-//! the outcome is the same on every machine. `RLVR_FUZZ_PAIRS` sets the number of pairs, `RLVR_FUZZ_SEED` selects different ones.
+//! Tests that the verifier is total: any text gets a verdict after a bounded number of steps, and nothing panics. Steps are counted, not
+//! timed, so the outcome is the same on every machine. `RLVR_FUZZ_PAIRS` sets the number of pairs, `RLVR_FUZZ_SEED` selects different ones.
 
 use rlvr::verify::{self, Grader, Mode, Settings, Verifier};
 
-/// Default number of pairs; takes a few seconds without optimization.
+/// Default number of pairs. They take a few seconds without optimization.
 const PAIRS: u64 = 4000;
-/// Maximum number of steps that a comparison may request: its whole budget of 300,000, plus requests that were refused before everything
-/// stopped. Code that continues without fuel exceeds it.
-const MOST_STEPS: u64 = 310_000;
-/// Maximum number of steps for an own case. Honest answers use a small part of the budget.
-const MOST_HONEST_STEPS: u64 = 30_000;
+/// Maximum number of steps that a comparison may request: its whole budget of 300,000, plus the requests refused before it stops. Code that
+/// continues without fuel exceeds it.
+const MAX_STEPS: u64 = 310_000;
+/// Maximum number of steps for one of our own cases. Honest answers use a small part of the budget.
+const MAX_STEPS_OF_OWN_CASES: u64 = 30_000;
 
 /// Pieces for random answers and attacks.
 const PIECES: &[&str] = &[
@@ -133,10 +133,10 @@ const PIECES: &[&str] = &[
     "(C)",
 ];
 
-/// A small random number generator, so that a failure can be repeated by its seed.
-struct CounterRng(u64);
+/// A small random number generator (xorshift), so that a failure can be reproduced from its seed.
+struct Xorshift(u64);
 
-impl CounterRng {
+impl Xorshift {
     fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -150,27 +150,27 @@ impl CounterRng {
 }
 
 /// Concatenates random pieces, occasionally repeating one many times.
-fn soup(draw: &mut CounterRng) -> String {
+fn random_text(rng: &mut Xorshift) -> String {
     let mut text = String::new();
-    for _ in 0..1 + draw.below(24) {
-        let piece = PIECES[draw.below(PIECES.len())];
-        let often = if draw.below(40) == 0 { 1 + draw.below(3000) } else { 1 };
+    for _ in 0..1 + rng.below(24) {
+        let piece = PIECES[rng.below(PIECES.len())];
+        let often = if rng.below(40) == 0 { 1 + rng.below(3000) } else { 1 };
         text.push_str(&piece.repeat(often));
     }
     text
 }
 
-/// Drops, inserts, repeats or swaps characters of an own case.
-fn mutant(draw: &mut CounterRng, cases: &[&str]) -> String {
-    let mut chars: Vec<char> = cases[draw.below(cases.len())].chars().collect();
-    for _ in 0..1 + draw.below(4) {
-        let at = draw.below(chars.len());
-        match draw.below(4) {
+/// Drops, inserts, repeats or swaps characters of one of our own cases.
+fn mutated_case(rng: &mut Xorshift, cases: &[&str]) -> String {
+    let mut chars: Vec<char> = cases[rng.below(cases.len())].chars().collect();
+    for _ in 0..1 + rng.below(4) {
+        let at = rng.below(chars.len());
+        match rng.below(4) {
             0 if !chars.is_empty() => drop(chars.remove(at)),
-            1 => chars.splice(at..at, PIECES[draw.below(PIECES.len())].chars()).for_each(drop),
+            1 => chars.splice(at..at, PIECES[rng.below(PIECES.len())].chars()).for_each(drop),
             2 if !chars.is_empty() => chars.push(chars[at]),
             _ => {
-                let other = draw.below(chars.len());
+                let other = rng.below(chars.len());
                 if !chars.is_empty() {
                     chars.swap(at, other);
                 }
@@ -180,9 +180,9 @@ fn mutant(draw: &mut CounterRng, cases: &[&str]) -> String {
     chars.into_iter().collect()
 }
 
-/// Returns the number in an environment variable, or `otherwise` if it is not set.
-fn setting(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name} is {text}, expected a number")))
+/// Returns the number in an environment variable, or `default` if it is not set.
+fn env_number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is {text:?}; it must be a number")))
 }
 
 fn own_pairs() -> Vec<(&'static str, &'static str)> {
@@ -193,18 +193,18 @@ fn own_pairs() -> Vec<(&'static str, &'static str)> {
 #[test]
 fn verify_decides_any_text_within_the_step_budget() {
     let cases: Vec<&str> = own_pairs().into_iter().flat_map(|(gold, answer)| [gold, answer]).collect();
-    let (pairs, first) = (setting("RLVR_FUZZ_PAIRS", PAIRS), setting("RLVR_FUZZ_SEED", 1));
+    let (pairs, first) = (env_number("RLVR_FUZZ_PAIRS", PAIRS), env_number("RLVR_FUZZ_SEED", 1));
     let strict = Verifier::default();
     let mut most = (0, String::new());
     for seed in first + 1..=first + pairs {
-        let mut draw = CounterRng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        let text = |draw: &mut CounterRng| if draw.below(2) == 0 { soup(draw) } else { mutant(draw, &cases) };
-        let (gold, answer) = (text(&mut draw), text(&mut draw));
+        let mut rng = Xorshift(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let text = |rng: &mut Xorshift| if rng.below(2) == 0 { random_text(rng) } else { mutated_case(rng, &cases) };
+        let (gold, answer) = (text(&mut rng), text(&mut rng));
         let (there, trace) = strict.explain_equal(&gold, &answer);
         assert_eq!(there, strict.equal(&gold, &answer), "seed {seed}: explain_equal and equal disagree");
         let (_, back) = strict.explain_equal(&answer, &gold);
         for steps in [trace.steps(), back.steps()] {
-            assert!(steps <= MOST_STEPS, "seed {seed}: {steps} steps for {gold:.200} | {answer:.200}");
+            assert!(steps <= MAX_STEPS, "seed {seed}: {steps} steps for {gold:.200} | {answer:.200}");
             if steps > most.0 {
                 most = (steps, format!("seed {seed}: {gold:.200} | {answer:.200}"));
             }
@@ -213,7 +213,7 @@ fn verify_decides_any_text_within_the_step_budget() {
         assert!(same.equal || same.method == verify::Method::NoAnswer, "not equal to itself: {answer}");
         let settings = Settings {
             mode: if seed.is_multiple_of(2) { Mode::Eval } else { Mode::Reward },
-            grader: [Grader::Strict, Grader::Deepscaler, Grader::Qwen][draw.below(3)],
+            grader: [Grader::Strict, Grader::Deepscaler, Grader::Qwen][rng.below(3)],
             after_think: false,
         };
         let _ = verify::verify(&gold, &format!("so \\boxed{{{answer}}} {gold}"), &settings);
@@ -222,7 +222,7 @@ fn verify_decides_any_text_within_the_step_budget() {
     println!("{pairs} pairs, the most steps {}: {}", most.0, most.1);
 }
 
-/// Texts that use up the budget, each in a different part of a comparison. Code that continues without fuel would request more steps there.
+/// Each pair uses up the budget in a different part of a comparison. Code that continues without fuel would request more steps there.
 #[test]
 fn explain_equal_stops_every_stage_without_fuel() {
     let terms = |count: u64, term: fn(u64) -> String, joint: &str| (2..2 + count).map(term).collect::<Vec<_>>().join(joint);
@@ -235,7 +235,7 @@ fn explain_equal_stops_every_stage_without_fuel() {
     for (part, gold, answer) in pairs {
         let (found, trace) = Verifier::default().explain_equal(&gold, &answer);
         println!("{part}: {} steps, {found:?}", trace.steps());
-        assert!((300_000..=MOST_STEPS).contains(&trace.steps()), "{part}: {} steps", trace.steps());
+        assert!((300_000..=MAX_STEPS).contains(&trace.steps()), "{part}: {} steps", trace.steps());
     }
 }
 
@@ -246,5 +246,5 @@ fn equal_needs_few_steps_for_honest_answers() {
     all.sort_unstable();
     let (median, most) = (all[all.len() / 2], all[all.len() - 1]);
     println!("steps: median {}, most {} for {} | {}", median.0, most.0, most.1, most.2);
-    assert!(median.0 <= 1000 && most.0 <= MOST_HONEST_STEPS, "median {median:?}, most {most:?}");
+    assert!(median.0 <= 1000 && most.0 <= MAX_STEPS_OF_OWN_CASES, "median {median:?}, most {most:?}");
 }

@@ -1,5 +1,5 @@
-//! Properties of the verifier: equality is reflexive and symmetric, presentation does not matter, and on random expressions the verdict
-//! matches exact arithmetic.
+//! Tests properties of the verifier: equality is symmetric, presentation does not matter, and on random expressions the verdict matches
+//! exact arithmetic.
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
@@ -20,9 +20,10 @@ enum Expression {
 
 use Expression::{Add, Divide, Multiply, Number, Power, Subtract, Variable};
 
-struct CounterRng(u64);
+/// A small random number generator (xorshift) with a fixed seed.
+struct Xorshift(u64);
 
-impl CounterRng {
+impl Xorshift {
     fn below(&mut self, n: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -67,63 +68,63 @@ impl Expression {
     }
 
     /// Writes the expression as LaTeX or plain text, in one of many presentations.
-    fn text(&self, draw: &mut CounterRng) -> String {
-        let (open, close) = if draw.below(2) == 0 { ("(", ")") } else { ("\\left(", "\\right)") };
-        let bracketed = |e: &Expression, draw: &mut CounterRng| match e {
-            Number(_) | Variable(_) => e.text(draw),
-            _ => format!("{open}{}{close}", e.text(draw)),
+    fn text(&self, rng: &mut Xorshift) -> String {
+        let (open, close) = if rng.below(2) == 0 { ("(", ")") } else { ("\\left(", "\\right)") };
+        let bracketed = |e: &Expression, rng: &mut Xorshift| match e {
+            Number(_) | Variable(_) => e.text(rng),
+            _ => format!("{open}{}{close}", e.text(rng)),
         };
         match self {
             Number(n) => n.to_string(),
             Variable(name) => ["x", "y"][*name].to_owned(),
-            Add(a, b) if draw.below(2) == 0 => format!("{} + {}", b.text(draw), bracketed(a, draw)),
-            Add(a, b) => format!("{}+{}", a.text(draw), bracketed(b, draw)),
-            Subtract(a, b) => format!("{} - {}", a.text(draw), bracketed(b, draw)),
+            Add(a, b) if rng.below(2) == 0 => format!("{} + {}", b.text(rng), bracketed(a, rng)),
+            Add(a, b) => format!("{}+{}", a.text(rng), bracketed(b, rng)),
+            Subtract(a, b) => format!("{} - {}", a.text(rng), bracketed(b, rng)),
             Multiply(a, b) => {
-                let (a, b) = if draw.below(2) == 0 { (a, b) } else { (b, a) };
-                let sign = [" \\cdot ", "*", " \\times "][draw.below(3) as usize];
-                format!("{}{sign}{}", bracketed(a, draw), bracketed(b, draw))
+                let (a, b) = if rng.below(2) == 0 { (a, b) } else { (b, a) };
+                let sign = [" \\cdot ", "*", " \\times "][rng.below(3) as usize];
+                format!("{}{sign}{}", bracketed(a, rng), bracketed(b, rng))
             }
-            Divide(a, b) => match draw.below(3) {
-                0 => format!("\\frac{{{}}}{{{}}}", a.text(draw), b.text(draw)),
-                1 => format!("\\dfrac{{{}}}{{{}}}", a.text(draw), b.text(draw)),
-                _ => format!("({}/{})", bracketed(a, draw), bracketed(b, draw)),
+            Divide(a, b) => match rng.below(3) {
+                0 => format!("\\frac{{{}}}{{{}}}", a.text(rng), b.text(rng)),
+                1 => format!("\\dfrac{{{}}}{{{}}}", a.text(rng), b.text(rng)),
+                _ => format!("({}/{})", bracketed(a, rng), bracketed(b, rng)),
             },
-            Power(a, n) => format!("{}^{{{n}}}", bracketed(a, draw)),
+            Power(a, n) => format!("{}^{{{n}}}", bracketed(a, rng)),
         }
     }
 
     /// Returns the same function, written differently.
-    fn rewritten(&self, draw: &mut CounterRng) -> Expression {
-        let again = |e: &Expression, draw: &mut CounterRng| Box::new(e.rewritten(draw));
+    fn rewritten(&self, rng: &mut Xorshift) -> Expression {
+        let again = |e: &Expression, rng: &mut Xorshift| Box::new(e.rewritten(rng));
         match self {
             Number(_) | Variable(_) => self.clone(),
-            Add(a, b) => Add(again(a, draw), again(b, draw)),
+            Add(a, b) => Add(again(a, rng), again(b, rng)),
             Subtract(a, b) => {
-                Add(again(a, draw), Box::new(Multiply(Box::new(Subtract(Box::new(Number(0)), Box::new(Number(1)))), again(b, draw))))
+                Add(again(a, rng), Box::new(Multiply(Box::new(Subtract(Box::new(Number(0)), Box::new(Number(1)))), again(b, rng))))
             }
-            Multiply(a, b) => match (a.as_ref(), draw.below(2)) {
-                (Add(c, d), 0) => Add(Box::new(Multiply(again(c, draw), b.clone())), Box::new(Multiply(again(d, draw), b.clone()))),
-                _ => Multiply(again(a, draw), again(b, draw)),
+            Multiply(a, b) => match (a.as_ref(), rng.below(2)) {
+                (Add(c, d), 0) => Add(Box::new(Multiply(again(c, rng), b.clone())), Box::new(Multiply(again(d, rng), b.clone()))),
+                _ => Multiply(again(a, rng), again(b, rng)),
             },
             Divide(a, b) => {
-                Divide(Box::new(Multiply(again(a, draw), Box::new(Number(3)))), Box::new(Multiply(Box::new(Number(3)), again(b, draw))))
+                Divide(Box::new(Multiply(again(a, rng), Box::new(Number(3)))), Box::new(Multiply(Box::new(Number(3)), again(b, rng))))
             }
-            Power(a, n) if *n > 1 => Multiply(again(a, draw), Box::new(Power(a.clone(), n - 1))),
-            Power(a, n) => Power(again(a, draw), *n),
+            Power(a, n) if *n > 1 => Multiply(again(a, rng), Box::new(Power(a.clone(), n - 1))),
+            Power(a, n) => Power(again(a, rng), *n),
         }
     }
 
     /// Returns a copy with one number or variable changed.
-    fn changed(&self, draw: &mut CounterRng) -> Expression {
-        let boxed = |e: &Expression, draw: &mut CounterRng| Box::new(e.changed(draw));
+    fn changed(&self, rng: &mut Xorshift) -> Expression {
+        let boxed = |e: &Expression, rng: &mut Xorshift| Box::new(e.changed(rng));
         match self {
-            Number(n) => Number(n + 1 + draw.below(5) as i64),
+            Number(n) => Number(n + 1 + rng.below(5) as i64),
             Variable(name) => Variable(1 - name),
-            Add(a, b) => Add(boxed(a, draw), b.clone()),
-            Subtract(a, b) => Subtract(a.clone(), boxed(b, draw)),
-            Multiply(a, b) => Multiply(boxed(a, draw), b.clone()),
-            Divide(a, b) => Divide(boxed(a, draw), b.clone()),
+            Add(a, b) => Add(boxed(a, rng), b.clone()),
+            Subtract(a, b) => Subtract(a.clone(), boxed(b, rng)),
+            Multiply(a, b) => Multiply(boxed(a, rng), b.clone()),
+            Divide(a, b) => Divide(boxed(a, rng), b.clone()),
             Power(a, n) => Power(a.clone(), n + 1),
         }
     }
@@ -146,13 +147,13 @@ fn agree(a: &Expression, b: &Expression) -> Option<bool> {
 
 #[test]
 fn equal_matches_exact_arithmetic_on_random_expressions() {
-    let mut draw = CounterRng(0x1234_5678_9abc_def1);
+    let mut rng = Xorshift(0x1234_5678_9abc_def1);
     let (mut equal, mut different) = (0, 0);
     for _ in 0..4000 {
-        let one = draw.expression(4);
-        let other = if draw.below(2) == 0 { one.rewritten(&mut draw) } else { one.changed(&mut draw) };
+        let one = rng.expression(4);
+        let other = if rng.below(2) == 0 { one.rewritten(&mut rng) } else { one.changed(&mut rng) };
         let Some(expected) = agree(&one, &other) else { continue };
-        let (gold, answer) = (one.text(&mut draw), other.text(&mut draw));
+        let (gold, answer) = (one.text(&mut rng), other.text(&mut rng));
         let found = verify::equal(&gold, &answer);
         assert_eq!(found.equal, expected, "{gold} | {answer}: {found:?}");
         *if expected { &mut equal } else { &mut different } += 1;
@@ -163,9 +164,9 @@ fn equal_matches_exact_arithmetic_on_random_expressions() {
 /// Constants of every function, compared with the same value written differently, and with a nearby value.
 #[test]
 fn equal_recognizes_random_constants_of_functions() {
-    let mut draw = CounterRng(0x0bad_cafe_dead_beef);
+    let mut rng = Xorshift(0x0bad_cafe_dead_beef);
     for _ in 0..400 {
-        let (a, b) = (2 + draw.below(40), 2 + draw.below(40));
+        let (a, b) = (2 + rng.below(40), 2 + rng.below(40));
         let pairs = [
             (format!("\\sqrt{{{a}}}\\cdot\\sqrt{{{b}}}"), format!("\\sqrt{{{}}}", a * b)),
             (format!("\\ln {a} + \\ln {b}"), format!("\\ln {}", a * b)),
@@ -190,9 +191,9 @@ fn cases() -> Vec<(&'static str, &'static str)> {
     lines.filter_map(|line| line.get(2..)?.split_once(" ||| ").or_else(|| line.get(2..)?.split_once(" | "))).collect()
 }
 
-/// Methods whose verdict depends on which side is the gold answer: rounding. (Equations with a value and computations are excluded by their
-/// text.)
-fn may_be_one_sided(method: Method) -> bool {
+/// True for methods whose verdict may depend on which side is the gold answer. (Computations, and equations compared with a value, are
+/// recognized by their text.)
+fn may_be_asymmetric(method: Method) -> bool {
     matches!(method, Method::Rounded)
 }
 
@@ -202,7 +203,7 @@ fn equal_is_symmetric() {
         let (there, back) = (verify::equal(gold, answer), verify::equal(answer, gold));
         let equations = gold.contains('=') as u8 + answer.contains('=') as u8;
         let computes = |text: &str| !text.contains(',') && text.matches('=').count() > 1;
-        if may_be_one_sided(there.method) || may_be_one_sided(back.method) || equations == 1 || computes(gold) || computes(answer) {
+        if may_be_asymmetric(there.method) || may_be_asymmetric(back.method) || equations == 1 || computes(gold) || computes(answer) {
             continue;
         }
         assert_eq!(there.equal, back.equal, "{gold} | {answer}");
@@ -237,9 +238,9 @@ fn equal_ignores_presentation() {
 
 #[test]
 fn equal_ignores_the_order_of_sets_and_factors_of_equations() {
-    let mut draw = CounterRng(0x5eed_5eed_5eed_5eed);
+    let mut rng = Xorshift(0x5eed_5eed_5eed_5eed);
     for _ in 0..200 {
-        let mut members: Vec<String> = (0..2 + draw.below(6)).map(|_| draw.expression(2).text(&mut draw)).collect();
+        let mut members: Vec<String> = (0..2 + rng.below(6)).map(|_| rng.expression(2).text(&mut rng)).collect();
         let gold = format!("\\{{{}\\}}", members.join(", "));
         members.reverse();
         let answer = format!("\\{{{}\\}}", members.join(","));
@@ -250,7 +251,7 @@ fn equal_ignores_the_order_of_sets_and_factors_of_equations() {
                 "{gold} | {answer}: {found:?}"
             );
         }
-        let (a, b, c, k) = (1 + draw.below(9), 1 + draw.below(9), 1 + draw.below(9), 2 + draw.below(7));
+        let (a, b, c, k) = (1 + rng.below(9), 1 + rng.below(9), 1 + rng.below(9), 2 + rng.below(7));
         let line = format!("{a}x+{b}y={c}");
         let multiple = format!("{}x+{}y-{}=0", a * k, b * k, c * k);
         assert!(verify::equal(&line, &multiple).equal, "{line} | {multiple}");

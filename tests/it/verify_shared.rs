@@ -1,4 +1,4 @@
-//! The verifier on the shared cases, on answers of real models, and on the gold answers of the benchmarks.
+//! Tests the verifier on shared cases, on answers of real models, and on the gold answers of the benchmarks.
 
 use rlvr::verify::{self, Grader, Mode, Settings};
 use serde::Deserialize;
@@ -35,7 +35,8 @@ struct Verdicts {
     qwen: bool,
 }
 
-/// Reads all rows of a shared file, and asserts that there are `count`, because a test on fewer rows would prove nothing.
+/// Reads all rows of a shared file, or returns `None` without the file. Asserts that there are `count` rows, because a test on fewer would
+/// prove nothing.
 fn rows<T: DeserializeOwned>(path: &str, count: usize) -> Option<Vec<T>> {
     let rows: Vec<T> = json_lines(&shared(path)?)
         .into_iter()
@@ -55,13 +56,13 @@ fn is_right(answer: &Answer, grader: Grader) -> bool {
     verify::verify(&answer.gold, &response, &Settings { grader, ..Settings::default() }).correct
 }
 
-/// Number of errors of a grader, and of the wrong and right answers it graded.
+/// The numbers of false positives and false negatives of a grader, and of the wrong and right answers that it graded.
 #[derive(Debug, PartialEq)]
 struct Errors {
     false_positives: usize,
     false_negatives: usize,
-    of_wrong: usize,
-    of_right: usize,
+    wrong_answers: usize,
+    right_answers: usize,
 }
 
 /// Counts the errors in pairs of (verdict, truth).
@@ -71,50 +72,50 @@ fn errors(verdicts: impl Iterator<Item = (bool, bool)>) -> Errors {
     Errors {
         false_positives: count(|found, truth| found && !truth),
         false_negatives: count(|found, truth| !found && truth),
-        of_wrong: count(|_, truth| !truth),
-        of_right: count(|_, truth| truth),
+        wrong_answers: count(|_, truth| !truth),
+        right_answers: count(|_, truth| truth),
     }
 }
 
 #[test]
-fn verify_on_public_cases() {
+fn verify_decides_public_cases() {
     let Some(cases) = rows::<Case>("verifier/public.jsonl", 1265) else { return };
     let found = errors(cases.iter().map(|case| {
         let mode = if case.kind == "extract" { Mode::Eval } else { Mode::Reward };
         (verify::verify(&case.gold, &case.response, &Settings { mode, ..Settings::default() }).correct, case.truth)
     }));
     println!("public: {found:?}");
-    assert_eq!((found.of_wrong, found.of_right), (428, 837));
+    assert_eq!((found.wrong_answers, found.right_answers), (428, 837));
     assert!(found.false_positives == 0 && found.false_negatives <= 5, "{found:?}");
 }
 
 #[test]
-fn verify_on_real_answers() {
+fn verify_decides_real_answers() {
     let Some(answers) = answers() else { return };
     let graded = |answer: &Answer| answer.truth.map(|truth| (is_right(answer, Grader::Strict), truth));
     let all = errors(answers.iter().filter_map(graded));
     let adjudicated = errors(answers.iter().filter(|answer| answer.truth_source == "adjudicated").filter_map(graded));
-    println!("real: {all:?}, of the adjudicated {adjudicated:?}");
-    assert_eq!((all.of_wrong, all.of_right), (2054, 463));
+    println!("real: {all:?}, adjudicated: {adjudicated:?}");
+    assert_eq!((all.wrong_answers, all.right_answers), (2054, 463));
     // The only false positive is 28 for "8 choose 2", which is 28.
     assert!(all.false_positives <= 1 && all.false_negatives == 0, "{all:?}");
-    assert_eq!(adjudicated, Errors { false_positives: 0, false_negatives: 0, of_wrong: 17, of_right: 46 });
+    assert_eq!(adjudicated, Errors { false_positives: 0, false_negatives: 0, wrong_answers: 17, right_answers: 46 });
 }
 
 #[test]
-fn graders_match_published_verdicts_on_real_answers() {
+fn grader_verdicts_match_published_ones_on_real_answers() {
     let Some(answers) = answers() else { return };
     let agreeing = |grader: Grader, theirs: fn(&Verdicts) -> bool| {
         answers.iter().filter(|answer| theirs(&answer.verdicts) == is_right(answer, grader)).count()
     };
     let deepscaler = agreeing(Grader::Deepscaler, |verdicts| verdicts.rllm);
     let qwen = agreeing(Grader::Qwen, |verdicts| verdicts.qwen);
-    println!("of {} real answers the published verdict: deepscaler {deepscaler}, qwen {qwen}", answers.len());
+    println!("same verdict as published on {} real answers: deepscaler {deepscaler}, qwen {qwen}", answers.len());
     assert!(deepscaler + 3 >= answers.len() && qwen * 100 >= answers.len() * 99, "{deepscaler} {qwen}");
 }
 
 #[test]
-fn gold_answers_parse_and_equal_themselves() {
+fn equal_and_can_parse_accept_gold_answers_of_benchmarks() {
     let sets = [("aime24", 30), ("aime25", 30), ("amc23", 40), ("math500", 500), ("minerva_math", 272), ("olympiadbench", 675)];
     let (mut count, mut as_text) = (0, Vec::new());
     for (name, expected) in sets {
@@ -123,18 +124,18 @@ fn gold_answers_parse_and_equal_themselves() {
             let gold = gold_answer(&row);
             count += 1;
             assert!(verify::equal(&gold, &gold).equal, "{name}: {gold}");
-            if !verify::reads(&gold) {
+            if !verify::can_parse(&gold) {
                 as_text.push(gold);
             }
         }
     }
-    println!("{count} gold answers, as text only {}: {as_text:?}", as_text.len());
+    println!("{count} gold answers, {} compared as text only: {as_text:?}", as_text.len());
     assert!(as_text.len() * 100 <= count * 3);
 }
 
 /// Returns the gold answer of a row: its answer, its answers joined, or the last box of its solution.
 fn gold_answer(row: &Value) -> String {
-    let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("an answer that is not text: {row}")).to_owned();
+    let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("the answer is not text: {row}")).to_owned();
     match row.get("answer").or_else(|| row.get("final_answer")) {
         Some(Value::Array(answers)) => answers.iter().map(text).collect::<Vec<_>>().join(", "),
         Some(Value::Number(answer)) => answer.to_string(),

@@ -9,40 +9,40 @@ use crate::verify::trace::{Stage, Trace};
 use crate::verify::tree::rewrite;
 use crate::verify::tree::{Id, Relation, Tree};
 
-/// Compares two chains of relations. Returns `None` if the budget ends.
+/// Compares two chains of relations, each given by its node and its list. Returns `None` if a budget runs out.
 pub fn chains(tree: &mut Tree, (gold, g): (Id, u32), (answer, a): (Id, u32), fuel: &mut Fuel, trace: &mut Trace) -> Option<Goal> {
     match (relation::meaning(tree, g), relation::meaning(tree, a)) {
         (Meaning::Assignment { label: gl, value: gv, .. }, Meaning::Assignment { label: al, value: av, mut checks }) => {
             let constant = rewrite::symbols(tree, gv).is_empty();
             if let (Some(g), Some(a), false) = (sides(tree, g), sides(tree, a), constant) {
-                // `y = x` and `x = y` are the same line, but `f(x) = x` and `x = f(x)` are not read that way.
+                // `y = x` and `x = y` are the same line. If this test fails, labels and values are compared instead.
                 let found = relation::proportional(tree, g, a, None, fuel, trace);
                 if found.equal {
                     return Some(Goal::valued(found));
                 }
             }
             if !label::labels_match(tree, gl, al, constant) {
-                return Some(Goal::different(Stage::Relation, "values of different names"));
+                return Some(Goal::different(Stage::Relation, "values with different names"));
             }
             let av = match (label::bound_variable(tree, gl), label::bound_variable(tree, al)) {
                 (Some(to), Some(from)) if from != to => rewrite::rename(tree, av, from, to, fuel)?,
                 _ => av,
             };
             checks.push((gv, av));
-            Some(Goal::all(Stage::Relation, "one name on both sides, so its values count", checks))
+            Some(Goal::all(Stage::Relation, "the same name on both sides, so the values are compared", checks))
         }
         (Meaning::Order, Meaning::Order) => orders(tree, (gold, g), (answer, a), fuel, trace),
         (Meaning::Membership { set: gs, .. }, Meaning::Membership { set: asw, .. }) => {
-            Some(Goal::all(Stage::Relation, "an element of a set stands for the set", vec![(gs, asw)]))
+            Some(Goal::all(Stage::Relation, "`x ∈ set` is compared as the set", vec![(gs, asw)]))
         }
         (Meaning::Computation { value: gv, .. }, Meaning::Computation { value: av, mut checks }) => {
             checks.push((gv, av));
-            Some(Goal::all(Stage::Relation, "a computation stands for its last member, and the answer's steps must be right", checks))
+            Some(Goal::all(Stage::Relation, "a computation is compared by its result, and every step of the answer must be right", checks))
         }
         (Meaning::Assignment { value: gv, .. }, Meaning::Computation { value: av, mut checks })
         | (Meaning::Computation { value: gv, .. }, Meaning::Assignment { value: av, mut checks, .. }) => {
             checks.push((gv, av));
-            Some(Goal::all(Stage::Relation, "a name's value against a computation's", checks))
+            Some(Goal::all(Stage::Relation, "the value of a name and the result of a computation", checks))
         }
         (Meaning::Order | Meaning::Membership { .. }, _) | (_, Meaning::Order | Meaning::Membership { .. }) => {
             Some(real_sets(tree, gold, answer, fuel)?.unwrap_or(Goal::different(Stage::Relation, "relations of different kinds")))
@@ -51,7 +51,7 @@ pub fn chains(tree: &mut Tree, (gold, g): (Id, u32), (answer, a): (Id, u32), fue
             let (Some(g), Some(a)) = (sides(tree, g), sides(tree, a)) else {
                 return Some(Goal::different(Stage::Relation, "an equation against a longer chain"));
             };
-            let a = (rename::cased(tree, gold, answer, a.0, fuel)?, rename::cased(tree, gold, answer, a.1, fuel)?);
+            let a = (rename::match_case(tree, gold, answer, a.0, fuel)?, rename::match_case(tree, gold, answer, a.1, fuel)?);
             Some(Goal::valued(relation::proportional(tree, g, a, None, fuel, trace)))
         }
     }
@@ -104,7 +104,8 @@ fn orders(tree: &mut Tree, (gold, g): (Id, u32), (answer, a): (Id, u32), fuel: &
     })
 }
 
-/// Compares a chain with an answer that is not a chain. `chain_is_gold` says on which side the chain stands.
+/// Compares a chain with an answer that is not a chain. `chain_is_gold` is true if the chain is the gold answer. Returns `None` if a budget
+/// runs out.
 pub fn chain(tree: &mut Tree, chain: Id, list: u32, other: Id, chain_is_gold: bool, fuel: &mut Fuel) -> Option<Goal> {
     let pair = |value| if chain_is_gold { (value, other) } else { (other, value) };
     match relation::meaning(tree, list) {
@@ -114,13 +115,13 @@ pub fn chain(tree: &mut Tree, chain: Id, list: u32, other: Id, chain_is_gold: bo
                 checks.clear();
             }
             checks.push(pair(value));
-            Some(Goal::all(Stage::Relation, "a relation that gives a value stands for it", checks))
+            Some(Goal::all(Stage::Relation, "a relation that gives a value is compared by that value", checks))
         }
-        Meaning::Membership { set, .. } => Some(Goal::all(Stage::Relation, "an element of a set stands for the set", vec![pair(set)])),
-        // `a + 5b = 18` answers a question for a number: the left side names the requested quantity. `... = 0` is an equation, not a value.
-        // A gold answer that is an equation is never a number.
+        Meaning::Membership { set, .. } => Some(Goal::all(Stage::Relation, "`x ∈ set` is compared as the set", vec![pair(set)])),
+        // `a + 5b = 18` is compared as 18 if the gold answer is a constant: its left side names the requested quantity. `... = 0` is an
+        // equation and not a value. A gold answer that is an equation is never a number.
         Meaning::Equation(_, right) if !chain_is_gold && constant(tree, right) && constant(tree, other) && !tree.is_zero(right) => {
-            Some(Goal::all(Stage::Relation, "an equation for the requested quantity stands for its right side", vec![pair(right)]))
+            Some(Goal::all(Stage::Relation, "an equation for the requested quantity is compared by its right side", vec![pair(right)]))
         }
         Meaning::Equation(..) => Some(Goal::different(Stage::Relation, "an equation is not a value")),
         Meaning::Order => {

@@ -1,6 +1,6 @@
-//! Decides what makes two nodes equal: a final verdict, several pairs that must all be equal, or a matching of members. Handles one level
-//! at a time; `compare` keeps the work list. This file fixes the order of the rules; the rules themselves are in the files for their
-//! subjects (words, notations, relations, sets of reals, structures, values).
+//! Finds the condition for two nodes to be equal: a final verdict, several pairs that must all be equal, or a matching of members. Handles
+//! one level at a time; `compare` owns the work list. This file fixes the order of the rules; the rules themselves are in the files for
+//! their subjects (words, notations, relations, sets of reals, structures, values).
 
 use crate::verify::compare::chain::{chain, chains};
 use crate::verify::compare::notation;
@@ -39,27 +39,27 @@ pub enum Need {
 }
 
 impl Goal {
-    /// A goal that is already decided.
+    /// Creates a goal that is already decided.
     pub fn decided(stage: Stage, rule: &'static str, equal: bool, method: Method) -> Goal {
         Goal { stage, rule, need: Need::Decided(Comparison { equal, method }) }
     }
 
-    /// "Not equal", because the answers have different shapes.
+    /// Creates the verdict "not equal" for answers with different structures.
     pub fn different(stage: Stage, rule: &'static str) -> Goal {
         Goal::decided(stage, rule, false, Method::Structure)
     }
 
-    /// The result of the value stages, which have already noted what they found.
+    /// Wraps the result of the value stages, which have already noted their findings.
     pub fn valued(found: Comparison) -> Goal {
         Goal { stage: Stage::Pair, rule: "", need: Need::Decided(found) }
     }
 
-    /// All pairs must be equal.
+    /// Creates a goal in which every pair must be equal.
     pub fn all(stage: Stage, rule: &'static str, pairs: Vec<(Id, Id)>) -> Goal {
         Goal { stage, rule, need: Need::All(pairs) }
     }
 
-    /// Each gold member must match a different member of the answer.
+    /// Creates a goal in which each gold member must match a different member of the answer.
     pub fn matching(stage: Stage, rule: &'static str, gold: Vec<Id>, answer: Vec<Id>) -> Goal {
         Goal { stage, rule, need: Need::Matching(gold, answer) }
     }
@@ -72,12 +72,12 @@ impl Goal {
             Need::Decided(Comparison { equal: false, .. }) => format!("not equal: {rule}"),
             Need::All(pairs) if pairs.len() == 1 => rule.to_owned(),
             Need::All(pairs) => format!("{rule}; {} pairs must be equal", pairs.len()),
-            Need::Matching(gold, answer) => format!("{rule}; {} members must meet {}", gold.len(), answer.len()),
+            Need::Matching(gold, answer) => format!("{rule}; {} members must match {}", gold.len(), answer.len()),
         }
     }
 }
 
-/// Returns the goal for comparing `gold` with `answer`, or `None` if a budget ends.
+/// Returns the goal for comparing `gold` with `answer`, or `None` if a budget runs out.
 pub fn goal(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &mut Trace) -> Option<Goal> {
     let (g, a) = (tree.node(gold), tree.node(answer));
     let leaves = matches!((g, a), (Node::Number(_), Node::Number(_)));
@@ -87,7 +87,7 @@ pub fn goal(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &mut 
         return worded(tree, gold, answer, fuel);
     }
     if let Some(pair) = without_ranges(tree, gold, answer) {
-        return Some(Goal::all(Stage::Members, "the range of a parameter does not count", vec![pair]));
+        return Some(Goal::all(Stage::Members, "the range of a parameter is ignored", vec![pair]));
     }
     if let (Node::Number(_), Node::Number(_)) = (g, a) {
         return Some(Goal::valued(scalar::compare(tree, gold, answer, fuel, trace)));
@@ -98,7 +98,7 @@ pub fn goal(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &mut 
     match (g, a) {
         (Node::Text(g), Node::Text(a)) => {
             let equal = quantity::same_text(tree.name_of(g), tree.name_of(a));
-            return Some(Goal::decided(Stage::Words, "words on both sides; case, articles and plural do not count", equal, Method::Text));
+            return Some(Goal::decided(Stage::Words, "words on both sides, ignoring case, articles and plurals", equal, Method::Text));
         }
         (Node::Text(text), _) => return against_words(tree, text, answer, a, |words, other| (words, other)),
         (_, Node::Text(text)) => return against_words(tree, text, gold, g, |words, other| (other, words)),
@@ -127,7 +127,7 @@ pub fn goal(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &mut 
     Some(Goal::valued(expressions(tree, gold, answer, fuel, trace)))
 }
 
-/// Handles words around either side.
+/// Compares two sides of which at least one has words around it.
 fn worded(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Goal> {
     let parts = |id| match tree.node(id) {
         Node::Worded(before, body, after) => (body, quantity::words_at(tree, before), quantity::words_at(tree, after)),
@@ -142,19 +142,23 @@ fn worded(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Goal
         answer
     };
     match relation {
-        WordRelation::Different => Some(Goal::different(Stage::Words, "the words or units beside the two say different things")),
+        WordRelation::Different => Some(Goal::different(Stage::Words, "the words or units next to the values have different meanings")),
         WordRelation::Compatible(ratio) if num_traits::One::is_one(&ratio) => {
-            Some(Goal::all(Stage::Words, "the words or units beside the two are compatible", vec![(gold, answer)]))
+            Some(Goal::all(Stage::Words, "the words or units next to the values are compatible", vec![(gold, answer)]))
         }
         WordRelation::Compatible(ratio) => {
             let factor = tree.rational(ratio)?;
             let scaled = tree.push(Node::Multiply(answer, factor))?;
-            Some(Goal::all(Stage::Words, "units of one kind; the answer is put into the unit of the reference", vec![(gold, scaled)]))
+            Some(Goal::all(
+                Stage::Words,
+                "units of the same quantity; the answer is converted to the unit of the gold answer",
+                vec![(gold, scaled)],
+            ))
         }
     }
 }
 
-/// Drops items that only give the range of a parameter, such as `k \in \mathbb{Z}`. Returns `None` if there are none.
+/// Drops items that only state the range of a parameter, such as `k \in \mathbb{Z}`. Returns `None` if there are none.
 fn without_ranges(tree: &mut Tree, gold: Id, answer: Id) -> Option<(Id, Id)> {
     let (g, a) = (without_range(tree, gold), without_range(tree, answer));
     (g.is_some() || a.is_some()).then(|| (g.unwrap_or(gold), a.unwrap_or(answer)))
@@ -183,14 +187,14 @@ fn without_range(tree: &mut Tree, id: Id) -> Option<Id> {
     tree.push(Node::Sequence { open: Bracket::Bare, close, separator, list })
 }
 
-/// Compares words with a node that is not text: a set that the words name, or a product of the same letters.
+/// Compares words with a node that is not text: as the set that the words name, or letter by letter with a product of variables.
 fn against_words(tree: &mut Tree, text: u32, other: Id, node: Node, pair: impl Fn(Id, Id) -> (Id, Id)) -> Option<Goal> {
     match set_in_words(tree, text) {
         Some(set) if is_set(node) || is_structure(tree, other) => {
             let set = tree.push(set)?;
             Some(Goal::all(Stage::Words, "the words name a set", vec![pair(set, other)]))
         }
-        _ => Some(spelled(tree, other, text)),
+        _ => Some(compare_letters(tree, other, text)),
     }
 }
 
@@ -204,7 +208,7 @@ fn set_in_words(tree: &Tree, text: u32) -> Option<Node> {
 }
 
 /// Compares letters that were read as a product of variables with the same letters read as words.
-fn spelled(tree: &Tree, other: Id, text: u32) -> Goal {
+fn compare_letters(tree: &Tree, other: Id, text: u32) -> Goal {
     let mut letters: Vec<&str> = Vec::new();
     let mut id = other;
     let equal = loop {
@@ -226,18 +230,18 @@ fn spelled(tree: &Tree, other: Id, text: u32) -> Goal {
             }
         }
     };
-    Goal::decided(Stage::Words, "words against a product of letters, compared letter by letter", equal, Method::Text)
+    Goal::decided(Stage::Words, "words and a product of letters, compared letter by letter", equal, Method::Text)
 }
 
-/// Compares two sets of real numbers: the same number of parts, with equal ends that are equally open. Returns `Some(None)` unless both
-/// sides are such sets, and `None` if the budget ends.
+/// Compares two sets of real numbers: they need the same number of parts, with equal endpoints that are equally open. Returns `Some(None)`
+/// unless both sides are such sets.
 pub fn real_sets(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Option<Goal>> {
     let Some(g) = reals::set(tree, gold, fuel) else { return Some(None) };
     let Some(a) = reals::set(tree, answer, fuel) else { return Some(None) };
     match (subject(tree, gold), subject(tree, answer)) {
         // Two inequalities between expressions may still be equal up to a factor.
         (Some(Subject::Expression(_)), Some(Subject::Expression(_))) => return Some(None),
-        (Some(g), Some(a)) if !g.agrees(a, tree) => return Some(Some(Goal::different(Stage::Reals, "bounds on different things"))),
+        (Some(g), Some(a)) if !g.agrees(a, tree) => return Some(Some(Goal::different(Stage::Reals, "bounds on different quantities"))),
         _ => {}
     }
     if g.len() != a.len() {
@@ -246,12 +250,12 @@ pub fn real_sets(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Opti
     let mut pairs = Vec::new();
     for (g, a) in g.iter().zip(&a) {
         if !same_shape(g, a) {
-            return Some(Some(Goal::different(Stage::Reals, "sets of reals whose ends are not equally open, closed or infinite")));
+            return Some(Some(Goal::different(Stage::Reals, "sets of reals whose endpoints are not equally open, closed or infinite")));
         }
         pairs.extend(g.low.node.zip(a.low.node));
         pairs.extend(g.high.node.zip(a.high.node));
     }
-    Some(Some(Goal::all(Stage::Reals, "the same set of reals if the ends are equal", pairs)))
+    Some(Some(Goal::all(Stage::Reals, "the same set of reals if the endpoints are equal", pairs)))
 }
 
 fn same_shape(g: &Interval, a: &Interval) -> bool {
@@ -259,7 +263,7 @@ fn same_shape(g: &Interval, a: &Interval) -> bool {
     shape(g) == shape(a)
 }
 
-/// True for inequalities side by side that must all be satisfied: `x > 2, x < 3`.
+/// True for a list of inequalities, such as `x > 2, x < 3`.
 fn are_conditions(tree: &Tree, node: Node) -> bool {
     let is_order = |relation: &Relation| {
         matches!(relation, Relation::Less | Relation::LessEqual | Relation::Greater | Relation::GreaterEqual | Relation::NotEqual)
@@ -281,7 +285,7 @@ fn is_set(node: Node) -> bool {
     )
 }
 
-/// Compares two expressions. If they differ, tries again with an arbitrary letter of the answer renamed.
+/// Compares two expressions. If they differ, tries again with a letter of the answer renamed, if its choice does not matter.
 fn expressions(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &mut Trace) -> Comparison {
     let found = scalar::compare(tree, gold, answer, fuel, trace);
     if found.equal {
@@ -290,7 +294,7 @@ fn expressions(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &m
     match rename::parameter(tree, gold, answer, fuel) {
         Some(renamed) => {
             trace.note(Stage::Letters, || {
-                format!("once more, with the answer's letter called as in the reference: {}", show(tree, renamed))
+                format!("trying again with the answer's letter renamed to the gold answer's: {}", show(tree, renamed))
             });
             scalar::compare(tree, gold, renamed, fuel, trace)
         }

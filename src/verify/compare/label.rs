@@ -1,5 +1,5 @@
-//! The left side of `x = 5`, `f(x) = ...` or `\angle A = ...`: which expressions only name a value, and when two names can mean the same.
-//! This file owns the policy that an answer under a different name is a different answer.
+//! The left side of `x = 5`, `f(x) = ...` or `\angle A = ...`: which expressions are only names of values, and which names can mean the
+//! same value. This file owns the policy that an answer with a different name is a different answer.
 
 use crate::verify::tree::show::show;
 use crate::verify::tree::{Bracket, Function, Id, Node, Tree};
@@ -8,7 +8,7 @@ use crate::verify::tree::{Bracket, Function, Id, Node, Tree};
 pub fn is_label(tree: &Tree, id: Id) -> bool {
     match tree.node(id) {
         Node::Symbol(_) | Node::Text(_) | Node::Worded(..) => true,
-        // A derivative or a sum is an expression. A function with a name is a label.
+        // A named function is a label. An operator with bounds, such as a sum, has `^` in its name and is an expression.
         Node::Opaque(name, _) => !tree.name_of(name).contains('^'),
         Node::Sequence { open: Bracket::Round | Bracket::Bare, list, .. } => {
             tree.members(list).iter().all(|&member| is_simple_label(tree, member))
@@ -36,7 +36,7 @@ fn is_named_point(tree: &Tree, id: Id) -> bool {
 
 /// True for upper-case names, alone or side by side: points, lengths, areas.
 fn is_capital(tree: &Tree, mut id: Id) -> bool {
-    // Products lean to the left, so walk down the left spine.
+    // Products associate to the left, so walk down the left operands.
     loop {
         let leaf = match tree.node(id) {
             Node::Multiply(a, b) => {
@@ -65,7 +65,7 @@ fn is_argument(tree: &Tree, function: Id, argument: Id) -> bool {
     matches!(tree.node(function), Node::Symbol(_)) && matches!(tree.node(argument), Node::Symbol(_) | Node::Number(_) | Node::Chain(_))
 }
 
-/// `dy/dx`.
+/// True for `dy/dx`.
 fn is_derivative(tree: &Tree, a: Id, b: Id) -> bool {
     let differential = |id| match tree.node(id) {
         Node::Multiply(d, _) => matches!(tree.node(d), Node::Symbol(name) if tree.name_of(name) == "d"),
@@ -74,7 +74,7 @@ fn is_derivative(tree: &Tree, a: Id, b: Id) -> bool {
     differential(a) && differential(b)
 }
 
-/// `f^{-1}(x)`.
+/// True for `f^{-1}(x)`.
 fn is_inverse(tree: &Tree, a: Id, b: Id) -> bool {
     match (tree.node(a), tree.node(b)) {
         (Node::Power(f, exponent), Node::Symbol(_)) => {
@@ -136,13 +136,13 @@ pub fn labels_match(tree: &Tree, gold: Id, answer: Id, value_is_constant: bool) 
 
 /// True if two labels in words share a word, or one of them has no specific word.
 fn words_agree(gold: &str, answer: &str) -> bool {
-    const EMPTY: [&str; 14] =
+    const GENERIC: [&str; 14] =
         ["answer", "result", "value", "total", "final", "solution", "number", "the", "of", "a", "is", "in", "for", "required"];
-    let telling = |text: &str| -> Vec<String> {
-        let words = text.split(' ').filter(|word| !EMPTY.contains(word));
+    let specific_words = |text: &str| -> Vec<String> {
+        let words = text.split(' ').filter(|word| !GENERIC.contains(word));
         words.map(|word| word.strip_suffix('s').unwrap_or(word).to_owned()).collect()
     };
-    let (gold, answer) = (telling(gold), telling(answer));
+    let (gold, answer) = (specific_words(gold), specific_words(answer));
     gold.is_empty() || answer.is_empty() || gold.iter().any(|word| answer.contains(word))
 }
 
@@ -154,7 +154,7 @@ fn is_variable(tree: &Tree, id: Id) -> bool {
 /// True if two names made of adjacent letters have the same letters and, for angles, the same vertex.
 fn same_product(tree: &Tree, gold: Id, answer: Id) -> bool {
     let (g, a) = (factors(tree, gold), factors(tree, answer));
-    // An angle named by its vertex alone, with or without the angle sign, leaves its sides open.
+    // An angle named by its vertex alone, with or without the angle sign, matches any angle at that vertex.
     if let (Some(g_vertex), Some(a_vertex)) = (vertex(&g), vertex(&a)) {
         return g_vertex == a_vertex && (g.len() != a.len() || spelling(tree, gold) == spelling(tree, answer));
     }
@@ -188,7 +188,7 @@ fn factors(tree: &Tree, mut id: Id) -> Vec<String> {
     found
 }
 
-/// Writes a name as text in which the order of adjacent letters does not matter.
+/// Writes a name as text with its letters sorted, so that their order does not matter.
 fn spelling(tree: &Tree, id: Id) -> String {
     let mut factors = factors(tree, id);
     factors.sort_unstable();

@@ -1,5 +1,5 @@
-//! The work list of a comparison. A goal waits for the pairs that it needs, and results are cached, so nothing recurses. The verdict on a
-//! structure reports the weakest method that any of its parts needed.
+//! The work list of a comparison. A goal waits for the pairs that it needs, and results are cached, so nothing recurses. The method of an
+//! equal structure is the weakest method that any of its parts needed.
 
 mod chain;
 mod goal;
@@ -27,16 +27,16 @@ use crate::verify::{Comparison, Method};
 const MAX_OPEN: usize = 64;
 
 /// A goal in progress.
-struct Open {
+struct OpenGoal {
     pair: (Id, Id),
     goal: Goal,
-    /// Pairs found equal so far, or gold members matched.
+    /// Number of pairs found equal, or of gold members matched.
     done: usize,
-    /// Members of the answer compared with the current gold member so far.
+    /// Number of members of the answer compared with the current gold member.
     tried: usize,
-    /// Members of the answer that are not matched yet.
+    /// For each member of the answer, whether it is still unmatched.
     free: Vec<bool>,
-    /// The weakest method among the parts decided so far.
+    /// The weakest method among the parts decided.
     weakest: Method,
 }
 
@@ -47,11 +47,11 @@ enum Progress {
     Exhausted,
 }
 
-/// Compares the answers at two nodes.
+/// Compares the answers at the nodes `gold` and `answer` of `tree`.
 pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &mut Trace) -> Comparison {
     let exhausted = Comparison { equal: false, method: Method::Exhausted };
     let mut known: HashMap<(Id, Id), Comparison> = HashMap::new();
-    let mut open: Vec<Open> = Vec::new();
+    let mut open: Vec<OpenGoal> = Vec::new();
     let mut wanted = Some((gold, answer));
     loop {
         if let Some(pair) = wanted.take() {
@@ -61,7 +61,7 @@ pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &m
             }
             let goal = if open.len() < MAX_OPEN { goal(tree, pair.0, pair.1, fuel, trace) } else { None };
             let Some(goal) = goal else {
-                trace.note(Stage::Budget, || "not equal: the steps, nodes or open pairs of one comparison are spent");
+                trace.note(Stage::Budget, || "not equal: the limit on steps, nodes or open pairs was reached");
                 return exhausted;
             };
             if !goal.rule.is_empty() {
@@ -73,7 +73,7 @@ pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &m
                 Need::Decided(found) => drop(known.insert(pair, found)),
                 _ => {
                     let answers = if let Need::Matching(_, answers) = &goal.need { answers.len() } else { 0 };
-                    open.push(Open { pair, goal, done: 0, tried: 0, free: vec![true; answers], weakest: Method::Exact });
+                    open.push(OpenGoal { pair, goal, done: 0, tried: 0, free: vec![true; answers], weakest: Method::Exact });
                 }
             }
         }
@@ -99,33 +99,33 @@ pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &m
                 wanted = Some(next);
             }
             Progress::Exhausted => {
-                trace.note(Stage::Budget, || "not equal: the steps of one comparison are spent");
+                trace.note(Stage::Budget, || "not equal: the step budget ran out");
                 return exhausted;
             }
         }
     }
 }
 
-impl Open {
-    /// Notes the result of several pairs. A single pair has already noted its own.
+impl OpenGoal {
+    /// Notes the result of several pairs. The result of a single pair is already noted.
     fn note_result(&self, tree: &Tree, found: Comparison, trace: &mut Trace) {
         match &self.goal.need {
             Need::All(pairs) if pairs.len() > 1 => trace.note(self.goal.stage, || match found.equal {
-                true => "equal: every pair is".to_owned(),
-                false => format!("not equal: pair {} of {} is not", self.done + 1, pairs.len()),
+                true => "equal: all pairs are equal".to_owned(),
+                false => format!("not equal: pair {} of {} differs", self.done + 1, pairs.len()),
             }),
             Need::Matching(gold, answer) => trace.note(self.goal.stage, || match gold.get(self.done) {
-                _ if found.equal => "equal: every member has met one".to_owned(),
+                _ if found.equal => "equal: every member has a match".to_owned(),
                 Some(&member) if gold.len() == answer.len() => {
-                    format!("not equal: {} meets no member that is left", short(show(tree, member)))
+                    format!("not equal: {} matches none of the remaining members", short(show(tree, member)))
                 }
-                _ => "not equal: another number of members".to_owned(),
+                _ => "not equal: different numbers of members".to_owned(),
             }),
             _ => {}
         }
     }
 
-    /// Advances as far as the known pairs allow.
+    /// Advances as far as the known results allow.
     fn progress(&mut self, known: &HashMap<(Id, Id), Comparison>, fuel: &mut Fuel) -> Progress {
         match &self.goal.need {
             Need::Decided(found) => Progress::Done(*found),
@@ -141,8 +141,8 @@ impl Open {
                 Progress::Done(Comparison { equal: true, method: self.weakest })
             }
             Need::Matching(gold, answer) => {
-                // Each gold member takes the first equal member that is still free. Equality is transitive up to rounding, so the first one
-                // is enough. Lists usually come in the same order, so the search starts at the same index.
+                // Match each gold member with the first equal member that is still free. Equality is transitive up to rounding, so no
+                // backtracking is needed. Lists usually have the same order, so the search starts at the same index.
                 while let Some(&g) = gold.get(self.done) {
                     if self.tried == answer.len() || gold.len() != answer.len() {
                         return Progress::Done(Comparison { equal: false, method: Method::Structure });

@@ -1,4 +1,4 @@
-//! Numbers in special notations: times of day (`18:05`, `6:05`, `noon`), numerals with a base (`101_2`), ratios (`1:2:3`).
+//! Compares numbers in special notations: times of day (`18:05`, `6:05`, `noon`), numerals with a base (`101_2`), ratios (`1:2:3`).
 
 use crate::verify::Method;
 use crate::verify::compare::goal::Goal;
@@ -9,11 +9,11 @@ use crate::verify::tree::{Id, Node, Tree};
 /// Seconds in an hour.
 const HOUR: u32 = 3600;
 
-/// Compares two sides if one is a time of day. Returns `None` if neither is, or if the other side cannot be read as a time. An a.m./p.m.
-/// mark on one side only is ignored, as a unit is.
+/// Compares two sides if one is a time of day. Returns `None` if neither is, or if the other side cannot be read as a time. `a.m.` or
+/// `p.m.` on one side only is ignored, like a unit.
 pub fn time(tree: &Tree, gold: Id, answer: Id) -> Option<Goal> {
     let equal = same_time(tree, gold, answer)?;
-    Some(Goal::decided(Stage::Notation, "as times of day", equal, Method::Exact))
+    Some(Goal::decided(Stage::Notation, "compared as times of day", equal, Method::Exact))
 }
 
 fn same_time(tree: &Tree, gold: Id, answer: Id) -> Option<bool> {
@@ -25,7 +25,7 @@ fn same_time(tree: &Tree, gold: Id, answer: Id) -> Option<bool> {
     }
 }
 
-/// Compares a time with words, or with hours and minutes without a mark, which fit either half of the day.
+/// Compares a time with words, or with hours and minutes without a.m. or p.m., which match both halves of the day.
 fn unmarked(tree: &Tree, time: u32, other: Id) -> Option<bool> {
     if let Node::Text(words) = tree.node(other) {
         return clock::in_words(tree.name_of(words)).map(|seconds| seconds == time);
@@ -44,14 +44,14 @@ pub fn numerals(tree: &mut Tree, gold: Id, answer: Id) -> Option<Goal> {
     let without_base = |tree: &mut Tree, digits: u32, pair: fn(Id, Id) -> (Id, Id), other: Id| {
         let decimal = numeral(tree, digits).map(|decimal| pair(decimal, other));
         decimal.map_or(Goal::different(Stage::Notation, "digits above 9 need a base on both sides"), |pair| {
-            Goal::all(Stage::Notation, "a base on one side only does not count", vec![pair])
+            Goal::all(Stage::Notation, "a base on one side only is ignored", vec![pair])
         })
     };
     match (tree.node(gold), tree.node(answer)) {
         (Node::Based(gold_digits, gold_base), Node::Based(answer_digits, answer_base)) => {
             let digits = |index| tree.name_of(index).trim_start_matches('0');
             let equal = gold_base == answer_base && digits(gold_digits) == digits(answer_digits);
-            Some(Goal::decided(Stage::Notation, "with a base on both sides, digits and base count", equal, Method::Exact))
+            Some(Goal::decided(Stage::Notation, "with a base on both sides, digits and base are compared", equal, Method::Exact))
         }
         (Node::Based(digits, _), _) => Some(without_base(tree, digits, |digits, other| (digits, other), answer)),
         (_, Node::Based(digits, _)) => Some(without_base(tree, digits, |digits, other| (other, digits), gold)),
@@ -65,8 +65,8 @@ fn numeral(tree: &mut Tree, digits: u32) -> Option<Id> {
     tree.rational(num_rational::BigRational::from_integer(value))
 }
 
-/// Compares `a:b:c` with `d:e:f`, which are equal if they are proportional. Ratios of two parts are left to the fractions (`Some(None)`).
-/// Trailing zero seconds of a time do not count.
+/// Compares `a:b:c` with `d:e:f`, which are equal if they are proportional. Returns `Some(None)` for two ratios of two parts, which are
+/// compared as fractions, and `None` if a budget runs out. Trailing zero seconds of a time are ignored.
 pub fn ratios(tree: &mut Tree, gold: Id, answer: Id) -> Option<Option<Goal>> {
     let (g, a) = (parts_of_ratio(tree, gold), parts_of_ratio(tree, answer));
     if g.len() == 2 && a.len() == 2 {
@@ -77,7 +77,7 @@ pub fn ratios(tree: &mut Tree, gold: Id, answer: Id) -> Option<Option<Goal>> {
         let time = long.len() == 3 && short.len() == 2 && long.last().is_some_and(|&last| tree.is_zero(last));
         let pairs = long.iter().zip(short).map(|(&l, &s)| if swapped { (s, l) } else { (l, s) }).collect();
         return Some(Some(if time {
-            Goal::all(Stage::Notation, "the zero seconds of a time do not count", pairs)
+            Goal::all(Stage::Notation, "zero seconds of a time are ignored", pairs)
         } else {
             Goal::different(Stage::Notation, "ratios with different numbers of parts")
         }));

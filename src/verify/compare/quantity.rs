@@ -1,6 +1,6 @@
 //! Words around an answer: units, labels, nouns. A unit on one side only is ignored. If both sides have a unit, the units must measure the
-//! same quantity, and their sizes count. Other nouns are decoration. Words that change the meaning ("at least 5", "not 5") are never
-//! ignored on one side.
+//! same quantity, and the answer is converted. Other nouns are ignored. Words that change the meaning ("at least 5", "not 5") must be on
+//! both sides.
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
@@ -43,13 +43,13 @@ const QUALIFIERS: [&str; 29] = [
     "incorrect",
 ];
 
-/// Text of more words than this next to a number is a sentence, and the number in it can mean anything.
+/// A longer text next to a number is a sentence, in which the number can mean anything.
 const MAX_WORDS: usize = 12;
 
 /// Relation between the words around two answers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum WordRelation {
-    /// The values can be compared after multiplying the answer by this ratio of unit sizes.
+    /// The values can be compared after the answer is multiplied by this ratio of unit sizes.
     Compatible(BigRational),
     /// The words have different meanings.
     Different,
@@ -86,7 +86,7 @@ struct Compound {
 }
 
 impl Compound {
-    /// True if the unit does not say which quantity is measured: "units", "times", "square units".
+    /// True if the unit is compatible with every other: "units", "times", "square units", degrees, percent.
     fn is_neutral(&self) -> bool {
         self.dimension.starts_with("unit") || self.dimension == "count" || self.dimension == "angle" || self.dimension == "percent"
     }
@@ -140,7 +140,7 @@ fn ratio(unit: Unit) -> BigRational {
     BigRational::new(BigInt::from(unit.size.0), BigInt::from(unit.size.1))
 }
 
-/// Compares two texts as words, ignoring case, articles, plural, punctuation and spaces.
+/// Compares two texts as words, ignoring case, articles, plurals, punctuation and spaces.
 pub fn same_text(a: &str, b: &str) -> bool {
     let letters = |text: &str| -> String {
         let words = text.split(|c: char| c.is_whitespace() || c == '-').filter(|word| !matches!(*word, "a" | "an" | "the"));
@@ -157,13 +157,14 @@ pub fn same_text(a: &str, b: &str) -> bool {
     !a.is_empty() && a == b
 }
 
-/// Compares two answers that could not both be read. Ignores case, spaces, quotes and commands for upright text; signs and digits count.
+/// Compares two answers that could not both be parsed. Ignores case, spaces, quotes, braces and commands for upright text; signs and digits
+/// count.
 pub fn same_text_with_signs(a: &str, b: &str) -> bool {
     let letters = |text: &str| -> String {
         let plain = text.replace("\\text", "").replace("\\mathrm", "").replace("\\mbox", "").replace("\\left", "").replace("\\right", "");
         let spaced = crate::verify::text::normalize(&plain);
-        let kept = spaced.chars().filter(|c| !matches!(c, '{' | '}' | '$' | '"' | '\'' | '\u{201c}' | '\u{201d}'));
-        kept.flat_map(char::to_lowercase).collect()
+        let compared = spaced.chars().filter(|c| !matches!(c, '{' | '}' | '$' | '"' | '\'' | '\u{201c}' | '\u{201d}'));
+        compared.flat_map(char::to_lowercase).collect()
     };
     let (a, b) = (letters(a), letters(b));
     !a.is_empty() && a == b

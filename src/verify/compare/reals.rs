@@ -1,5 +1,5 @@
 //! Sets of real numbers: intervals, their unions, inequalities in one variable, set-builders. This file defines such sets, so that `x > 2`,
-//! `(2, \infty)` and `\{x | x > 2\}` are one set. `scalar` decides whether two ends are equal.
+//! `(2, \infty)` and `\{x | x > 2\}` are one set. `scalar` decides whether two endpoints are equal.
 
 use num_rational::BigRational;
 use num_traits::Zero;
@@ -13,35 +13,35 @@ use crate::verify::value;
 use crate::verify::value::evaluate::{Reading, evaluate};
 use crate::verify::value::exact::Exact;
 
-/// Sets with more parts than this are compared as text.
+/// Sets with more parts are not treated as sets of reals.
 const MAX_PARTS: usize = 256;
 
-/// An end of an interval.
+/// An endpoint of an interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct End {
-    /// The expression of the end; `None` for an infinite end.
+pub struct Endpoint {
+    /// Its expression; `None` if it is infinite.
     pub node: Option<Id>,
     /// Its value, for ordering only.
     pub value: f64,
-    /// Whether the end belongs to the interval.
+    /// Whether it belongs to the interval.
     pub closed: bool,
 }
 
-/// An interval, or a point if both ends are equal and closed.
+/// An interval, or a point if both endpoints are equal and closed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Interval {
-    /// The lower end.
-    pub low: End,
-    /// The upper end.
-    pub high: End,
+    /// The lower endpoint.
+    pub low: Endpoint,
+    /// The upper endpoint.
+    pub high: Endpoint,
 }
 
-const MINUS_INFINITY: End = End { node: None, value: f64::NEG_INFINITY, closed: false };
-const PLUS_INFINITY: End = End { node: None, value: f64::INFINITY, closed: false };
+const MINUS_INFINITY: Endpoint = Endpoint { node: None, value: f64::NEG_INFINITY, closed: false };
+const PLUS_INFINITY: Endpoint = Endpoint { node: None, value: f64::INFINITY, closed: false };
 const ALL: Interval = Interval { low: MINUS_INFINITY, high: PLUS_INFINITY };
 
 /// Returns the set of real numbers that a node describes, as disjoint intervals in ascending order. `None` if it describes no such set or
-/// the budget ends.
+/// the budget runs out.
 pub fn set(tree: &mut Tree, root: Id, fuel: &mut Fuel) -> Option<Vec<Interval>> {
     let order = tree.reachable(root);
     let mut sets: Vec<(Id, Option<Vec<Interval>>)> = Vec::with_capacity(order.len());
@@ -98,7 +98,7 @@ fn over_the_reals(tree: &Tree, head: Id) -> bool {
 }
 
 fn combine(separator: Separator, parts: Vec<Vec<Interval>>, fuel: &mut Fuel) -> Vec<Interval> {
-    // Single solutions side by side are alternatives; conditions side by side apply together.
+    // A list of single solutions gives alternatives; a list of conditions applies as a whole.
     let points = parts.iter().flatten().all(|part| part.low == part.high);
     if separator == Separator::Or || points {
         return parts.concat();
@@ -106,12 +106,13 @@ fn combine(separator: Separator, parts: Vec<Vec<Interval>>, fuel: &mut Fuel) -> 
     parts.into_iter().fold(vec![ALL], |all, part| operate(SetOperation::Intersection, &all, &part, fuel))
 }
 
-/// Reads two numbers in round or square brackets as an interval, and numbers in curly brackets or without brackets as points.
+/// Reads two numbers in round or square brackets as an interval, and numbers in curly or no brackets as points. Returns `None` for anything
+/// else.
 fn sequence(tree: &Tree, (open, close): (Bracket, Bracket), members: &[Id], fuel: &mut Fuel) -> Option<Vec<Interval>> {
-    let mut end = |id: Id, closed: bool| -> Option<End> {
+    let mut end = |id: Id, closed: bool| -> Option<Endpoint> {
         let value = value::magnitude(tree, id, fuel)?;
         let infinite = value.is_infinite();
-        Some(End { node: (!infinite).then_some(id), value, closed: closed && !infinite })
+        Some(Endpoint { node: (!infinite).then_some(id), value, closed: closed && !infinite })
     };
     match (open, close, members) {
         (Bracket::Round | Bracket::Square, Bracket::Round | Bracket::Square, &[low, high]) => {
@@ -129,7 +130,7 @@ fn sequence(tree: &Tree, (open, close): (Bracket, Bracket), members: &[Id], fuel
     }
 }
 
-/// Solves a chain of inequalities in one variable.
+/// Solves a chain of inequalities in one variable. Returns `None` if that is not possible or a budget runs out.
 fn inequality(tree: &mut Tree, list: u32, fuel: &mut Fuel) -> Option<Vec<Interval>> {
     let (mut members, relations) = (tree.members(list).to_vec(), tree.relations_of(list).to_vec());
     // One bound on an expression in several variables describes a region; two bounds describe the range of its values.
@@ -150,31 +151,31 @@ fn inequality(tree: &mut Tree, list: u32, fuel: &mut Fuel) -> Option<Vec<Interva
     let mut solutions = vec![ALL];
     for (pair, &relation) in members.windows(2).zip(&relations) {
         let &[left, right] = pair else { return None };
-        let step = step(tree, left, relation, right, variable, fuel)?;
-        solutions = operate(SetOperation::Intersection, &solutions, &step, fuel);
+        let solution = solve_relation(tree, left, relation, right, variable, fuel)?;
+        solutions = operate(SetOperation::Intersection, &solutions, &solution, fuel);
     }
     Some(solutions)
 }
 
 /// Solves one relation of the chain.
-fn step(tree: &mut Tree, left: Id, relation: Relation, right: Id, variable: u32, fuel: &mut Fuel) -> Option<Vec<Interval>> {
+fn solve_relation(tree: &mut Tree, left: Id, relation: Relation, right: Id, variable: u32, fuel: &mut Fuel) -> Option<Vec<Interval>> {
     let (left_has, right_has) = (!rewrite::symbols(tree, left).is_empty(), !rewrite::symbols(tree, right).is_empty());
     match (left_has, right_has) {
-        (true, false) => bounded(tree, left, relation, right, variable, fuel),
-        (false, true) => bounded(tree, right, flipped(relation), left, variable, fuel),
+        (true, false) => solve_bound(tree, left, relation, right, variable, fuel),
+        (false, true) => solve_bound(tree, right, flipped(relation), left, variable, fuel),
         (true, true) => {
             let difference = tree.push(Node::Subtract(left, right))?;
             let zero = tree.integer(0)?;
-            bounded(tree, difference, relation, zero, variable, fuel)
+            solve_bound(tree, difference, relation, zero, variable, fuel)
         }
         (false, false) => None,
     }
 }
 
 /// Solves `expression relation bound`, where the expression is the variable, its absolute value, or linear in it.
-fn bounded(tree: &mut Tree, expression: Id, relation: Relation, bound: Id, variable: u32, fuel: &mut Fuel) -> Option<Vec<Interval>> {
+fn solve_bound(tree: &mut Tree, expression: Id, relation: Relation, bound: Id, variable: u32, fuel: &mut Fuel) -> Option<Vec<Interval>> {
     let value = value::magnitude(tree, bound, fuel)?;
-    let bound_end = End { node: value.is_finite().then_some(bound), value, closed: false };
+    let bound_end = Endpoint { node: value.is_finite().then_some(bound), value, closed: false };
     if tree.node(expression) == Node::Symbol(variable) {
         return half_line(relation, bound_end);
     }
@@ -182,7 +183,7 @@ fn bounded(tree: &mut Tree, expression: Id, relation: Relation, bound: Id, varia
         if tree.node(inner) != Node::Symbol(variable) || value < 0.0 || !value.is_finite() {
             return None;
         }
-        let minus = End { node: Some(tree.push(Node::Negate(bound))?), value: -value, closed: false };
+        let minus = Endpoint { node: Some(tree.push(Node::Negate(bound))?), value: -value, closed: false };
         let (above, below) = (half_line(relation, bound_end)?, half_line(flipped(relation), minus)?);
         let operation =
             if matches!(relation, Relation::Greater | Relation::GreaterEqual) { SetOperation::Union } else { SetOperation::Intersection };
@@ -205,11 +206,11 @@ fn bounded(tree: &mut Tree, expression: Id, relation: Relation, bound: Id, varia
     let relation = if slope < BigRational::zero() { flipped(relation) } else { relation };
     let node = tree.rational(solution)?;
     let value = value::magnitude(tree, node, fuel)?;
-    half_line(relation, End { node: Some(node), value, closed: false })
+    half_line(relation, Endpoint { node: Some(node), value, closed: false })
 }
 
-fn half_line(relation: Relation, bound: End) -> Option<Vec<Interval>> {
-    let (open, closed) = (End { closed: false, ..bound }, End { closed: bound.node.is_some(), ..bound });
+fn half_line(relation: Relation, bound: Endpoint) -> Option<Vec<Interval>> {
+    let (open, closed) = (Endpoint { closed: false, ..bound }, Endpoint { closed: bound.node.is_some(), ..bound });
     Some(match relation {
         Relation::Less => vec![Interval { low: MINUS_INFINITY, high: open }],
         Relation::LessEqual => vec![Interval { low: MINUS_INFINITY, high: closed }],
@@ -233,7 +234,7 @@ fn operate(operation: SetOperation, a: &[Interval], b: &[Interval], fuel: &mut F
 }
 
 fn intersection(a: &[Interval], b: &[Interval]) -> Vec<Interval> {
-    let pairs = a.iter().flat_map(|x| b.iter().map(move |y| Interval { low: later(x.low, y.low), high: earlier(x.high, y.high) }));
+    let pairs = a.iter().flat_map(|x| b.iter().map(move |y| Interval { low: higher_end(x.low, y.low), high: lower_end(x.high, y.high) }));
     normalize(pairs.collect())
 }
 
@@ -241,20 +242,21 @@ fn complement(set: &[Interval]) -> Vec<Interval> {
     let mut low = MINUS_INFINITY;
     let mut gaps = Vec::new();
     for part in normalize(set.to_vec()) {
-        gaps.push(Interval { low, high: End { closed: !part.low.closed && part.low.node.is_some(), ..part.low } });
-        low = End { closed: !part.high.closed && part.high.node.is_some(), ..part.high };
+        gaps.push(Interval { low, high: Endpoint { closed: !part.low.closed && part.low.node.is_some(), ..part.low } });
+        low = Endpoint { closed: !part.high.closed && part.high.node.is_some(), ..part.high };
     }
     gaps.push(Interval { low, high: PLUS_INFINITY });
     normalize(gaps)
 }
 
-/// Treats two ends as equal if they differ only by rounding.
-fn same(a: f64, b: f64) -> bool {
+/// True if two endpoints differ only by rounding.
+fn nearly_equal(a: f64, b: f64) -> bool {
     a == b || a.is_finite() && b.is_finite() && (a - b).abs() <= 1e-11 * a.abs().max(b.abs())
 }
 
-fn later(a: End, b: End) -> End {
-    if same(a.value, b.value) {
+/// Returns the larger of two lower endpoints, or the open one if they are equal.
+fn higher_end(a: Endpoint, b: Endpoint) -> Endpoint {
+    if nearly_equal(a.value, b.value) {
         if a.closed { b } else { a }
     } else if a.value > b.value {
         a
@@ -263,8 +265,9 @@ fn later(a: End, b: End) -> End {
     }
 }
 
-fn earlier(a: End, b: End) -> End {
-    if same(a.value, b.value) {
+/// Returns the smaller of two upper endpoints, or the open one if they are equal.
+fn lower_end(a: Endpoint, b: Endpoint) -> Endpoint {
+    if nearly_equal(a.value, b.value) {
         if a.closed { b } else { a }
     } else if a.value < b.value {
         a
@@ -276,7 +279,7 @@ fn earlier(a: End, b: End) -> End {
 /// Removes empty parts, sorts the rest, and joins parts that touch.
 fn normalize(mut set: Vec<Interval>) -> Vec<Interval> {
     set.retain(|part| {
-        let point = same(part.low.value, part.high.value);
+        let point = nearly_equal(part.low.value, part.high.value);
         if point { part.low.closed && part.high.closed } else { part.low.value < part.high.value }
     });
     set.sort_by(|a, b| a.low.value.total_cmp(&b.low.value).then(b.low.closed.cmp(&a.low.closed)));
@@ -284,13 +287,13 @@ fn normalize(mut set: Vec<Interval>) -> Vec<Interval> {
     for part in set {
         match joined.last_mut() {
             Some(last) if touches(last.high, part.low) => {
-                let further = same(last.high.value, part.high.value);
-                if further {
+                let same_high = nearly_equal(last.high.value, part.high.value);
+                if same_high {
                     last.high.closed |= part.high.closed;
                 } else if part.high.value > last.high.value {
                     last.high = part.high;
                 }
-                if same(last.low.value, part.low.value) {
+                if nearly_equal(last.low.value, part.low.value) {
                     last.low.closed |= part.low.closed;
                 }
             }
@@ -300,6 +303,6 @@ fn normalize(mut set: Vec<Interval>) -> Vec<Interval> {
     joined
 }
 
-fn touches(high: End, low: End) -> bool {
-    if same(high.value, low.value) { high.closed || low.closed } else { high.value > low.value }
+fn touches(high: Endpoint, low: Endpoint) -> bool {
+    if nearly_equal(high.value, low.value) { high.closed || low.closed } else { high.value > low.value }
 }

@@ -1,4 +1,5 @@
-//! Chains of relations: what `x = 5` assigns, what `2 + 3 = 5` computes, and when two equations or inequalities are equivalent.
+//! Interprets chains of relations as assignments (`x = 5`), computations (`2 + 3 = 5`) and equations, and tests whether two equations or
+//! inequalities are equivalent.
 
 use crate::verify::compare::label::is_label;
 use crate::verify::fuel::Fuel;
@@ -15,17 +16,17 @@ use crate::verify::{Comparison, Method};
 pub enum Meaning {
     /// `label = value`, possibly in several steps. `checks` lists the pairs that must be equal.
     Assignment { label: Id, value: Id, checks: Vec<(Id, Id)> },
-    /// A computation and its result: all members must be equal, and the last one is the value.
+    /// A computation with its result. `checks` lists the pairs that must be equal.
     Computation { value: Id, checks: Vec<(Id, Id)> },
     /// `x ∈ set`.
     Membership { element: Id, set: Id },
     /// An equation between two expressions.
     Equation(Id, Id),
-    /// Any chain with an order relation, or with a relation known only by name.
+    /// Any chain with a relation other than `=` and `≈`, except a single membership.
     Order,
 }
 
-/// Interprets the chain in `list`.
+/// Interprets the chain at index `list` of the tree.
 pub fn meaning(tree: &Tree, list: u32) -> Meaning {
     let relations = tree.relations_of(list);
     let mut members = tree.members(list);
@@ -35,7 +36,7 @@ pub fn meaning(tree: &Tree, list: u32) -> Meaning {
     if !relations.iter().all(|relation| matches!(relation, Relation::Equal | Relation::Approximately)) {
         return Meaning::Order;
     }
-    // Anything after ≈ repeats the value in rounded form, unless only a label precedes the sign.
+    // Anything after ≈ is the rounded value, which is dropped unless only a label precedes the sign.
     if let Some(at) = relations.iter().position(|relation| *relation == Relation::Approximately) {
         let before = members.get(..=at).unwrap_or(members);
         members = match before {
@@ -60,8 +61,7 @@ pub fn meaning(tree: &Tree, list: u32) -> Meaning {
     }
 }
 
-/// Returns the checks for the steps between a label and its value. Steps that are values must equal the value; steps that are labels are
-/// skipped.
+/// Returns the checks for the steps between a label and its value: every step must equal the value, except that labels are skipped.
 fn step_checks(tree: &Tree, steps: &[Id], value: Id) -> Vec<(Id, Id)> {
     steps.iter().filter(|&&step| !is_label(tree, step)).map(|&step| (step, value)).collect()
 }
@@ -70,8 +70,8 @@ fn is_constant(tree: &Tree, id: Id) -> bool {
     rewrite::symbols(tree, id).is_empty()
 }
 
-/// Checks at seeded points whether two equations, or two inequalities, differ only by a constant factor: compares `left - right` of both.
-/// `positive` requires a factor above zero (`Some(true)`), below zero (`Some(false)`), or any factor (`None`).
+/// Tests at seeded points whether two equations, or two inequalities, differ only by a constant factor of `left - right`. The factor must
+/// be positive (`Some(true)`) or negative (`Some(false)`); `None` accepts both.
 pub fn proportional(
     tree: &mut Tree,
     gold: (Id, Id),
@@ -82,7 +82,7 @@ pub fn proportional(
 ) -> Comparison {
     let decided = |equal| Comparison { equal, method: Method::Sampled };
     let (Some(g), Some(a)) = (tree.push(Node::Subtract(gold.0, gold.1)), tree.push(Node::Subtract(answer.0, answer.1))) else {
-        trace.note(Stage::Budget, || "the comparison has too many nodes");
+        trace.note(Stage::Budget, || "not equal: the comparison has too many nodes");
         return decided(false);
     };
     if rewrite::symbols(tree, g) != rewrite::symbols(tree, a) {
@@ -112,14 +112,14 @@ pub fn proportional(
         };
         let (Some(one), Some(other)) = (approx.multiply(&gold, &first_answer), approx.multiply(&first_gold, &answer)) else { continue };
         if (one.re - other.re).abs() > 2.0 * (one.error + other.error) {
-            trace.note(Stage::Sampled, || "not equal: left minus right of the two has no constant ratio");
+            trace.note(Stage::Sampled, || "not equal: the differences (left minus right) have no constant ratio");
             return decided(false);
         }
         agreeing += usize::from(!approx.lost);
     }
     let equal = agreeing >= 3;
     trace.note(Stage::Sampled, || match equal {
-        true => format!("equal: left minus right of the two has the same ratio at {} points", agreeing + 1),
+        true => format!("equal: the differences (left minus right) have the same ratio at {} points", agreeing + 1),
         false => "not equal: too few points where both relations can be compared".to_owned(),
     });
     decided(equal)

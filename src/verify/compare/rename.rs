@@ -1,4 +1,4 @@
-//! Letters whose choice does not matter: the integer in `k\pi`, the case of a constant.
+//! Renames letters whose choice does not matter: the integer in `k\pi`, the case of a constant.
 
 use crate::verify::compare::relation::{self, Meaning};
 use crate::verify::fuel::Fuel;
@@ -8,8 +8,8 @@ use crate::verify::tree::{Constant, Id, Node, Tree};
 /// Letters that usually stand for an arbitrary integer.
 const PARAMETERS: [&str; 8] = ["k", "n", "m", "l", "j", "t", "N", "K"];
 
-/// Renames the only letter that the answer has and the gold answer lacks to the only letter that the gold answer has and the answer lacks.
-/// Applies if both are the same letter in different case, or if both are parameters of a periodic family (next to π or a degree sign).
+/// Renames the one letter that only the answer has to the one letter that only the gold answer has. Applies if both are the same letter in
+/// different case, or if both are parameters of a periodic family (next to π, i or a degree sign). Otherwise returns `None`.
 pub fn parameter(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Id> {
     let (to, from) = unmatched_letters(tree, gold, answer)?;
     let (to_name, from_name) = (tree.name_of(to), tree.name_of(from));
@@ -22,8 +22,8 @@ pub fn parameter(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Opti
     rewrite::rename(tree, answer, from, to, fuel)
 }
 
-/// Renames the unmatched letter of the answer to that of the gold answer, whatever they are, for letters that the text calls arbitrary. For
-/// an assignment, compares the letters of its value only.
+/// Like [`parameter`], for letters that the text calls arbitrary, so any two letters qualify. For an assignment, only the letters of its
+/// value count.
 pub fn arbitrary(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Id> {
     let value = |tree: &Tree, id: Id| match tree.node(id) {
         Node::Chain(list) => match relation::meaning(tree, list) {
@@ -36,7 +36,7 @@ pub fn arbitrary(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Opti
     rewrite::rename(tree, answer, from, to, fuel)
 }
 
-/// Returns the only variable of each side that the other side lacks, gold answer first.
+/// Returns the one variable of each side that the other side lacks, gold answer first. `None` unless both sides have exactly one.
 fn unmatched_letters(tree: &Tree, gold: Id, answer: Id) -> Option<(u32, u32)> {
     let (g, a) = (rewrite::symbols(tree, gold), rewrite::symbols(tree, answer));
     let only = |of: &[u32], other: &[u32]| -> Option<u32> {
@@ -47,8 +47,8 @@ fn unmatched_letters(tree: &Tree, gold: Id, answer: Id) -> Option<(u32, u32)> {
     Some((only(&g, &a)?, only(&a, &g)?))
 }
 
-/// Rewrites part of the answer with letters in the case of the gold answer. A letter that the answer uses in both cases is left alone.
-pub fn cased(tree: &mut Tree, gold: Id, answer: Id, mut part: Id, fuel: &mut Fuel) -> Option<Id> {
+/// Rewrites part of the answer with letters in the case of the gold answer, except letters that the answer uses in both cases.
+pub fn match_case(tree: &mut Tree, gold: Id, answer: Id, mut part: Id, fuel: &mut Fuel) -> Option<Id> {
     let (known, own) = (rewrite::symbols(tree, gold), rewrite::symbols(tree, answer));
     for &from in own.iter().filter(|from| !known.contains(from)) {
         fuel.spend((known.len() + own.len()) as u64).ok()?;

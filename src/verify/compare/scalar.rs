@@ -1,5 +1,5 @@
-//! Compares two expressions by value: exact rationals first, then identities in a field, numbers with error bounds, seeded points, and
-//! rounded decimals last. This file fixes that order for everything that has a value. Lists, sets and relations belong to `goal`.
+//! Compares two expressions by value: exact rationals first, then identities in a prime field, numbers with error bounds, seeded points,
+//! and rounded decimals last. This file fixes that order for everything with a value. `goal` handles lists, sets and relations.
 
 use num_rational::BigRational;
 use num_traits::ToPrimitive;
@@ -17,16 +17,16 @@ use crate::verify::value::field::Field;
 use crate::verify::value::infinity;
 use crate::verify::{Comparison, Method};
 
-/// Precisions in bits. Two constants are equal only if both precisions fail to distinguish them.
+/// Precisions in bits, ascending. Two constants are equal only if they agree at both.
 const PRECISIONS: [u32; 2] = [128, 384];
 
-/// Compares the expressions at `gold` and `answer`, trying each sensible reading of signs with two readings.
+/// Compares the expressions at `gold` and `answer`. If a sign has two readings, tries both.
 pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &mut Trace) -> Comparison {
     let mut last = Comparison { equal: false, method: Method::Exact };
-    // Looking for signs and names walks both sides about ten times.
+    // The search for signs and names walks both sides about ten times.
     let size = tree.reachable(gold).len() + tree.reachable(answer).len();
     if !matches!((tree.node(gold), tree.node(answer)), (Node::Number(_), Node::Number(_))) && fuel.spend(8 * size as u64).is_err() {
-        trace.note(Stage::Budget, || "not equal: the steps of one comparison are spent");
+        trace.note(Stage::Budget, || "not equal: the step budget ran out");
         return Comparison { equal: false, method: Method::Exhausted };
     }
     for (nth, (gold_reading, answer_reading)) in readings(tree, gold, answer).into_iter().enumerate() {
@@ -39,12 +39,13 @@ pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &m
         }
     }
     if fuel.is_spent() {
-        trace.note(Stage::Budget, || "the steps of one comparison are spent: stages without a verdict may only have been too expensive");
+        trace.note(Stage::Budget, || "the step budget ran out: stages without a verdict may have been too expensive");
     }
     last
 }
 
-/// Returns the pairs of readings to try. A percent or degree sign on one side only may be decoration; on both sides it cancels.
+/// Returns the pairs of readings to try, for gold answer and answer. A percent or degree sign has a second reading only if it is on one
+/// side, because on both sides it cancels.
 fn readings(tree: &Tree, gold: Id, answer: Id) -> Vec<(Reading, Reading)> {
     let (g, a) = (ambiguous_signs(tree, gold), ambiguous_signs(tree, answer));
     let mut all = vec![(Reading::PLAIN, Reading::PLAIN)];
@@ -62,19 +63,19 @@ fn readings(tree: &Tree, gold: Id, answer: Id) -> Vec<(Reading, Reading)> {
     all
 }
 
-/// Describes a reading other than the plain one.
+/// Describes a reading other than the plain one for `--explain`.
 fn describe(gold: Reading, answer: Reading) -> &'static str {
     let either = |sign: fn(Reading) -> bool| sign(gold) || sign(answer);
     if either(|reading| reading.percent_is_share) {
-        "once more, with % as a hundredth"
+        "trying again with % as 1/100"
     } else if either(|reading| reading.degree_is_angle) {
-        "once more, with ° as a part of the circle: 180° is π"
+        "trying again with ° as an angle: 180° is π"
     } else {
-        "once more, with log as the decimal logarithm"
+        "trying again with log as the decimal logarithm"
     }
 }
 
-/// Signs and names with more than one reading that an expression contains.
+/// The signs with more than one reading in an expression.
 #[derive(Default)]
 struct AmbiguousSigns {
     percent: bool,
@@ -104,15 +105,15 @@ enum Agreement {
     Proven,
     /// They differ.
     Different,
-    /// They agree, but some part is too small to affect the digits.
+    /// They agree, but some part is too small to affect those digits.
     Unproven,
-    /// One of them has no such value.
+    /// One of them cannot be computed with error bounds.
     Unknown,
 }
 
 /// Two expressions with fixed readings.
 pub struct Pair<'a> {
-    /// The tree that holds both sides.
+    /// The tree with both sides.
     pub tree: &'a Tree,
     /// The gold answer.
     pub gold: Id,
@@ -132,7 +133,7 @@ impl Pair<'_> {
     fn compare(&mut self) -> Comparison {
         if let Some(equal) = self.infinite() {
             self.trace.note(Stage::Exact, || {
-                if equal { "equal: the same infinity" } else { "not equal: one side is infinite, the other is not the same infinity" }
+                if equal { "equal: the same infinity" } else { "not equal: one side is infinite, and the other is not the same infinity" }
             });
             return Comparison { equal, method: Method::Exact };
         }
@@ -170,13 +171,13 @@ impl Pair<'_> {
         Comparison { equal: false, method: Method::Sampled }
     }
 
-    /// Compares infinities. `None` if both sides are finite.
+    /// Compares infinities. `None` if neither side is infinite.
     fn infinite(&self) -> Option<bool> {
         let (gold, answer) = (infinity(self.tree, self.gold), infinity(self.tree, self.answer));
         (gold.is_some() || answer.is_some()).then_some(gold == answer)
     }
 
-    /// Compares expressions without variables: floating point shows that they differ, ball arithmetic that they are equal.
+    /// Compares expressions without variables: floating point can show that they differ, ball arithmetic that they are equal.
     fn constants(&mut self, gold_exact: Option<&BigRational>, answer_exact: Option<&BigRational>) -> Comparison {
         let mut approx = Approx::new(Point::Natural(0));
         let gold = evaluate(self.tree, self.gold, self.gold_reading, &mut approx, self.fuel);
@@ -195,9 +196,9 @@ impl Pair<'_> {
             if rounded.equal {
                 return rounded;
             }
-            let some = decimal::has_rounded_part(self.tree, self.gold) != decimal::has_rounded_part(self.tree, self.answer);
+            let one_is_rounded = decimal::has_rounded_part(self.tree, self.gold) != decimal::has_rounded_part(self.tree, self.answer);
             let plain = |id| decimal::decimal(self.tree, id, Reading::PLAIN).is_some();
-            let inner = some && !plain(self.gold) && !plain(self.answer);
+            let inner = one_is_rounded && !plain(self.gold) && !plain(self.answer);
             let equal = inner && self.sampled(true) == Some(true);
             return Comparison { equal, method: if equal { Method::Rounded } else { Method::Numeric } };
         }
@@ -214,7 +215,7 @@ impl Pair<'_> {
             Agreement::Unknown if self.fuel.is_spent() => Comparison { equal: false, method: Method::Exhausted },
             // No precision distinguishes them, and nothing proves that they are equal.
             Agreement::Unproven => Comparison { equal: false, method: Method::Exhausted },
-            // Complex numbers have no balls, so double precision has to suffice.
+            // Ball arithmetic does not support complex numbers, so double precision has to suffice.
             Agreement::Unknown => {
                 let near = gold.error + answer.error <= 1e-9 * gold.abs().max(answer.abs()).max(1e-3);
                 Comparison { equal: near && !approx.lost, method: Method::Numeric }
@@ -222,7 +223,7 @@ impl Pair<'_> {
         }
     }
 
-    /// Compares balls of increasing precision.
+    /// Compares with ball arithmetic of increasing precision.
     fn balls(&mut self) -> Agreement {
         let mut agreement = Agreement::Unknown;
         for precision in PRECISIONS {
@@ -230,34 +231,34 @@ impl Pair<'_> {
             let gold: Option<Ball> = evaluate(self.tree, self.gold, self.gold_reading, &mut balls, self.fuel);
             let answer: Option<Ball> = evaluate(self.tree, self.answer, self.answer_reading, &mut balls, self.fuel);
             let (Some(gold), Some(answer)) = (gold, answer) else {
-                self.trace.note(Stage::Numeric, || "no verdict: no error bounds are available, as for complex numbers");
+                self.trace.note(Stage::Numeric, || "no verdict: no error bounds are available, for example because a value is complex");
                 return Agreement::Unknown;
             };
-            if !gold.meets(&answer) {
+            if !gold.overlaps(&answer) {
                 self.trace.note(Stage::Numeric, || format!("the values differ in the first {precision} bits"));
                 return Agreement::Different;
             }
             let sharp = gold.is_sharp(u64::from(precision) / 3) && answer.is_sharp(u64::from(precision) / 3);
             // One value is nearly zero, and the other is only known to be near zero.
-            let tiny = |one: &Ball, other: &Ball| other.holds_zero() && one.magnitude().is_some();
-            let shown = sharp && !balls.lost && !tiny(&gold, &answer) && !tiny(&answer, &gold);
-            agreement = if shown { Agreement::Proven } else { Agreement::Unproven };
+            let tiny = |one: &Ball, other: &Ball| other.contains_zero() && one.magnitude().is_some();
+            let proven = sharp && !balls.lost && !tiny(&gold, &answer) && !tiny(&answer, &gold);
+            agreement = if proven { Agreement::Proven } else { Agreement::Unproven };
             self.trace.note(Stage::Numeric, || match agreement {
-                _ if Some(&precision) != PRECISIONS.last() => format!("no verdict yet: the values meet in {precision} bits"),
-                Agreement::Proven => format!("equal: the values meet in {precision} bits"),
-                _ => format!("no verdict: the values meet in {precision} bits, but some part of them is too small to be seen there"),
+                _ if Some(&precision) != PRECISIONS.last() => format!("no verdict yet: the values agree to {precision} bits"),
+                Agreement::Proven => format!("equal: the values agree to {precision} bits"),
+                _ => format!("no verdict: the values agree to {precision} bits, but some part of them is too small to affect those bits"),
             });
         }
         agreement
     }
 
-    /// True if the two are the same rational function. `None` if the field cannot decide.
+    /// `Some(true)` if the two are the same rational function; `None` if the field cannot decide.
     fn identity(&mut self) -> Option<bool> {
         let found = self.same_in_the_field();
         self.trace.note(Stage::Identity, || match found {
             Some(true) => "equal: the same values in a prime field",
             Some(false) => "the values differ in a prime field",
-            None => "no verdict: no rational functions throughout",
+            None => "no verdict: not every part is a rational function",
         });
         found
     }
@@ -274,7 +275,7 @@ impl Pair<'_> {
         Some(true)
     }
 
-    /// The last stage for unequal numbers: one may be the other, rounded.
+    /// The last stage for unequal numbers: tests whether one is the other, rounded. If not, returns `otherwise` as the method.
     fn rounded(
         &mut self,
         gold_value: f64,
@@ -291,23 +292,23 @@ impl Pair<'_> {
             (None, None) => false,
         };
         self.trace.note(Stage::Rounded, || {
-            let (found, stands) = if equal { ("equal", "stands for") } else { ("not equal", "does not stand for") };
+            let (found, matches) = if equal { ("equal", "matches") } else { ("not equal", "does not match") };
             match (&gold, &answer) {
-                (Some(_), _) => format!("{found}: the reference is a decimal, and {stands} {}", digits(answer_value)),
-                (None, Some(_)) => format!("{found}: the answer is a decimal, and {stands} {}", digits(gold_value)),
-                (None, None) => "not equal: no side is a decimal that could be rounded".to_owned(),
+                (Some(_), _) => format!("{found}: the gold answer is a decimal that {matches} {}", digits(answer_value)),
+                (None, Some(_)) => format!("{found}: the answer is a decimal that {matches} {}", digits(gold_value)),
+                (None, None) => "not equal: neither side is a decimal that could be rounded".to_owned(),
             }
         });
         Comparison { equal, method: if equal { Method::Rounded } else { otherwise } }
     }
 }
 
-/// Names the sides that are not rational numbers.
+/// Returns which side could not be evaluated exactly.
 fn irrational(gold_is_rational: bool, answer_is_rational: bool) -> &'static str {
     match (gold_is_rational, answer_is_rational) {
-        (true, _) => "the answer is not computed as a rational number",
-        (false, true) => "the reference is not computed as a rational number",
-        (false, false) => "no side is computed as a rational number",
+        (true, _) => "the answer could not be evaluated as a rational number",
+        (false, true) => "the gold answer could not be evaluated as a rational number",
+        (false, false) => "neither side could be evaluated as a rational number",
     }
 }
 

@@ -1,4 +1,4 @@
-//! Answers with members: lists, tuples, sets, vectors, matrices, and anything with a ±.
+//! Compares answers with members: lists, tuples, sets, vectors, matrices, and anything with a ±.
 
 use crate::verify::compare::goal::Goal;
 use crate::verify::fuel::Fuel;
@@ -7,10 +7,10 @@ use crate::verify::tree::rewrite;
 use crate::verify::tree::{Bracket, Id, Node, SetOperation, Tree};
 use crate::verify::value;
 
-/// Rule texts that several kinds share.
-const ALONE: &str = "a single member stands for its list or set";
+// Rules shared by several kinds of nodes.
+const ALONE: &str = "a list or set with one member is compared as that member";
 const SHAPES: &str = "matrices or vectors of different shape";
-const SIZES: &str = "another number of members";
+const SIZES: &str = "different numbers of members";
 
 /// True for kinds of nodes with members.
 pub fn is_structure(tree: &Tree, id: Id) -> bool {
@@ -22,7 +22,7 @@ pub fn is_structure(tree: &Tree, id: Id) -> bool {
     }
 }
 
-/// Returns the members of a set, a bare list or a single item, whose order does not matter. `None` for ordered kinds.
+/// Returns the members of a set or a bare list, or a single item alone. `None` for ordered kinds.
 fn unordered(tree: &Tree, id: Id) -> Option<Vec<Id>> {
     match tree.node(id) {
         Node::Sequence { open: Bracket::Curly | Bracket::Bare, list, .. } => Some(tree.members(list).to_vec()),
@@ -32,10 +32,10 @@ fn unordered(tree: &Tree, id: Id) -> Option<Vec<Id>> {
     }
 }
 
-/// Returns the goal for two answers of which at least one has members. `None` if the budget ends.
+/// Returns the goal for two answers of which at least one has members. `None` if a budget runs out.
 pub fn structures(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Goal> {
     let (g, a) = (tree.node(gold), tree.node(answer));
-    // A set with one member stands for that member.
+    // A set with one member is compared as that member.
     let alone = |node| match node {
         Node::Sequence { open: Bracket::Curly, list, .. } => match *tree.members(list) {
             [single] => Some(single),
@@ -70,7 +70,7 @@ pub fn structures(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Opt
         }
         (Node::SetOperation(go, gl, gr), Node::SetOperation(ao, al, ar)) => {
             if go != ao {
-                return Some(Goal::different(Stage::Members, "different operations on sets"));
+                return Some(Goal::different(Stage::Members, "different set operations"));
             }
             return Some(if go == SetOperation::Difference {
                 Goal::all(Stage::Members, "differences of sets, operand by operand", vec![(gl, al), (gr, ar)])
@@ -83,7 +83,7 @@ pub fn structures(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Opt
             return Some(Goal::all(Stage::Members, "set-builders, element and condition", vec![(gh, ah), (gc, ac)]));
         }
         (Node::Sequence { open: go, close: gc, list: gl, .. }, Node::Sequence { open: ao, close: ac, list: al, .. })
-            if !signed(tree, gold) && !signed(tree, answer) =>
+            if !has_plus_minus(tree, gold) && !has_plus_minus(tree, answer) =>
         {
             if let Some(goal) = sequences(tree, (go, gc, gl), (ao, ac, al)) {
                 return Some(goal);
@@ -92,7 +92,7 @@ pub fn structures(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Opt
         _ => {}
     }
     let (Some(g), Some(a)) = (unordered(tree, gold), unordered(tree, answer)) else {
-        if signed(tree, gold) || signed(tree, answer) {
+        if has_plus_minus(tree, gold) || has_plus_minus(tree, answer) {
             let (g, a) = (unordered(tree, gold).unwrap_or(vec![gold]), unordered(tree, answer).unwrap_or(vec![answer]));
             return expanded(tree, g, a, (gold, answer), fuel);
         }
@@ -101,7 +101,7 @@ pub fn structures(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Opt
     expanded(tree, g, a, (gold, answer), fuel)
 }
 
-/// Returns the entries of a list of rows, `[[1,2],[3,4]]`.
+/// Returns the entries of a list of rows, such as `[[1,2],[3,4]]`. `None` unless every row has `columns` entries.
 fn rows(tree: &Tree, list: u32, columns: u32) -> Option<Vec<Id>> {
     let mut entries = Vec::new();
     for &row in tree.members(list) {
@@ -115,7 +115,7 @@ fn rows(tree: &Tree, list: u32, columns: u32) -> Option<Vec<Id>> {
     Some(entries)
 }
 
-/// Compares two sequences without ±: in order if either is ordered. `None` leaves unordered ones to matching.
+/// Compares two sequences without ±, in order if either is ordered. Returns `None` for two unordered ones.
 fn sequences(tree: &Tree, (go, gc, gl): (Bracket, Bracket, u32), (ao, ac, al): (Bracket, Bracket, u32)) -> Option<Goal> {
     let has_order = |bracket| matches!(bracket, Bracket::Round | Bracket::Square | Bracket::Angle);
     let (g, a) = (tree.members(gl), tree.members(al));
@@ -126,10 +126,10 @@ fn sequences(tree: &Tree, (go, gc, gl): (Bracket, Bracket, u32), (ao, ac, al): (
     }
     match (has_order(go), has_order(ao)) {
         (true, true) => {
-            // Two numbers in brackets may be an interval, where the kind of bracket counts.
+            // Two numbers in brackets may be an interval, in which the kind of bracket matters.
             let interval = g.len() == 2 && (is_interval(go, gc) || is_interval(ao, ac));
             if interval && (round(go) != round(ao) || round(gc) != round(ac)) {
-                return Some(Goal::different(Stage::Members, "intervals whose ends are not equally open"));
+                return Some(Goal::different(Stage::Members, "intervals whose endpoints are not equally open"));
             }
             Some(ordered(g, a))
         }
@@ -156,7 +156,7 @@ fn ordered(gold: &[Id], answer: &[Id]) -> Goal {
     Goal::all(Stage::Members, "member by member, in order", gold.iter().copied().zip(answer.iter().copied()).collect())
 }
 
-fn signed(tree: &Tree, id: Id) -> bool {
+fn has_plus_minus(tree: &Tree, id: Id) -> bool {
     rewrite::any(tree, id, |node| matches!(node, Node::PlusMinus(..)))
 }
 
@@ -167,7 +167,7 @@ fn expanded(tree: &mut Tree, gold: Vec<Id>, answer: Vec<Id>, whole: (Id, Id), fu
         let mut found = Vec::with_capacity(members.len());
         for member in members {
             fuel.spend(4).ok()?;
-            if signed(tree, member) {
+            if has_plus_minus(tree, member) {
                 found.extend(rewrite::expand_signs(tree, member, fuel)?);
             } else {
                 found.push(member);
@@ -177,7 +177,7 @@ fn expanded(tree: &mut Tree, gold: Vec<Id>, answer: Vec<Id>, whole: (Id, Id), fu
     };
     let (g, a) = (all(tree, gold)?, all(tree, answer)?);
     if let (&[g], &[a]) = (g.as_slice(), a.as_slice()) {
-        // A set with one member is that member. The same pair again would loop forever.
+        // A set with one member is compared as that member. Returning the same pair again would loop forever.
         return Some(if (g, a) == whole {
             Goal::different(Stage::Members, "different kinds")
         } else {
@@ -192,7 +192,7 @@ fn expanded(tree: &mut Tree, gold: Vec<Id>, answer: Vec<Id>, whole: (Id, Id), fu
     Some(Goal::matching(Stage::Members, rule, g, a))
 }
 
-/// Sorts the members by value if all have one. Equal members then have the same index, so the matching succeeds at once.
+/// Sorts four or more members by value if all have one. Equal members then have the same index, so the matching takes linear time.
 fn by_size(tree: &Tree, members: Vec<Id>, fuel: &mut Fuel) -> Vec<Id> {
     if members.len() < 4 {
         return members;

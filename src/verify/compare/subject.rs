@@ -1,5 +1,5 @@
 //! The subject of an inequality: one variable, the values of a function, or the values of an expression. This file owns the policy that a
-//! bound on one subject is not a bound on another; `reals` computes which numbers the bounds leave.
+//! bound on one subject is not a bound on another; `reals` computes the numbers that satisfy the bounds.
 
 use crate::verify::compare::label;
 use crate::verify::compare::structure::is_structure;
@@ -11,7 +11,7 @@ use crate::verify::tree::{Bracket, Id, Node, Relation, Tree};
 pub enum Subject {
     /// A variable, given by the index of its name.
     Variable(u32),
-    /// The values of a function: the function's name and its argument.
+    /// The values of a function, given by the indices of its name and of its argument.
     Function(u32, u32),
     /// The values of an expression in several variables.
     Expression(Id),
@@ -32,7 +32,7 @@ impl Subject {
     }
 }
 
-/// Returns the common subject of the inequalities at a node. `None` for different subjects, and for intervals and sets, which have none.
+/// Returns the common subject of the inequalities at a node. `None` if their subjects differ, and for intervals and sets, which have none.
 pub fn subject(tree: &Tree, id: Id) -> Option<Subject> {
     let unworded = |mut id: Id| {
         while let Node::Worded(_, inner, _) = tree.node(id) {
@@ -47,7 +47,7 @@ pub fn subject(tree: &Tree, id: Id) -> Option<Subject> {
     };
     let mut subjects = chains.iter().map(|&chain| match tree.node(unworded(chain)) {
         Node::Chain(list) => match (tree.relations_of(list), tree.members(list)) {
-            (&[Relation::In], &[element, _]) => single(tree, element),
+            (&[Relation::In], &[element, _]) => side_subject(tree, element),
             _ => chain_subject(tree, list),
         },
         _ => None,
@@ -60,14 +60,14 @@ fn is_capital(tree: &Tree, name: u32) -> bool {
     tree.name_of(name).starts_with(|c: char| c.is_uppercase())
 }
 
-/// Returns the subject of a chain: its only variable, the function whose values it bounds, or its only expression.
+/// Returns the subject of a chain: its only variable, the function that it bounds, or its only expression. `None` if there are several.
 pub fn chain_subject(tree: &Tree, list: u32) -> Option<Subject> {
     let mut found = None;
     for &member in tree.members(list) {
         if rewrite::symbols(tree, member).is_empty() {
             continue;
         }
-        let subject = single(tree, member)?;
+        let subject = side_subject(tree, member)?;
         if *found.get_or_insert(subject) != subject {
             return None;
         }
@@ -76,7 +76,7 @@ pub fn chain_subject(tree: &Tree, list: u32) -> Option<Subject> {
 }
 
 /// Returns the subject of one side of an inequality.
-fn single(tree: &Tree, id: Id) -> Option<Subject> {
+fn side_subject(tree: &Tree, id: Id) -> Option<Subject> {
     let variables = rewrite::symbols(tree, id);
     match variables.as_slice() {
         [] => None,

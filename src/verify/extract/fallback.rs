@@ -1,5 +1,5 @@
-//! Answers without a box, for evaluation only: the text after "the answer is", else the last formula, else the last number. Published
-//! evaluations do the same, so scores stay comparable. Training never does, because a number somewhere in the text is not an answer.
+//! Finds answers without a box, for evaluation only: the text after "the answer is", else the last formula, else the last number. Published
+//! evaluations do the same, so scores stay comparable. Training never does this, because a number somewhere in the text is not an answer.
 
 use super::Extraction;
 
@@ -18,7 +18,8 @@ const PHRASES: [&str; 11] = [
     "la réponse :",
 ];
 
-/// Returns the most likely answer of a response without a box. With `wants_option`, looks for the letter of an option.
+/// Returns the most likely answer of a response without a box, and how it was found. With `wants_option`, looks for the letter of an option
+/// only.
 pub fn answer(response: &str, wants_option: bool) -> (Option<String>, Extraction) {
     let response = response.trim();
     // ASCII lower case keeps every byte at its offset.
@@ -32,7 +33,7 @@ pub fn answer(response: &str, wants_option: bool) -> (Option<String>, Extraction
             None => (None, Extraction::None),
         };
     }
-    if anchor.and_then(|at| response.get(at..)).is_some_and(broken_formula) {
+    if anchor.and_then(|at| response.get(at..)).is_some_and(malformed_formula) {
         return (None, Extraction::None);
     }
     if let Some(found) = anchor.and_then(|at| response.get(at..)).and_then(stated) {
@@ -47,15 +48,15 @@ pub fn answer(response: &str, wants_option: bool) -> (Option<String>, Extraction
     }
 }
 
-/// True if the text begins with an inline formula that starts with a line break. Such a formula is malformed, so the statement is
-/// unreadable.
-fn broken_formula(text: &str) -> bool {
+/// True if the text begins with an inline formula whose first character is a line break. Such a formula is malformed, so there is no
+/// answer.
+fn malformed_formula(text: &str) -> bool {
     let text = text.trim_start_matches([' ', ':', '*']);
     let inner = text.strip_prefix("\\(").or_else(|| text.strip_prefix('$').filter(|inner| !inner.starts_with('$')));
     inner.is_some_and(|inner| inner.trim_start_matches(' ').starts_with('\n'))
 }
 
-/// Returns the statement at the beginning of a text: a formula, or the words up to the end of the sentence.
+/// Returns the answer at the beginning of a text: a formula, or the words up to the end of the sentence.
 fn stated(text: &str) -> Option<String> {
     let text = text.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, ':' | '*' | '：'));
     for (open, close) in [("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")] {
@@ -69,7 +70,7 @@ fn stated(text: &str) -> Option<String> {
     if let Some(inner) = sentence.strip_prefix('(').and_then(|inner| inner.strip_suffix(')')).filter(|inner| inner.contains('=')) {
         sentence = inner;
     }
-    // A longer sentence contains its number somewhere; the last one is the best guess.
+    // In a longer sentence, the last number is the best guess.
     let words = sentence.split_whitespace().filter(|word| word.len() > 2 && word.chars().all(char::is_alphabetic)).count();
     let starts_with_word = sentence.split_whitespace().next().is_some_and(|word| word.len() > 2 && word.chars().all(char::is_alphabetic));
     if words > 4 || starts_with_word && words > 1 {
@@ -78,7 +79,7 @@ fn stated(text: &str) -> Option<String> {
     (!sentence.is_empty()).then(|| sentence.to_owned())
 }
 
-/// Returns the first isolated letter that can be an option.
+/// Returns the first isolated letter from A to H.
 fn letter(text: &str) -> Option<String> {
     let mut previous = ' ';
     for (at, c) in text.char_indices() {
@@ -91,7 +92,7 @@ fn letter(text: &str) -> Option<String> {
     None
 }
 
-/// True if a whole short response is mathematics without words.
+/// True if the text is short and contains no words, only mathematics.
 fn is_formula(text: &str) -> bool {
     let mut rest = text;
     if text.len() > 80 || text.contains('\n') {
@@ -123,14 +124,14 @@ fn last_formula(text: &str) -> Option<String> {
         }
     }
     let (end, formula) = best?;
-    // A number in the words after the formula comes later and wins.
+    // A number after the formula is more recent and takes precedence.
     match text.get(end..).and_then(last_number) {
         Some(number) => Some(number),
         None => Some(formula),
     }
 }
 
-/// Appends the percent sign that follows a formula's closing delimiter.
+/// Appends a percent sign to a formula if one follows its closing delimiter.
 fn with_percent(formula: &str, after: &str) -> String {
     let after = after.trim_start();
     let percent = after.starts_with('%') || after.starts_with("percent");
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn answer_guesses_without_a_box() {
+    fn answer_finds_answers_without_a_box() {
         check("So the answer is 12.", Some("12"));
         check("The final answer is $\\frac{1}{2}$. Done.", Some("\\frac{1}{2}"));
         check("We add 3 and 4 and get 7 apples.", Some("7"));

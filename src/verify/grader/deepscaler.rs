@@ -1,10 +1,10 @@
-//! The equality of the published training reward (DeepScaleR), for comparable rewards: two text normalisations, then a computer algebra
-//! system. The normalisations are reproduced step by step, including their quirks (units matched by name, `8,996,734,080` not read as a
-//! number). The algebra is our own comparison of values without rounding, used only where the published grader would call its own.
+//! The equality of the published training reward (DeepScaleR), for comparable rewards: two text normalizations, then a computer algebra
+//! system. The normalizations are reproduced step by step, including their quirks: units are matched by name, and `8,996,734,080` is not a
+//! number. Where the published grader calls its algebra system, our own comparison of values is used, without rounding.
 
 use crate::verify::compare::scalar;
 use crate::verify::fuel::Fuel;
-use crate::verify::grader::deepscaler_text::{flatten, integer, is_fraction, tidy, without_commas};
+use crate::verify::grader::deepscaler_text::{first_normalization, integer, is_fraction, second_normalization, without_commas};
 use crate::verify::grader::strict::note_reading;
 use crate::verify::read;
 use crate::verify::read::lex::Commas;
@@ -14,10 +14,11 @@ use crate::verify::value;
 use crate::verify::value::evaluate::Reading;
 use crate::verify::{Comparison, Method};
 
-/// Longer answers are compared as text, because some steps are quadratic.
+/// Longer answers, in bytes, are compared as text, because some steps are quadratic.
 const MAX_LENGTH: usize = 2000;
 
-/// Returns the content of the last `\boxed{...}` as the published extraction does: no spaces, no `\fbox`, and escaped braces count too.
+/// Returns the content of the last `\boxed{...}` as the published extraction does: no space before the brace, no `\fbox`, and escaped
+/// braces count like others.
 pub fn last_boxed(response: &str) -> Option<&str> {
     let rest = response.get(response.rfind("\\boxed")?..)?.strip_prefix("\\boxed{")?;
     let mut depth = 1usize;
@@ -39,28 +40,30 @@ pub fn equal(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
     if gold.len().max(answer.len()) > MAX_LENGTH {
         let equal = gold.trim() == answer.trim();
         trace.note(Stage::Text, || {
-            format!("{} as it stands; more than {MAX_LENGTH} bytes are not read", if equal { "equal" } else { "not equal" })
+            format!("{} as text; answers over {MAX_LENGTH} bytes are not parsed", if equal { "equal" } else { "not equal" })
         });
         return Comparison { equal, method: Method::Text };
     }
-    if tidy(gold) == tidy(answer) {
-        trace.note(Stage::Text, || format!("equal: both are {} by the first normalization", quoted(&tidy(gold))));
+    if first_normalization(gold) == first_normalization(answer) {
+        trace.note(Stage::Text, || format!("equal: both are {} after the first normalization", quoted(&first_normalization(gold))));
         return Comparison { equal: true, method: Method::Text };
     }
-    let (gold, answer) = (flatten(gold), flatten(answer));
+    let (gold, answer) = (second_normalization(gold), second_normalization(answer));
     if gold == answer {
-        trace.note(Stage::Text, || format!("equal: both are {} by the second normalization", quoted(&gold)));
+        trace.note(Stage::Text, || format!("equal: both are {} after the second normalization", quoted(&gold)));
         return Comparison { equal: true, method: Method::Text };
     }
     if answer.is_empty() {
         trace.note(Stage::Text, || "not equal: the answer is empty");
         return Comparison { equal: false, method: Method::NoAnswer };
     }
-    trace.note(Stage::Text, || format!("no verdict: {} and {} differ after two normalisations", quoted(&gold), quoted(&answer)));
+    trace.note(Stage::Text, || format!("no verdict: {} and {} differ after two normalizations", quoted(&gold), quoted(&answer)));
     let (gold_parts, answer_parts) = (parts(&gold), parts(&answer));
     let ends = |text: &str| (text.chars().next(), text.chars().next_back());
     if gold_parts.len() > 1 && ends(&gold) != ends(&answer) || gold_parts.len() != answer_parts.len() {
-        trace.note(Stage::Members, || format!("not equal: different brackets, or {} and {} parts", gold_parts.len(), answer_parts.len()));
+        trace.note(Stage::Members, || {
+            format!("not equal: different brackets or numbers of parts ({} and {})", gold_parts.len(), answer_parts.len())
+        });
         return Comparison { equal: false, method: Method::Structure };
     }
     let mut weakest = Method::Text;
@@ -87,7 +90,7 @@ fn part(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
         Comparison { equal, method: Method::Text }
     };
     if is_fraction(gold) && is_fraction(answer) {
-        return as_text("two fractions are not reduced", trace);
+        return as_text("this grader does not reduce fractions", trace);
     }
     if integer(gold).is_some() != integer(answer).is_some() || !may_evaluate(gold) || !may_evaluate(answer) {
         return as_text("only one side is an integer, or the published grader would not call its algebra system", trace);
@@ -95,15 +98,15 @@ fn part(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
     let mut tree = Tree::default();
     let mut fuel = Fuel::new(Fuel::COMPARISON);
     let gold = read::read(gold, Commas::Separate, &mut tree, &mut fuel);
-    note_reading("reference", &tree, gold, &fuel, trace);
+    note_reading("gold answer", &tree, gold, &fuel, trace);
     let answer = read::read(answer, Commas::Separate, &mut tree, &mut fuel);
     note_reading("answer", &tree, answer, &fuel, trace);
     let (Some(gold), Some(answer)) = (gold, answer) else {
-        trace.note(Stage::Text, || "not equal: an answer could not be read, and the texts differ");
+        trace.note(Stage::Text, || "not equal: one side could not be parsed, and the texts differ");
         return Comparison { equal: false, method: Method::Text };
     };
     let found = scalar::compare(&mut tree, gold, answer, &mut fuel, trace);
-    // The algebra does not round, except to double precision.
+    // The published algebra does not round, except to double precision.
     let doubles = crate::verify::value::decimal::decimal(&tree, gold, Reading::PLAIN).is_some()
         || crate::verify::value::decimal::decimal(&tree, answer, Reading::PLAIN).is_some();
     let size = |id, fuel: &mut Fuel| value::magnitude(&tree, id, fuel);
@@ -160,7 +163,13 @@ mod tests {
     use super::*;
 
     fn check(gold: &str, answer: &str, expected: bool) {
-        assert_eq!(equal(gold, answer, &mut Trace::off()).equal, expected, "{gold} | {answer}: {} {}", flatten(gold), flatten(answer));
+        assert_eq!(
+            equal(gold, answer, &mut Trace::off()).equal,
+            expected,
+            "{gold} | {answer}: {} {}",
+            second_normalization(gold),
+            second_normalization(answer)
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The two text normalisations of the published training reward, step by step.
+//! The two text normalizations of the published training reward, step by step.
 
 use crate::verify::words;
 
@@ -23,7 +23,7 @@ const UNITS: [&str; 16] = [
 ];
 
 /// Applies the first normalization.
-pub fn tidy(text: &str) -> String {
+pub fn first_normalization(text: &str) -> String {
     let text = text.trim();
     let text = enclosed_text(text).map_or(text, str::trim);
     let mut s = text.replace('\n', "").replace("\\!", "").replace("\\\\", "\\").replace("tfrac", "frac").replace("dfrac", "frac");
@@ -33,7 +33,7 @@ pub fn tidy(text: &str) -> String {
         let (before, after) = (pieces.next(), pieces.next());
         match (before, after, pieces.next()) {
             (Some(before), Some(_), None) => s = before.to_owned(),
-            // With more than one unit the published step fails and leaves the text unchanged.
+            // If there is more than one unit, the published step fails and leaves the text unchanged.
             _ => return text.to_owned(),
         }
     }
@@ -77,7 +77,7 @@ fn braced_roots(text: &str) -> String {
     out
 }
 
-/// Rewrites `\frac12` as `\frac{1}{2}`. A shorter argument leaves the whole text unchanged.
+/// Rewrites `\frac12` as `\frac{1}{2}`. If an argument is missing, the whole text stays unchanged.
 fn braced_fractions(text: &str) -> String {
     let mut pieces = text.split("\\frac");
     let mut out = pieces.next().unwrap_or("").to_owned();
@@ -101,7 +101,7 @@ fn braced_fractions(text: &str) -> String {
     out
 }
 
-/// Rewrites `a/b` with two integers as a LaTeX fraction.
+/// Rewrites `a/b` with two integers as a LaTeX fraction. `None` for any other text.
 fn slash_fraction(text: &str) -> Option<String> {
     let (a, b) = text.split_once('/')?;
     let (x, y): (i64, i64) = (a.parse().ok()?, b.parse().ok()?);
@@ -109,7 +109,7 @@ fn slash_fraction(text: &str) -> Option<String> {
 }
 
 /// Applies the second normalization: LaTeX to plain text, lower case, no spaces or braces.
-pub fn flatten(text: &str) -> String {
+pub fn second_normalization(text: &str) -> String {
     let text = enclosed_text(text).unwrap_or(text);
     let mut s = text.replace("\\%", "%").replace("\\$", "$").replace(['$', '%'], "").replace(" or ", " , ").replace(" and ", " , ");
     s = s.replace("million", "*10^6").replace("billion", "*10^9").replace("trillion", "*10^12");
@@ -136,7 +136,7 @@ pub fn flatten(text: &str) -> String {
     integer(&s).unwrap_or(s)
 }
 
-/// Removes every occurrence of a unit, with its plural and its power.
+/// Removes every occurrence of a unit, with its plural ending and its power.
 fn without_unit(text: &str, unit: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -158,13 +158,13 @@ fn without_unit(text: &str, unit: &str) -> String {
     out
 }
 
-/// Converts LaTeX to the text that it looks like: without braces, fractions as `a/b` without brackets, and roots without their index.
+/// Converts LaTeX to plain text: without braces, fractions as `a/b` without brackets, and roots without their index.
 fn plain(text: &str) -> String {
     let text = text.replace("\\tfrac", "\\frac").replace("\\dfrac", "\\frac").replace("\\frac", " \\frac").replace("\\frac ", "\\frac");
     let text = braced_roots(&braced_fractions(&text).replace("\\sqrt ", "\\sqrt"));
     let mut out = String::new();
     let mut rest = text.as_str();
-    // `closings` holds the text for each open brace's closing brace; `next` is the closing text for the next opening brace.
+    // `closings` has the output for the closing brace of each open group; `next` is the one for the group that opens next.
     let (mut closings, mut next): (Vec<&str>, &str) = (Vec::new(), "");
     while let Some(c) = rest.chars().next() {
         let mut skip = c.len_utf8();
@@ -198,7 +198,7 @@ fn plain(text: &str) -> String {
     out.trim().to_owned()
 }
 
-/// Returns the text for a command. Unknown commands disappear.
+/// Returns the text for a command; empty for unknown commands.
 fn symbol(name: &str) -> &str {
     match name {
         "pi" => "pi",
@@ -234,15 +234,15 @@ fn mixed_sums(text: &str) -> String {
     out
 }
 
-/// Returns the digits of a text that is an integer, possibly with zero decimals or commas.
+/// Returns the digits of an integer, which may be written with zero decimals or commas. `None` for any other text.
 pub fn integer(text: &str) -> Option<String> {
     let value: f64 = without_commas(text).parse().ok()?;
     let near = value.round();
     ((value - near).abs() <= 1e-7 && near.abs() < 1e15).then(|| format!("{near:.0}"))
 }
 
-/// Removes commas before three digits as the published expression does. It consumes the character after each group, so some commas stay if
-/// there are many groups.
+/// Removes commas before three digits as the published regular expression does. It consumes the character after each group, so some commas
+/// stay if there are many groups.
 pub fn without_commas(text: &str) -> String {
     let mut text: Vec<char> = text.chars().collect();
     loop {
@@ -269,7 +269,7 @@ pub fn without_commas(text: &str) -> String {
     }
 }
 
-/// True for an integer over an integer.
+/// True for an integer over a nonzero integer.
 pub fn is_fraction(text: &str) -> bool {
     let text = text.strip_prefix('-').unwrap_or(text);
     text.split_once('/').is_some_and(|(a, b)| {

@@ -1,5 +1,5 @@
-//! Notions of equality: our own, and reimplementations of published graders for comparable scores. Each compares two answers; `extract`
-//! finds the answer in a response.
+//! The graders, each with its notion of equality: our own, and reimplementations of published graders for comparable scores. Each compares
+//! two answers; `extract` finds the answer in a response.
 
 pub mod deepscaler;
 mod deepscaler_text;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::verify::Comparison;
 use crate::verify::trace::{Stage, Trace};
 
-/// The grader: whose notion of equality decides.
+/// Selects a grader.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Grader {

@@ -1,6 +1,6 @@
-//! The equality of the published evaluation, for comparable scores: values a hundred times too small or too large count as equal, numbers
-//! agree to one part in ten thousand, and brackets hardly matter. The text steps follow the published ones; the algebra uses our own reader
-//! and arithmetic.
+//! The equality of the published evaluation (Qwen2.5-Math), for comparable scores: numbers are equal within one part in ten thousand, or if
+//! one is a hundred times the other, and most brackets are ignored. The text steps follow the published ones; the algebra uses our own
+//! parser and arithmetic.
 
 use crate::verify::choice;
 use crate::verify::compare;
@@ -48,7 +48,7 @@ pub fn equal(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
     if gold.len().max(answer.len()) > MAX_LENGTH {
         let equal = gold.trim() == answer.trim();
         trace.note(Stage::Text, || {
-            format!("{} as it stands; more than {MAX_LENGTH} bytes are not read", if equal { "equal" } else { "not equal" })
+            format!("{} as text; answers over {MAX_LENGTH} bytes are not parsed", if equal { "equal" } else { "not equal" })
         });
         return Comparison { equal, method: Method::Text };
     }
@@ -67,11 +67,11 @@ pub fn equal(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
 }
 
 fn by_parts(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Comparison {
-    let mut open = vec![(strip(gold), strip(answer))];
+    let mut pending = vec![(strip(gold), strip(answer))];
     let mut weakest = Method::Text;
     let mut done = 0;
-    // Tuples and matrices are compared part by part; `open` lists the parts still to compare.
-    while let Some((gold, answer)) = open.pop() {
+    // Tuples are compared part by part; `pending` lists the parts still to compare.
+    while let Some((gold, answer)) = pending.pop() {
         done += 1;
         if done > MAX_PARTS {
             trace.note(Stage::Budget, || format!("not equal: more than {MAX_PARTS} parts"));
@@ -80,7 +80,7 @@ fn by_parts(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Com
         match step(&gold, &answer, fuel, trace) {
             Step::Decided(found) if !found.equal => return found,
             Step::Decided(found) => weakest = weakest.max(found.method),
-            Step::Parts(parts) => open.extend(parts),
+            Step::Parts(parts) => pending.extend(parts),
         }
     }
     Comparison { equal: true, method: weakest }
@@ -107,7 +107,7 @@ fn step(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Step {
     trace.note(Stage::Text, || format!("no verdict: {} and {} differ after cleaning", quoted(gold), quoted(answer)));
     if let (Some(g), Some(a)) = (number(gold), number(answer)) {
         let equal = [g / 100.0, g, g * 100.0].iter().any(|g| close(*g, a));
-        let rule = "numbers, compared to one part in ten thousand, also scaled by 1/100 and by 100";
+        let rule = "numbers, compared within one part in ten thousand, also scaled by 1/100 and 100";
         return decided(equal, Method::Numeric, Stage::Numeric, rule, trace);
     }
     let bare = |text: &str| text.replace(['{', '}', '(', ')', '[', ']'], "").to_lowercase();
@@ -125,18 +125,18 @@ fn step(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Step {
             return Step::Parts(g.into_iter().zip(a).collect());
         }
     }
-    // `x = 5` matches `5`. Two equations are left to the reader.
+    // `x = 5` matches `5`. Two equations are compared below.
     let value = |text: &str| -> Option<String> {
         let (name, value) = text.split_once('=')?;
         (name.trim().chars().count() <= 2 && !value.contains('=')).then(|| value.trim().to_owned())
     };
     match (value(gold), value(answer)) {
         (None, Some(value)) if !gold.contains('=') => {
-            trace.note(Stage::Relation, || format!("the answer stands for its value, {}", quoted(&value)));
+            trace.note(Stage::Relation, || format!("comparing the value of the answer, {}", quoted(&value)));
             return Step::Parts(vec![(gold.to_owned(), value)]);
         }
         (Some(value), None) if !answer.contains('=') => {
-            trace.note(Stage::Relation, || format!("the reference stands for its value, {}", quoted(&value)));
+            trace.note(Stage::Relation, || format!("comparing the value of the gold answer, {}", quoted(&value)));
             return Step::Parts(vec![(value, answer.to_owned())]);
         }
         _ => {}
@@ -151,7 +151,7 @@ fn step(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Step {
 
 /// Compares values with the tolerance of the evaluation.
 fn algebra(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Comparison {
-    // The published reader knows LaTeX only: it reads plain names as products of letters, and stops at the first comma.
+    // The published parser knows LaTeX only: it reads plain names as products of letters, and stops at the first comma.
     if has_plain_name(gold) || has_plain_name(answer) {
         trace.note(Stage::Text, || "not equal: this grader reads plain names as products of letters");
         return Comparison { equal: false, method: Method::Text };
@@ -164,8 +164,8 @@ fn algebra(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Comp
         note_reading(side, &tree, id, fuel, trace);
         id
     };
-    let (Some(gold), Some(answer)) = (read("reference", gold), read("answer", answer)) else {
-        trace.note(Stage::Text, || "not equal: an answer could not be read, and the texts differ");
+    let (Some(gold), Some(answer)) = (read("gold answer", gold), read("answer", answer)) else {
+        trace.note(Stage::Text, || "not equal: one side could not be parsed, and the texts differ");
         return Comparison { equal: false, method: Method::Text };
     };
     let mut value = |id| {
@@ -217,7 +217,7 @@ fn strip(text: &str) -> String {
     let text = text.trim().trim_start_matches(':').trim_end_matches(['.', '/']);
     let mut s = text::normalize(text).replace("^{\\circ}", "").replace("^\\circ", "").replace("\\%", "").replace('%', "");
     s = s.replace("\\mathbf", "").replace("\\mathrm", "").replace("\\{", "").replace("\\}", "").replace("x\\in", "");
-    // Words in \text after an answer are a unit. If the whole answer is text, its content is the answer.
+    // \text after an answer is a unit. At the start, its content is the answer.
     if let Some(at) = s.find("\\text{").or_else(|| s.find("\\mbox{")) {
         let body = s.get(at..).and_then(|text| text.split_once('{')).map_or("", |(_, body)| body);
         let inner = body.split('}').next().unwrap_or("").to_owned();

@@ -1,7 +1,7 @@
-//! Times of day: `6:15 p.m.`, `06:15`, `12 noon`. Without a mark, `6:15` stays a ratio, which `compare` reads as a time if the other side
+//! Times of day: `6:15 p.m.`, `06:15`, `12 noon`. Without a mark, `6:15` is a ratio, which `compare` interprets as a time if the other side
 //! is one.
 
-use crate::verify::read::Reader;
+use crate::verify::read::Parser;
 use crate::verify::read::lex::Lexer;
 use crate::verify::read::token::Kind;
 use crate::verify::tree::{Id, NONE, Node, Tree};
@@ -18,7 +18,7 @@ enum Half {
     Midnight,
 }
 
-/// Words directly after a time that give the half of the day.
+/// Words directly after a time that determine the half of the day.
 const MARKS: [(&str, Half); 7] = [
     ("am", Half::First),
     ("pm", Half::Second),
@@ -29,7 +29,7 @@ const MARKS: [(&str, Half); 7] = [
     ("midnight", Half::Midnight),
 ];
 
-/// Reads `06:15` or `00:30:05`. Two digits with a leading zero are not part of a ratio.
+/// Reads `06:15` or `00:30:05`: a leading zero shows that this is a time and not a ratio. Returns `None` for anything else.
 pub fn with_leading_zero(lexer: &mut Lexer) -> Option<()> {
     let before = lexer.source.get(..lexer.at)?;
     let rest = lexer.rest();
@@ -70,7 +70,7 @@ pub fn in_words(words: &str) -> Option<u32> {
     }
 }
 
-/// Reads hours with minutes and seconds after colons, or hours alone. Returns the hours, and the rest in seconds.
+/// Reads hours with minutes and seconds after colons, or hours alone. Returns the hours, and minutes and seconds as seconds.
 pub fn parts(tree: &Tree, id: Id) -> Option<(u32, u32)> {
     let small = |id: Id| tree.plain_integer(id).and_then(|n| u32::try_from(n).ok()).filter(|&n| n < 60);
     let (hours, rest) = match tree.node(id) {
@@ -84,9 +84,9 @@ pub fn parts(tree: &Tree, id: Id) -> Option<(u32, u32)> {
     (hours < 24).then_some((hours, rest))
 }
 
-impl Reader<'_> {
-    /// Combines an operand with the words after it into a time of day, if the words begin with a mark. Returns the operand and the
-    /// remaining words.
+impl Parser<'_> {
+    /// Combines an operand with the words after it into a time of day, if the words begin with a mark. Returns the new operand and the
+    /// remaining words, or both arguments unchanged. `None` if a budget runs out.
     pub fn time_of_day(&mut self, operand: Id, words: u32) -> Option<(Id, u32)> {
         if words == NONE {
             return Some((operand, words));

@@ -1,4 +1,4 @@
-//! Commands as tokens: everything that starts with a backslash, and names that plain notation shares with commands.
+//! Reads commands as tokens: everything that starts with a backslash, and names that are also used without one.
 
 use crate::verify::read::digits;
 use crate::verify::read::lex::Lexer;
@@ -50,13 +50,13 @@ pub fn command(lexer: &mut Lexer) -> Option<()> {
             lexer.push(Kind::Modulo);
             Some(())
         }
-        _ if run_together(lexer, name) => Some(()),
+        _ if bracket_command(lexer, name) => Some(()),
         _ => lexer.symbol(name),
     }
 }
 
-/// Splits a bracket command from the letter that follows without a space: `\lbracex`. The letter is read again.
-fn run_together(lexer: &mut Lexer, name: &str) -> bool {
+/// Reads a bracket command that is followed by a letter without a space: `\lbracex`. The letter is left for the next step.
+fn bracket_command(lexer: &mut Lexer, name: &str) -> bool {
     const BRACKETS: [&str; 10] = ["lbrace", "rbrace", "lgroup", "rgroup", "lparen", "rparen", "lbrack", "rbrack", "langle", "rangle"];
     let known = name.get(..6).filter(|bracket| name.len() == 7 && BRACKETS.contains(bracket)).is_some_and(|bracket| named(lexer, bracket));
     lexer.at -= usize::from(known);
@@ -81,13 +81,13 @@ fn escaped(lexer: &mut Lexer, c: char) -> Option<()> {
         '_' => lexer.space(),
         '\\' if lexer.in_rows => row_end(lexer),
         '\\' => {
-            // `\\frac` is a command that was escaped twice, as in JSON. A line break is not followed by a command name.
-            if mangled(lexer.rest()) {
+            // `\\frac` is a command that was escaped twice, as in JSON: no command name follows a line break.
+            if starts_with_command_name(lexer.rest()) {
                 lexer.space()
             } else {
                 lexer.push(Kind::NewLine)
             }
-            if mangled(lexer.rest()) {
+            if starts_with_command_name(lexer.rest()) {
                 lexer.at -= 1;
                 return command(lexer);
             }
@@ -97,7 +97,7 @@ fn escaped(lexer: &mut Lexer, c: char) -> Option<()> {
     Some(())
 }
 
-/// Ends a row. Consecutive row ends count once, because a text that was escaped twice has several. A length in brackets after it is extra
+/// Ends a row. Consecutive row ends count once, because a text that was escaped twice has several. A length in brackets that follows is
 /// vertical space and is skipped.
 fn row_end(lexer: &mut Lexer) {
     if lexer.last() != Some(Kind::NewLine) {
@@ -111,8 +111,8 @@ fn row_end(lexer: &mut Lexer) {
     }
 }
 
-/// True if the text after `\\` continues with the name of a common command.
-fn mangled(rest: &str) -> bool {
+/// True if the text starts with the name of a common command.
+fn starts_with_command_name(rest: &str) -> bool {
     const NAMES: [&str; 40] = [
         "frac", "sqrt", "left", "right", "pi", "dfrac", "tfrac", "text", "le", "ge", "leq", "geq", "cup", "cap", "cdot", "times", "infty",
         "pm", "bigg", "Big", "big", "Bigg", "mathrm", "mathbb", "circ", "in", "ne", "neq", "quad", "alpha", "beta", "theta", "sin", "cos",
@@ -122,7 +122,8 @@ fn mangled(rest: &str) -> bool {
     NAMES.contains(&name)
 }
 
-/// Reads commands that only affect layout. Decorations keep the group that they decorate.
+/// Reads a command that only affects layout, or returns false. Of a decoration such as `\overline`, only the command is skipped, not its
+/// argument.
 fn spacing(lexer: &mut Lexer, name: &str) -> bool {
     match name {
         "left" | "right" | "big" | "Big" | "bigg" | "Bigg" | "bigl" | "bigr" | "Bigl" | "Bigr" | "biggl" | "biggr" | "Biggl" | "Biggr" => {
@@ -140,7 +141,7 @@ fn spacing(lexer: &mut Lexer, name: &str) -> bool {
     true
 }
 
-/// Reads names that mean the same with and without a backslash.
+/// Reads a name that means the same with and without a backslash, or returns false.
 pub fn named(lexer: &mut Lexer, name: &str) -> bool {
     let kind = match name {
         "frac" | "dfrac" | "tfrac" | "cfrac" => Kind::Command(Command::Fraction),
@@ -231,15 +232,14 @@ fn environment(lexer: &mut Lexer, begins: bool) -> Option<()> {
         "cases" | "aligned" | "align" | "gathered" | "gather" | "split" => Environment::Lines,
         _ => Environment::Other,
     };
-    // Commas inside a matrix do not separate; its entries are separate numbers.
+    // The entries of a matrix are separate numbers, so no comma groups digits in it.
     lexer.depth = if begins { lexer.depth + 1 } else { lexer.depth.saturating_sub(1) };
     lexer.in_rows = begins;
     lexer.push(if begins { Kind::Begin(kind) } else { Kind::End(kind) });
     Some(())
 }
 
-/// Reads an operator with bounds. The bounds, in either order, become part of its name, because sums over different ranges are different
-/// functions.
+/// Reads an operator with bounds in either order. They become part of its name, because sums over different ranges are different functions.
 fn big(lexer: &mut Lexer, name: &str) -> Option<()> {
     let (mut lower, mut upper) = (String::new(), String::new());
     loop {

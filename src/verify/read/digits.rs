@@ -1,10 +1,10 @@
-//! Numbers as tokens: thousands separators, repeating decimals, scientific notation, numerals with a base.
+//! Reads numbers as tokens: thousands separators, repeating decimals, scientific notation, numerals with a base.
 
 use crate::verify::read::clock;
 use crate::verify::read::lex::{Commas, Lexer, subscript_digit};
 use crate::verify::read::token::{Digits, Kind};
 
-/// Numbers with more digits are compared as text.
+/// An answer with a longer number is compared as text.
 const MAX_DIGITS: usize = 1000;
 
 /// Reads the number at the current position.
@@ -14,7 +14,7 @@ pub fn number(lexer: &mut Lexer) -> Option<()> {
     }
     let start = lexer.tokens.digits.len();
     let mut grouped = false;
-    // `3^4 125` is a product: an exponent with digit groups is in braces.
+    // `3^4 125` is a product: an exponent with thousands separators would be in braces.
     let is_exponent = lexer.last() == Some(Kind::Caret);
     run(lexer);
     while !is_exponent && group_of_three(lexer) {
@@ -23,7 +23,7 @@ pub fn number(lexer: &mut Lexer) -> Option<()> {
     let integer = !lexer.rest().starts_with('.') || lexer.rest()[1..].starts_with(['.', ' ', ',']) || lexer.rest().len() == 1;
     let mut repeating = 0;
     if integer {
-        // `x^2_3` is the square of a variable with an index.
+        // In `x^2_3` the subscript belongs to the variable, so it is not a base.
         if !is_exponent && let Some(base) = base(lexer) {
             let digits = lexer.tokens.digits.split_off(start);
             let name = lexer.tree.name(&digits);
@@ -48,7 +48,7 @@ pub fn number(lexer: &mut Lexer) -> Option<()> {
     finish(lexer, start, exponent, repeating, grouped)
 }
 
-/// Returns the number in a circle, in the form of one bracketed character, or on a black disc.
+/// Returns the number of a circled or parenthesized Unicode character.
 pub fn circled(c: char) -> Option<u32> {
     let from = |first: char| Some(u32::from(c) - u32::from(first) + 1);
     match c {
@@ -61,7 +61,7 @@ pub fn circled(c: char) -> Option<u32> {
     }
 }
 
-/// Adds a circled number. Several side by side become a list of statements.
+/// Adds a circled number. Several in a row become a list.
 pub fn push_circled(lexer: &mut Lexer, number: u32) -> Option<()> {
     if std::mem::replace(&mut lexer.circled_end, 0) == lexer.tokens.list.len() && matches!(lexer.last(), Some(Kind::Number(_))) {
         lexer.push(Kind::Comma);
@@ -116,7 +116,7 @@ fn group_of_three(lexer: &mut Lexer) -> bool {
     let Some(tail) = tail.map(str::trim_start) else { return false };
     let digits = tail.bytes().take_while(u8::is_ascii_digit).count();
     let after = &tail[digits..];
-    // `1,234/5` is a fraction of a grouped number. `2 123/4` would be a mixed number, which no one writes.
+    // `1,234/5` is a fraction whose numerator is 1234, but `2 123/4` is not.
     if digits != 3 || first_group_too_long(lexer) {
         return false;
     }
@@ -172,7 +172,7 @@ fn exponent(lexer: &mut Lexer) -> Option<i32> {
     if length == 0 || digits[length..].starts_with(|c: char| c.is_ascii_alphabetic()) {
         return Some(0);
     }
-    // An exponent of more than four digits is not a real answer. The whole answer is then compared as text.
+    // No real answer has an exponent of 10,000 or more. The whole answer is then compared as text.
     let value: i32 = digits[..length].parse().ok().filter(|&value| value < 10_000)?;
     lexer.at += rest.len() - digits.len() + length;
     Some(if negative { -value } else { value })

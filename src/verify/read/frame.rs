@@ -1,4 +1,4 @@
-//! The open constructs of the reader: brackets, arguments of commands, cells of matrices. Plain data; the reader makes the decisions.
+//! The open constructs of the parser: brackets, arguments of commands, cells of matrices. Plain data; the parser makes the decisions.
 
 use crate::verify::read::token::{Command, Delimiter, Environment};
 use crate::verify::tree::{Bracket, Id, NONE, Relation, Separator};
@@ -8,13 +8,13 @@ use crate::verify::tree::{Bracket, Id, NONE, Relation, Separator};
 pub enum Role {
     /// The whole answer.
     Root,
-    /// A bracketed group. The flag is set if it directly follows a function, of which it is the whole argument.
+    /// A bracketed group. The flag is set if it directly follows a function, so that it is its whole argument.
     Group(Delimiter, bool),
     /// The content between vertical bars.
     Bars,
     /// The rows of an environment.
     Rows(Environment),
-    /// The arguments of a command: the command, the arguments so far, and a state with their number in the lower two bits and the flag
+    /// The arguments of a command: the command, the arguments read, and a state with their number in the lower two bits and the flag
     /// `number::MIXED`.
     Command(Command, [Id; 2], u8),
     /// An exponent: its base, and whether a minus sign preceded it.
@@ -89,7 +89,7 @@ pub fn bracket(delimiter: Delimiter) -> Bracket {
         Delimiter::Square => Bracket::Square,
         Delimiter::Curly => Bracket::Curly,
         Delimiter::Angle => Bracket::Angle,
-        // A comma inside ⌊ ⌋ does not make a list.
+        // These are functions, not brackets of a sequence.
         Delimiter::Floor | Delimiter::Ceil => Bracket::Bare,
     }
 }

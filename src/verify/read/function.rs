@@ -1,13 +1,13 @@
-//! Functions in the reader: which names apply to the following operand, powers and bases between a name and its argument, and the ends of
-//! integrals.
+//! The parser's rules for functions: which names apply to the following operand, powers and bases between a name and its argument, and the
+//! differentials of integrals.
 
-use crate::verify::read::Reader;
+use crate::verify::read::Parser;
 use crate::verify::read::frame::Role;
 use crate::verify::read::operator::{Applied, Operator};
 use crate::verify::read::token::{Command, Delimiter, Kind};
 use crate::verify::tree::{Node, Relation};
 
-impl Reader<'_> {
+impl Parser<'_> {
     /// Reads a variable. `f`, `g` and `h` directly before a parenthesis are functions.
     pub fn symbol(&mut self, name: u32) -> Option<()> {
         let next = self.peek();
@@ -23,7 +23,7 @@ impl Reader<'_> {
         self.operand(Node::Symbol(name))
     }
 
-    /// Reads `a (mod n)`: the bracket just opened contains the modulus only.
+    /// Reads the `mod` of `a (mod n)`, directly after the opening bracket.
     pub fn bracketed_modulus(&mut self) -> Option<()> {
         let frame = self.frame()?;
         let fresh = frame.items.is_empty() && frame.chain.is_empty();
@@ -62,8 +62,8 @@ impl Reader<'_> {
         matches!(kinds, [_, a, b, c] if argument(a.kind) && b.kind == Kind::Close(Delimiter::Round) && c.kind == Kind::Relation(Relation::Equal))
     }
 
-    /// Reads the `dx` that ends an integral and becomes part of its name: `\int x dt` is not `\int x dx`. Returns `Some(false)` if this is
-    /// not a differential.
+    /// Reads the `dx` that ends an integral and adds it to the integral's name: `\int x dt` is not `\int x dx`. Returns `Some(false)` if
+    /// this is not a differential.
     fn differential(&mut self) -> Option<bool> {
         let base = self.frame()?.operators_base;
         let integral = self.operators.get(base..).unwrap_or(&[]).iter().rposition(|operator| matches!(operator, Operator::Big(_, true)));
@@ -100,12 +100,13 @@ impl Reader<'_> {
         Some(true)
     }
 
-    /// Adds the differential to the integral whose operator is at index `place`. From here on it binds like a product.
-    fn close_integral(&mut self, place: usize, variable: u32) -> Option<()> {
-        let Operator::Big(name, _) = *self.operators.get(place)? else { return None };
+    /// Adds the differential to the name of the integral at `index` in the operator stack. From then on, the integral does not extend over
+    /// sums.
+    fn close_integral(&mut self, index: usize, variable: u32) -> Option<()> {
+        let Operator::Big(name, _) = *self.operators.get(index)? else { return None };
         let full = format!("{} d {}", self.tree.name_of(name), self.tree.name_of(variable));
         let full = self.tree.name(&full);
-        *self.operators.get_mut(place)? = Operator::Big(full, false);
+        *self.operators.get_mut(index)? = Operator::Big(full, false);
         Some(())
     }
 
@@ -135,7 +136,7 @@ impl Reader<'_> {
         Some(())
     }
 
-    /// Reads a function whose argument follows.
+    /// Reads a function name; its argument follows.
     pub fn function(&mut self, applied: Applied) -> Option<()> {
         if !self.frame()?.expects {
             // A second function ends the argument of the first: `\sin a \cos b`.

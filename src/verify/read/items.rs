@@ -1,13 +1,13 @@
-//! Items in the reader: what commas, words, rows and closing brackets end.
+//! The parser's rules for the ends of items: commas, "and", "or", rows, closing brackets, bars.
 
-use crate::verify::read::Reader;
+use crate::verify::read::Parser;
 use crate::verify::read::frame::{Role, bracket};
 use crate::verify::read::operator::Operator;
 use crate::verify::read::token::{Delimiter, Environment, Kind};
 use crate::verify::tree::{Bracket, Function, Id, NONE, Node, Relation, Separator};
 
-impl Reader<'_> {
-    /// Returns the operand that the innermost frame has read, or `Some(None)` if it has read nothing yet. Words alone are an operand.
+impl Parser<'_> {
+    /// Ends the current operand of the innermost frame and returns it; `Some(None)` if there is none. Words alone are an operand.
     pub fn finish_operand(&mut self) -> Option<Option<Id>> {
         let (values_base, operators_base, expects) = {
             let frame = self.frame()?;
@@ -27,7 +27,7 @@ impl Reader<'_> {
         (self.values.len() == values_base).then_some(Some(operand))
     }
 
-    /// Returns the item that the innermost frame has read, including its relations and words.
+    /// Ends the current item of the innermost frame and returns it with its relations and words; `Some(None)` if there is none.
     fn finish_item(&mut self) -> Option<Option<Id>> {
         let operand = self.finish_operand()?;
         let frame = self.frame()?;
@@ -101,8 +101,8 @@ impl Reader<'_> {
             _ => (Bracket::Bare, false),
         };
         // A trailing comma is accepted only at the very end of the answer.
-        let slip = root && !frame.items.is_empty() && self.tokens.list.last().is_some_and(|token| token.kind == Kind::Comma);
-        if item.is_none() && !slip && frame.rows.is_empty() {
+        let trailing_comma = root && !frame.items.is_empty() && self.tokens.list.last().is_some_and(|token| token.kind == Kind::Comma);
+        if item.is_none() && !trailing_comma && frame.rows.is_empty() {
             return None;
         }
         frame.items.extend(item);
@@ -135,7 +135,7 @@ impl Reader<'_> {
         self.sequence(frame.items, open, open, frame.separator)
     }
 
-    /// Returns a single item as is, and several as a sequence.
+    /// Returns a single item unchanged, and several items as a sequence.
     fn sequence(&mut self, items: Vec<Id>, open: Bracket, close: Bracket, separator: Separator) -> Option<Id> {
         if let &[single] = items.as_slice() {
             return Some(single);
@@ -176,7 +176,7 @@ impl Reader<'_> {
         if direct { self.reduce() } else { Some(()) }
     }
 
-    /// Closes empty brackets: `\{\}` is the empty set and `{}` is nothing; others have no meaning.
+    /// Closes empty brackets: `\{\}` is the empty set, `{}` is skipped, and others are invalid.
     fn close_empty(&mut self, opening: Delimiter) -> Option<()> {
         self.frames.pop();
         match opening {
@@ -221,7 +221,7 @@ impl Reader<'_> {
         self.deliver(node)
     }
 
-    /// Reads a vertical bar. It opens a group if an operand must come next, closes an open one otherwise, and separates in a set-builder.
+    /// Reads a vertical bar: the end of an absolute value, the separator of a set-builder, or the start of an absolute value.
     pub fn bar(&mut self) -> Option<()> {
         let frame = self.frame()?;
         if frame.role == Role::Bars && !frame.expects {
@@ -247,7 +247,7 @@ impl Reader<'_> {
         })
     }
 
-    /// True if the part read so far can be the head of a set-builder: one variable in curly brackets.
+    /// True if the innermost frame has read only the head of a set-builder: a variable, or `x ∈ S` with a set of numbers.
     pub fn at_builder_head(&self) -> bool {
         let symbol = self.values.last().is_some_and(|&id| matches!(self.tree.node(id), Node::Symbol(_)));
         let ranged = self.values.last().is_some_and(|&id| matches!(self.tree.node(id), Node::Numbers(_)));

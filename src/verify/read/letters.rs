@@ -1,4 +1,5 @@
-//! Letters as tokens. A run of letters is a known name, a unit, a few variables or a word. A variable includes its subscript and primes.
+//! Reads letters as tokens. A run of letters is a known name, a unit, a few variables or a word. Subscripts and primes are part of a
+//! variable's name.
 
 use crate::verify::read::clock::dotted_mark;
 use crate::verify::read::command;
@@ -77,7 +78,7 @@ impl Lexer<'_> {
             if before.len() > 2 || after.len() > 2 || both && matches!(name, "pi" | "exp") {
                 continue;
             }
-            // The subscript reader looks at the text after the letter, which inside a run is not a subscript.
+            // `letter` looks for a subscript at the current position, so move it to the end of the text.
             let end = std::mem::replace(&mut self.at, self.source.len());
             for at in 0..before.len() {
                 let _ = self.letter(&before[at..at + 1]);
@@ -92,7 +93,7 @@ impl Lexer<'_> {
         false
     }
 
-    /// Reads a single letter.
+    /// Adds a single letter as a constant, a union sign or a variable.
     pub fn letter(&mut self, letter: &str) -> Option<()> {
         let next = self.rest().trim_start();
         match letter {
@@ -105,7 +106,7 @@ impl Lexer<'_> {
         Some(())
     }
 
-    /// Reads a variable with the subscript and primes that follow.
+    /// Adds a variable, including the subscript and primes that follow.
     pub fn symbol(&mut self, name: &str) -> Option<()> {
         let rest = self.rest();
         if !rest.trim_start().starts_with(['_', '\'', '’', '^', '₀', '₁', '₂', '₃', '₄', '₅', '₆', '₇', '₈', '₉']) {
@@ -113,10 +114,10 @@ impl Lexer<'_> {
             self.push(Kind::Symbol(name));
             return Some(());
         }
-        // The index of `x^k_1` belongs to x, whose exponent has just been read.
+        // In `x^k_1` the subscript belongs to x, not to its exponent k.
         let is_exponent = matches!(self.tokens.list.as_slice(), [.., base, caret]
             if caret.kind == Kind::Caret && matches!(base.kind, Kind::Symbol(_)));
-        // Indices and marks may come in either order.
+        // Subscripts and primes may come in either order.
         let (mut full, mut marks) = (name.to_owned(), String::new());
         loop {
             let before = self.at;

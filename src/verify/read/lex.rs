@@ -1,4 +1,4 @@
-//! Text to tokens. Knows every spelling that answers use (LaTeX, computer algebra, Unicode), and nothing about their meaning. Works in one
+//! Converts text to tokens. Knows the spellings that answers use (LaTeX, computer algebra, Unicode), but not their meaning. Works in one
 //! pass, without backtracking beyond the current word.
 
 use crate::verify::fuel::Fuel;
@@ -8,10 +8,10 @@ use crate::verify::read::token::{Command, Delimiter, Kind, Token, Tokens};
 use crate::verify::tree::{Constant, Relation, Tree};
 use crate::verify::words;
 
-/// How to read commas between digits: `1,234` is one number or two.
+/// How to read commas between digits, as in `1,234`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commas {
-    /// Three digits after a comma belong to the number before it, outside brackets.
+    /// Outside brackets, a comma before exactly three digits is a thousands separator.
     Group,
     /// Every comma separates.
     Separate,
@@ -23,9 +23,9 @@ pub struct Lexer<'a> {
     pub source: &'a str,
     /// Offset of the next byte in `source`.
     pub at: usize,
-    /// The tokens so far.
+    /// The tokens read.
     pub tokens: Tokens,
-    /// Holds the names of the tokens.
+    /// Stores the names that tokens refer to.
     pub tree: &'a mut Tree,
     /// How to read commas between digits.
     pub commas: Commas,
@@ -33,21 +33,21 @@ pub struct Lexer<'a> {
     pub depth: usize,
     /// True inside an environment, where `\\\\` ends a row.
     pub in_rows: bool,
-    /// Bytes scanned so far to find the ends of groups.
+    /// Number of bytes scanned to find the ends of groups.
     pub scanned: usize,
-    /// True if the next number is a whole argument, in plain notation.
+    /// True if the next number is a whole argument, because it follows `√` or a plain `sqrt`.
     pub whole_argument: bool,
-    /// Number of tokens after the last circled number.
+    /// Number of tokens up to and including the last circled number.
     pub circled_end: usize,
     /// True inside `**bold**` Markdown.
     bold: bool,
     spaced: bool,
-    /// Words not yet turned into a text token.
+    /// Words that are not yet a token.
     pub words: String,
     words_spaced: bool,
 }
 
-/// Returns the tokens of `source`. `None` if a character has no reading or the budget ends.
+/// Returns the tokens of `source`. `None` if some text cannot be read or the budget runs out.
 pub fn tokens(source: &str, commas: Commas, tree: &mut Tree, fuel: &mut Fuel) -> Option<Tokens> {
     let mut lexer = Lexer {
         source,
@@ -91,7 +91,7 @@ impl<'a> Lexer<'a> {
         if self.words.is_empty() { self.tokens.list.last().map(|token| token.kind) } else { None }
     }
 
-    /// Records white space before the next token.
+    /// Marks the next token as preceded by white space.
     pub fn space(&mut self) {
         self.spaced = true;
     }
@@ -137,7 +137,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Handles one character that is already consumed.
+    /// Reads a character that is not a letter, a digit or a backslash. It is already consumed.
     pub fn character(&mut self, c: char) -> Option<()> {
         if c.is_whitespace() || c == '~' {
             self.spaced = true;
@@ -146,7 +146,7 @@ impl<'a> Lexer<'a> {
         self.sign(c)
     }
 
-    /// Handles one character that is not a letter, a digit or a backslash. It is already consumed.
+    /// Reads a character as `character` does, if it is not white space.
     fn sign(&mut self, c: char) -> Option<()> {
         let kind = match c {
             '+' if self.eat("-") => Kind::PlusMinus(false),
@@ -230,7 +230,7 @@ impl<'a> Lexer<'a> {
         Some(())
     }
 
-    /// Reads `**`: a power, or a boundary of `**bold**` Markdown, which begins where no operand precedes it.
+    /// Reads `**`: a power, or the start or end of `**bold**` Markdown, which starts only where no operand precedes it.
     fn two_stars(&mut self) -> Option<()> {
         let no_operand = matches!(self.last(), None | Some(Kind::Relation(_) | Kind::Comma | Kind::Colon | Kind::And | Kind::Or));
         if self.bold || no_operand && self.rest().contains("**") {
@@ -242,7 +242,7 @@ impl<'a> Lexer<'a> {
         Some(())
     }
 
-    /// Consumes `text` if it comes next. Returns whether it did.
+    /// Consumes `text` if it comes next. Returns true if it did.
     pub fn eat(&mut self, text: &str) -> bool {
         let found = self.rest().starts_with(text);
         if found {

@@ -1,5 +1,5 @@
-//! Tokens to a tree: operator precedence with explicit stacks. This file owns the grammar of answers; `compare` interprets the parts. It
-//! reads the whole answer or nothing: a token that fits nowhere is never skipped, but makes the answer unreadable.
+//! The parser: converts tokens to a tree by operator precedence, with explicit stacks. This file owns the grammar of answers; `compare`
+//! interprets the parts. Parsing is all or nothing: an unexpected token is never skipped, but makes the whole answer fail to parse.
 
 pub mod clock;
 mod command;
@@ -23,13 +23,13 @@ use crate::verify::read::operator::{Applied, Operator};
 use crate::verify::read::token::{Command, Delimiter, Environment, Kind, Token, Tokens};
 use crate::verify::tree::{Bracket, Function, Function2, Id, NONE, Node, Relation, Separator, Tree};
 
-/// Maximum depth of brackets. Deeper ones are hostile.
+/// Maximum nesting depth of brackets and arguments. Real answers have much less.
 const MAX_DEPTH: usize = 200;
 /// Maximum length of an answer in bytes. Longer ones are compared as text only.
 pub const MAX_LENGTH: usize = 20_000;
 
-/// The state of the reader.
-pub struct Reader<'a> {
+/// The state of the parser. Its methods return `None` if the answer cannot be parsed or a budget runs out.
+pub struct Parser<'a> {
     /// The tree being built.
     pub tree: &'a mut Tree,
     /// The tokens of the answer.
@@ -44,25 +44,25 @@ pub struct Reader<'a> {
     pub operators: Vec<Operator>,
 }
 
-/// Reads a whole answer into `tree` and returns its root. `None` if it cannot be read or the budget ends.
+/// Parses a whole answer into `tree` and returns its root. `None` if it cannot be parsed or a budget runs out.
 pub fn read(source: &str, commas: Commas, tree: &mut Tree, fuel: &mut Fuel) -> Option<Id> {
     if source.len() > MAX_LENGTH {
         return None;
     }
     let tokens = lex::tokens(source, commas, tree, fuel)?;
-    let mut reader = Reader { tree, tokens, at: 0, frames: vec![Frame::new(Role::Root, 0, 0)], values: Vec::new(), operators: Vec::new() };
-    while let Some(token) = reader.peek() {
+    let mut parser = Parser { tree, tokens, at: 0, frames: vec![Frame::new(Role::Root, 0, 0)], values: Vec::new(), operators: Vec::new() };
+    while let Some(token) = parser.peek() {
         fuel.spend(16).ok()?;
-        reader.at += 1;
-        if reader.frame()?.role.wants_argument() { reader.argument(token)? } else { reader.token(token)? }
+        parser.at += 1;
+        if parser.frame()?.role.wants_argument() { parser.argument(token)? } else { parser.token(token)? }
     }
-    if reader.frames.len() != 1 || reader.tree.overflow {
+    if parser.frames.len() != 1 || parser.tree.overflow {
         return None;
     }
-    reader.finish_frame()
+    parser.finish_frame()
 }
 
-impl Reader<'_> {
+impl Parser<'_> {
     /// Returns the next token.
     pub fn peek(&self) -> Option<Token> {
         self.tokens.list.get(self.at).copied()
@@ -82,7 +82,7 @@ impl Reader<'_> {
         Some(())
     }
 
-    /// Handles a token in the position of an argument to a command or an exponent.
+    /// Handles a token at the start of an argument or an exponent.
     fn argument(&mut self, token: Token) -> Option<()> {
         let role = self.frame()?.role;
         match token.kind {
@@ -175,8 +175,7 @@ impl Reader<'_> {
             Kind::Semicolon | Kind::NewLine => self.new_row(),
             Kind::Ampersand => match self.frame()?.role {
                 Role::Rows(Environment::Matrix) => self.separate(Separator::Comma),
-                // Alignment of equations. Between an equation and its condition it would separate, so cases with conditions are compared as
-                // text.
+                // Only as alignment at the start of an operand. Cases with conditions do not parse and are compared as text.
                 Role::Rows(Environment::Lines) => expects.then_some(()),
                 _ => None,
             },
@@ -210,7 +209,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Returns the last operator read in the innermost frame.
+    /// Returns the last pending operator of the innermost frame.
     pub fn own_operator(&self) -> Option<Operator> {
         let base = self.frames.last()?.operators_base;
         self.operators.get(base..)?.last().copied()
@@ -245,7 +244,7 @@ impl Reader<'_> {
         Some(())
     }
 
-    /// Reads an operator between operands. First applies everything that binds at least as tightly.
+    /// Reads an operator between operands, after applying the pending operators that bind at least as tightly.
     pub fn infix(&mut self, operator: Operator) -> Option<()> {
         let base = self.frame()?.operators_base;
         while self.operators.len() > base {
@@ -261,7 +260,7 @@ impl Reader<'_> {
         Some(())
     }
 
-    /// Applies the last operator.
+    /// Applies the last pending operator.
     pub fn reduce(&mut self) -> Option<()> {
         let operator = self.operators.pop()?;
         let b = self.values.pop()?;
@@ -277,8 +276,8 @@ impl Reader<'_> {
         Some(())
     }
 
-    /// Treats curly brackets around an operand of arithmetic as grouping, as in `\{1+2\}\{3-4\}`. Around an operand of a union they are a
-    /// set.
+    /// Treats curly brackets around an operand of arithmetic as grouping, as in `\{1+2\}\{3-4\}`. Around an operand of a set operation they
+    /// form a set.
     fn grouping(&self, operator: Operator, operand: Id) -> Id {
         match (operator, self.tree.node(operand)) {
             (Operator::Set(_), _) => operand,
@@ -297,7 +296,7 @@ impl Reader<'_> {
         Some(())
     }
 
-    /// Passes a finished operand to the innermost frame, and anything that it completes to the next frame.
+    /// Passes an operand to the innermost frame. If that completes the frame, passes its value to the next one, and so on.
     pub fn deliver(&mut self, mut node: Id) -> Option<()> {
         loop {
             match self.frame()?.role {
@@ -361,11 +360,11 @@ impl Reader<'_> {
     }
 }
 
-impl Reader<'_> {
+impl Parser<'_> {
     fn relation(&mut self, relation: Relation) -> Option<()> {
         let operand = match self.finish_operand()? {
             Some(operand) => operand,
-            // `= 5` after text that was cut away.
+            // `= 5` without a left side is read as `5`.
             None if self.frame()?.chain.is_empty() && matches!(relation, Relation::Equal | Relation::Approximately) => return Some(()),
             None => return None,
         };

@@ -1,4 +1,4 @@
-//! Operators of the reader: the precedence of each, and the node that it makes.
+//! The operators of the parser: their precedence, and the nodes that they create.
 
 use crate::verify::tree::{Bracket, Function, Function2, Id, Node, Separator, SetOperation, Tree};
 use crate::verify::words;
@@ -6,12 +6,12 @@ use crate::verify::words;
 /// Number of parts of an integrand searched for its variable.
 const MAX_PARTS: usize = 16;
 
-/// An operator that waits for its right operand. A `bool` after ± is set for `∓`.
+/// An operator that waits for its right operand. The flag of a plus-minus operator is set for `∓`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Operator {
     /// Union, intersection or difference of sets.
     Set(SetOperation),
-    /// An operator with bounds, by name. The flag marks an integral, which extends over sums.
+    /// An operator with bounds, by name. The flag marks an integral, whose operand may be a sum.
     Big(u32, bool),
     Add,
     Subtract,
@@ -19,7 +19,7 @@ pub enum Operator {
     Ratio,
     Choose,
     Multiply,
-    /// Multiplication without a sign, which does not end the argument of a function.
+    /// Multiplication without a sign. It does not end the argument of a function.
     Juxtapose,
     Divide,
     Modulo,
@@ -60,7 +60,7 @@ impl Operator {
     }
 }
 
-/// Returns the node of a prefix operator applied to `a`.
+/// Adds the node of a prefix operator applied to `a`.
 pub fn prefix(tree: &mut Tree, operator: Operator, a: Id) -> Option<Id> {
     match operator {
         Operator::Negate => tree.push(Node::Negate(a)),
@@ -80,7 +80,7 @@ pub fn prefix(tree: &mut Tree, operator: Operator, a: Id) -> Option<Id> {
     }
 }
 
-/// Returns the node of an operator between `a` and `b`.
+/// Adds the node of an operator between `a` and `b`.
 pub fn infix(tree: &mut Tree, operator: Operator, a: Id, b: Id) -> Option<Id> {
     let node = match operator {
         Operator::Set(operation) => Node::SetOperation(operation, a, b),

@@ -1,13 +1,13 @@
-//! Words in the reader: before, between and after operands, and the tokens that they allow next.
+//! The parser's rules for words before, between and after operands, and for the tokens allowed after them.
 
-use crate::verify::read::Reader;
+use crate::verify::read::Parser;
 use crate::verify::read::token::{Delimiter, Kind};
 use crate::verify::tree::{NONE, Node, Relation};
 
-/// Stands for the rest of a sentence about a value. Gold answers may have one, answers to grade may not.
+/// Replaces the rest of a sentence about a value. An answer with it matches only a gold answer with the same words.
 pub const STATEMENT: &str = "…";
 
-impl Reader<'_> {
+impl Parser<'_> {
     /// Reads words before, inside or after an operand.
     pub fn words(&mut self, words: u32) -> Option<()> {
         let ends = match self.peek().map(|token| token.kind) {
@@ -34,8 +34,8 @@ impl Reader<'_> {
         Some(())
     }
 
-    /// Handles a token after words that followed an operand. Consumes more words and the power of a unit (`Some(false)`), leaves the end of
-    /// the item to the caller (`Some(true)`), and fails on anything else.
+    /// Handles a token after words that follow an operand. Returns `Some(false)` if it consumed the token, as more words or the power of a
+    /// unit; `Some(true)` if the token ends the item and is left to the caller; `None` for anything else.
     pub fn after_words(&mut self, kind: Kind) -> Option<bool> {
         let suffix = self.frame()?.suffix;
         let addition = match kind {
@@ -95,7 +95,7 @@ impl Reader<'_> {
         words.split(' ').any(|word| matches!(word, "where" | "for" | "with" | "integer"))
     }
 
-    /// True if the group that closes next opened after the last caret.
+    /// True if a group opened after the last caret, so that the next closing brace ends the exponent.
     fn group_was_opened_here(&self) -> bool {
         let read = self.tokens.list.get(..self.at).unwrap_or(&[]);
         read.iter().rev().take_while(|token| token.kind != Kind::Caret).any(|token| token.kind == Kind::Open(Delimiter::Group))

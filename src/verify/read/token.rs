@@ -1,11 +1,11 @@
-//! The tokens of an answer, the same for LaTeX and plain notation.
+//! The tokens of an answer. LaTeX and plain notation have the same tokens.
 
 use crate::verify::tree::{Constant, Function, Function2, Relation};
 
 /// Brackets as tokens, including the invisible group of TeX.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delimiter {
-    /// `{ }`, invisible.
+    /// `{ }`, which groups without being printed.
     Group,
     Round,
     Square,
@@ -24,7 +24,7 @@ pub enum Command {
     Binomial,
 }
 
-/// Kinds of environments.
+/// Kinds of LaTeX environments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Environment {
     Matrix,
@@ -69,7 +69,7 @@ pub enum Kind {
     Modulo,
     Choose,
     Caret,
-    /// The base of a logarithm follows.
+    /// `_` after a function: the base of a logarithm follows.
     Underscore,
     /// A subscript after a power, `x^2_1`.
     Subscript(u32),
@@ -86,7 +86,7 @@ pub enum Kind {
     /// A set of numbers, by its letter.
     Numbers(char),
     EmptySet,
-    /// Words.
+    /// Words, in lower case.
     Text(u32),
 }
 
@@ -99,7 +99,7 @@ pub struct Digits {
     pub end: u32,
     /// Decimal exponent.
     pub exponent: i32,
-    /// Number of last digits that repeat forever.
+    /// Number of trailing digits that repeat forever.
     pub repeating: u32,
     /// True if the digits belong together, as in `1,234`. Otherwise a TeX command takes only the first digit: `\frac12`.
     pub grouped: bool,

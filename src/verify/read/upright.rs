@@ -1,4 +1,4 @@
-//! Upright text inside mathematics, `\text{...}` and similar: units, connectives, function names, or mathematics after all.
+//! Reads upright text inside mathematics, such as `\text{...}`: units, connectives, function names, or mathematics in upright letters.
 
 use crate::verify::read::command::named;
 use crate::verify::read::digits::circled;
@@ -38,7 +38,7 @@ pub fn text(lexer: &mut Lexer, command: &str) -> Option<()> {
         }
         return lexer.letter(inner);
     }
-    // At the end, directly after a number, `\text{min}` and `\text{sec}` are units of time: a function would have an argument.
+    // At the end and directly after a number, `\text{min}` and `\text{sec}` are units of time, because a function would have an argument.
     let is_time = matches!(lexer.last(), Some(Kind::Number(_) | Kind::Close(_))) && lexer.rest().trim().is_empty();
     if !(is_time && words::unit(trimmed).is_some()) && named(lexer, trimmed) {
         return Some(());

@@ -1,5 +1,5 @@
-//! The traces of 41 pairs, as listed in `cases.txt`. A block is a line `## GRADER [MODE]`, two texts, and the expected explanation. With a
-//! mode the second text is a response, otherwise an answer.
+//! Compares the traces of 41 pairs with `cases.txt`. A block is a line `## GRADER [MODE]`, the gold answer, a second text, and the expected
+//! trace. The second text is a response if there is a mode, otherwise an answer.
 
 use std::collections::BTreeSet;
 
@@ -24,13 +24,13 @@ fn cases() -> Vec<Case> {
                 "strict" => Grader::Strict,
                 "deepscaler" => Grader::Deepscaler,
                 "qwen" => Grader::Qwen,
-                other => panic!("no grader {other}"),
+                other => panic!("unknown grader {other:?}"),
             };
             let (mode, after_think) = match words.get(1).copied() {
                 None | Some("reward") => (Mode::Reward, false),
                 Some("think") => (Mode::Reward, true),
                 Some("eval") => (Mode::Eval, false),
-                Some(other) => panic!("no mode {other}"),
+                Some(other) => panic!("unknown mode {other:?}"),
             };
             let verifier = Verifier::new(Settings { mode, grader, after_think });
             let (gold, answer) = (lines.next().unwrap(), lines.next().unwrap());
@@ -74,8 +74,8 @@ fn explain_ends_with_the_verdict() {
         let (equal, method) = untraced;
         let last = trace.lines().last().unwrap();
         assert_eq!((last.stage, last.depth), (Stage::Verdict, 0));
-        let said = if equal { "equal" } else { "not equal" };
-        assert_eq!(last.text, format!("{said}, decided by {}", method.describe()));
+        let found = if equal { "equal" } else { "not equal" };
+        assert_eq!(last.text, format!("{found}, decided by {}", method.describe()));
     }
 }
 
@@ -113,14 +113,14 @@ fn explain_cases_cover_every_stage_and_method() {
 }
 
 #[test]
-fn trace_off_keeps_nothing_and_formats_no_text() {
+fn trace_off_records_nothing_and_formats_no_text() {
     let mut trace = Trace::off();
     trace.note(Stage::Text, || -> String { panic!("a disabled trace formatted its text") });
     assert!(trace.lines().is_empty() && trace.to_string().is_empty());
 }
 
 #[test]
-fn trace_cuts_long_explanations_but_keeps_the_verdict() {
+fn trace_drops_lines_beyond_the_maximum_but_not_the_verdict() {
     let (gold, answer) = ((1..=60).map(|k| format!("x^{k}")).collect::<Vec<_>>(), (1..=60).map(|k| format!("y^{k}")).collect::<Vec<_>>());
     let (found, trace) = Verifier::default().explain_equal(&gold.join(","), &answer.join(","));
     assert!(!found.equal);

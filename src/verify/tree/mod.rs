@@ -1,5 +1,5 @@
-//! A parsed answer: an arena of nodes in which children always precede their parents. Evaluation, rewriting and typing are therefore loops
-//! over ascending indices, and nothing that walks an answer recurses.
+//! A parsed answer: an arena of nodes in which children always precede their parents. Evaluation and rewriting are therefore loops over
+//! ascending indices, and nothing that walks an answer recurses.
 
 mod node;
 pub mod rewrite;
@@ -13,9 +13,9 @@ pub use node::{Bracket, Constant, Function, Function2, Id, Literal, NONE, Node, 
 
 /// Maximum number of nodes in one comparison, including both sides and all rewritten copies.
 const MAX_NODES: usize = 40_000;
-/// Maximum number of nodes to collect one by one. Beyond this they are marked in the whole arena.
+/// Maximum number of nodes that [`Tree::reachable`] collects one by one. If there are more, it marks them in the whole arena.
 const MAX_COLLECTED: usize = 200;
-/// Maximum number of names in one comparison. Looking up a name takes time proportional to their number.
+/// Maximum number of names in one comparison. A lookup takes time proportional to their number.
 const MAX_NAMES: usize = 1200;
 
 /// The arena of one comparison. Both sides share it, so a name has the same index on both.
@@ -31,7 +31,7 @@ pub struct Tree {
     pub lists: Vec<Vec<Id>>,
     /// The relations between the members of each list; empty for lists that are not chains.
     pub relations: Vec<Vec<Relation>>,
-    /// True if there were too many names, so that the tree does not represent the text.
+    /// True if there were too many names, so that the tree does not represent the answer.
     pub overflow: bool,
 }
 
@@ -45,22 +45,22 @@ impl Tree {
         u32::try_from(self.nodes.len() - 1).ok()
     }
 
-    /// Returns the node at `id`.
+    /// Returns the node at `id`; an empty set if there is none.
     pub fn node(&self, id: Id) -> Node {
         self.nodes.get(id as usize).copied().unwrap_or(Node::EmptySet)
     }
 
-    /// Adds an integer.
+    /// Adds an integer. `None` if the arena is full.
     pub fn integer(&mut self, value: i64) -> Option<Id> {
         self.rational(BigRational::from_integer(BigInt::from(value)))
     }
 
-    /// Adds an exact number.
+    /// Adds an exact number. `None` if the arena is full.
     pub fn rational(&mut self, value: BigRational) -> Option<Id> {
         self.literal(Literal { value, decimals: None, significant: 0 })
     }
 
-    /// Adds a number as written.
+    /// Adds a number as written. `None` if the arena is full.
     pub fn literal(&mut self, literal: Literal) -> Option<Id> {
         self.numbers.push(literal);
         self.push(Node::Number(u32::try_from(self.numbers.len() - 1).ok()?))
@@ -71,7 +71,7 @@ impl Tree {
         self.numbers.get(index as usize)
     }
 
-    /// Returns the index of a name, adding it if it is new.
+    /// Returns the index of a name, adding it if it is new. `NONE` if there are too many names; then `overflow` is set.
     pub fn name(&mut self, name: &str) -> u32 {
         if self.names.len() >= MAX_NAMES {
             self.overflow = true;
@@ -90,7 +90,7 @@ impl Tree {
         self.names.get(index as usize).map_or("", String::as_str)
     }
 
-    /// Adds a list with the relations between its members.
+    /// Adds a list with the relations between its members, and returns its index.
     pub fn list(&mut self, members: Vec<Id>, relations: Vec<Relation>) -> u32 {
         self.lists.push(members);
         self.relations.push(relations);
@@ -107,7 +107,7 @@ impl Tree {
         self.relations.get(list as usize).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns the value of a node that is an unsigned integer as written.
+    /// Returns the value of a node that is an unsigned integer, written without a decimal point. `None` for any other node.
     pub fn plain_integer(&self, id: Id) -> Option<&BigInt> {
         match self.node(id) {
             Node::Number(index) => {
@@ -118,7 +118,7 @@ impl Tree {
         }
     }
 
-    /// True if the node is the number zero as written.
+    /// True if the node is the number zero, as in `0` or `0.0`.
     pub fn is_zero(&self, id: Id) -> bool {
         matches!(self.node(id), Node::Number(index) if self.number(index).is_some_and(|n| n.value.is_zero()))
     }
@@ -150,8 +150,8 @@ impl Tree {
 
     /// Returns `root` and the nodes below it in ascending order: children before parents.
     pub fn reachable(&self, root: Id) -> Vec<Id> {
-        // Most parts of an answer are a few nodes of a large arena, so collect and sort them. Mark the arena instead if there are many
-        // nodes or much sharing.
+        // Most parts of an answer are a few nodes of a large arena, so collect and sort them. If there are many nodes or much sharing, mark
+        // them in the arena instead.
         let mut found = vec![root];
         let mut next = 0;
         while let Some(&id) = found.get(next) {

@@ -25,11 +25,11 @@ pub enum Constant {
     E,
     /// The imaginary unit.
     I,
-    /// Unsigned infinity; its negation is negative infinity.
+    /// Positive infinity.
     Infinity,
 }
 
-/// Functions of one argument that are evaluated, not only compared by name.
+/// Functions of one argument that can be evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Function {
     Sin,
@@ -61,7 +61,7 @@ pub enum Function {
     Factorial,
 }
 
-/// Functions of two arguments.
+/// Functions of two arguments that can be evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Function2 {
     /// Index, radicand.
@@ -87,7 +87,7 @@ pub enum Relation {
     GreaterEqual,
     Approximately,
     In,
-    /// `\equiv`, `\sim`, arrows and the like: compared by name only.
+    /// `\equiv`, `\sim`, arrows and similar relations, compared by name only.
     Other(u32),
 }
 
@@ -164,7 +164,7 @@ pub enum Node {
     Based(u32, u32),
     /// A time of day, in seconds after midnight.
     Clock(u32),
-    /// An answer with words around it: the words before (or `NONE`), the answer, and the words after (or `NONE`).
+    /// A value with words around it: the words before (or `NONE`), the value, and the words after (or `NONE`).
     Worded(u32, Id, u32),
 }
 

@@ -1,12 +1,13 @@
-//! Copies of expressions with a change: a sign chosen for each ±, or a variable renamed. Loops over ascending indices, without recursion.
+//! Copies expressions with a change, such as a sign chosen for each ± or a variable renamed. Loops over ascending indices, without
+//! recursion.
 
 use crate::verify::fuel::Fuel;
 use crate::verify::tree::{Id, Node, Tree};
 
-/// Expressions with more signs are not expanded. Six give 2^6 variants.
+/// Expressions with more ± signs are not expanded. Six have 2^6 variants.
 const MAX_SIGNS: usize = 6;
 
-/// Copies the expression at `root`, applying `edit` to every node after its children. `None` if a budget ends.
+/// Copies the expression at `root`, applying `edit` to every node after its children are copied. `None` if a budget runs out.
 pub fn rebuild(tree: &mut Tree, root: Id, fuel: &mut Fuel, mut edit: impl FnMut(Node) -> Node) -> Option<Id> {
     let order = tree.reachable(root);
     let mut copies: Vec<Id> = Vec::with_capacity(order.len());
@@ -47,8 +48,8 @@ fn copy(tree: &mut Tree, list: u32, map: impl Fn(Id) -> Id) -> u32 {
     tree.list(members, relations)
 }
 
-/// Expands each ± to both signs: all combinations, or opposite signs for ± and ∓ if ∓ occurs. `None` if there are too many, or if a budget
-/// ends.
+/// Expands each ± to both signs. Returns all combinations; if a ∓ occurs, only the two in which all signs are upper or all are lower.
+/// `None` if there are too many signs or a budget runs out.
 pub fn expand_signs(tree: &mut Tree, root: Id, fuel: &mut Fuel) -> Option<Vec<Id>> {
     let signs: Vec<bool> = tree
         .reachable(root)
@@ -82,12 +83,12 @@ pub fn expand_signs(tree: &mut Tree, root: Id, fuel: &mut Fuel) -> Option<Vec<Id
     Some(variants)
 }
 
-/// Copies the expression with one variable renamed.
+/// Copies the expression with the variable `from` renamed to `to`. `None` if a budget runs out.
 pub fn rename(tree: &mut Tree, root: Id, from: u32, to: u32, fuel: &mut Fuel) -> Option<Id> {
     rebuild(tree, root, fuel, |node| if node == Node::Symbol(from) { Node::Symbol(to) } else { node })
 }
 
-/// Returns the variables of an expression, in ascending order of their index.
+/// Returns the variables of an expression as indices of their names, ascending.
 pub fn symbols(tree: &Tree, root: Id) -> Vec<u32> {
     let mut names: Vec<u32> = tree
         .reachable(root)

@@ -1,8 +1,8 @@
-//! Prints a tree as one line of text, with every operation in brackets, so that the reading of `11+9a/20` is visible.
+//! Prints a tree as one line of text. Brackets around every operation show how `11+9a/20` was parsed.
 
 use crate::verify::tree::{Bracket, Constant, Function, Id, Node, Relation, Separator, SetOperation, Tree};
 
-/// Maximum length of a part in bytes. Longer parts are cut, because an explanation must stay readable.
+/// Maximum length of a part in bytes. Longer parts are cut, so that an explanation stays readable.
 const MAX_LENGTH: usize = 400;
 
 /// Formats the node at `root`.
@@ -22,22 +22,22 @@ pub fn show(tree: &Tree, root: Id) -> String {
     texts.pop().unwrap_or_default()
 }
 
-/// Names the kind of answer at `root`.
+/// Returns the kind of answer at `root`, with an article.
 pub fn kind(tree: &Tree, root: Id) -> &'static str {
     match tree.node(root) {
         Node::Number(_) => "a number",
         Node::Text(_) => "words",
-        Node::Sequence { open: Bracket::Bare, .. } => "a list in any order",
+        Node::Sequence { open: Bracket::Bare, .. } => "an unordered list",
         Node::Sequence { open: Bracket::Curly, .. } | Node::EmptySet | Node::Numbers(_) | Node::Builder(..) => "a set",
         Node::Sequence { .. } => "a tuple or an interval",
-        Node::SetOperation(..) => "sets combined",
+        Node::SetOperation(..) => "a combination of sets",
         Node::Matrix { columns: 1, .. } => "a column vector",
         Node::Matrix { .. } => "a matrix",
         Node::Chain(_) => "a relation",
         Node::Based(..) => "a numeral with a base",
         Node::Clock(_) => "a time of day",
         Node::Ratio(..) => "a ratio",
-        Node::Worded(..) => "an answer with words or a unit",
+        Node::Worded(..) => "a value with words or a unit",
         _ => "an expression",
     }
 }

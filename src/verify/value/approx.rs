@@ -1,4 +1,4 @@
-//! Complex floating-point arithmetic in which every number carries a bound on its error. Fast, and never claims more precision than it has.
+//! Complex floating-point arithmetic in which every number has a bound on its error.
 
 use num_traits::ToPrimitive;
 
@@ -18,7 +18,7 @@ pub struct Value {
     pub error: f64,
 }
 
-/// The distribution of the variables' values at one point. The number is the seed.
+/// The distribution of the variables' values at one point, with its seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
     /// Uniform between 0.4 and 2.4.
@@ -35,12 +35,12 @@ pub enum Point {
 pub struct Approx {
     /// The point that gives the variables their values.
     pub point: Point,
-    /// Treats decimals of at least four digits as rounded, with an error of half a unit in their last digit.
+    /// Treats decimals with at least four digits as rounded, with an error of half a unit in the last digit.
     pub decimals_are_rounded: bool,
-    /// True if some part was too small compared with the rest to count in double precision: `x + 10^{-20}` looks like `x`.
+    /// True if some part was too small, compared with the rest, to affect the value in double precision: `x + 10^{-20}` looks like `x`.
     pub lost: bool,
-    /// Variables that are integers at every point, because they occur in factorials.
-    pub whole: Vec<u32>,
+    /// Variables that are integers at every point, because they occur in factorials or binomial coefficients.
+    pub integers: Vec<u32>,
 }
 
 /// A part smaller than this, relative to the rest, is lost in rounding.
@@ -50,7 +50,7 @@ const VANISHING: f64 = 1e-12;
 pub const EPSILON: f64 = 4.0 * f64::EPSILON;
 
 impl Value {
-    /// Creates a real number with the error of rounding it once.
+    /// Creates a real number with the error of one rounding. `None` if it is not finite.
     pub fn real(re: f64) -> Option<Value> {
         Value { re, im: 0.0, error: 0.0 }.checked(0.0)
     }
@@ -80,9 +80,9 @@ impl Arithmetic for Approx {
         let bits = literal.value.numer().bits().max(literal.value.denom().bits());
         self.lost |= bits > 53 && !self.decimals_are_rounded;
         // Integers of up to 53 bits are exact.
-        let whole = literal.value.is_integer() && re.abs() < 9e15;
+        let is_exact = literal.value.is_integer() && re.abs() < 9e15;
         let value = Value { error: 0.0, ..Value::real(re)? };
-        if whole {
+        if is_exact {
             return Some(value);
         }
         let rounded = self.decimals_are_rounded && literal.significant >= 4;
@@ -102,7 +102,7 @@ impl Arithmetic for Approx {
     fn symbol(&mut self, name: u32) -> Option<Value> {
         let unit = |seed: u64| (mix(seed ^ mix(u64::from(name) + 77)) >> 11) as f64 / (1u64 << 53) as f64;
         let point = match self.point {
-            Point::Positive(seed) | Point::Unit(seed) | Point::Real(seed) if self.whole.contains(&name) => Point::Natural(seed),
+            Point::Positive(seed) | Point::Unit(seed) | Point::Real(seed) if self.integers.contains(&name) => Point::Natural(seed),
             point => point,
         };
         match point {
@@ -150,15 +150,15 @@ impl Arithmetic for Approx {
     }
 
     fn power(&mut self, a: &Value, b: &Value) -> Option<Value> {
-        let whole = b.im == 0.0 && b.re.fract() == 0.0 && b.error <= EPSILON * b.re.abs();
-        if whole && b.re.abs() <= 4096.0 {
-            return self.whole_power(a, b.re as i32);
+        let is_integer = b.im == 0.0 && b.re.fract() == 0.0 && b.error <= EPSILON * b.re.abs();
+        if is_integer && b.re.abs() <= 4096.0 {
+            return self.integer_power(a, b.re as i32);
         }
         if a.abs() <= a.error {
             return (a.abs() == 0.0 && b.re > 0.0).then_some(Value { re: 0.0, im: 0.0, error: 0.0 });
         }
         if a.im == 0.0 && a.re < 0.0 && b.im == 0.0 {
-            // A real odd root of a negative number is meant: (-8)^(1/3) = -2.
+            // Take the real odd root of a negative number: (-8)^(1/3) = -2.
             for index in [3.0, 5.0, 7.0, 9.0] {
                 let numerator = (b.re * index).round();
                 if (b.re * index - numerator).abs() < 1e-9 {
@@ -221,7 +221,7 @@ impl Arithmetic for Approx {
     }
 
     fn opaque(&mut self, name: u32, arguments: &[Value]) -> Option<Value> {
-        // A different smooth function for each name: equal arguments give equal values, and different arguments different values.
+        // A different smooth function for each name, so that different arguments almost always have different values.
         let weight = |at: u64| 0.5 + (mix(u64::from(name) * 64 + at) >> 11) as f64 / (1u64 << 53) as f64;
         let mut sum = Value::real(weight(0))?;
         for (at, argument) in (1..).zip(arguments) {
@@ -238,7 +238,7 @@ impl Arithmetic for Approx {
     }
 }
 
-/// True if `a` is certainly not zero, but too small to count next to `b`.
+/// True if `a` is certainly not zero, but too small to affect its sum with `b`.
 fn vanishes(a: &Value, b: &Value) -> bool {
     a.abs() > a.error && a.abs() < VANISHING * b.abs()
 }
@@ -259,12 +259,12 @@ fn is_flat(function: Function, a: &Value) -> bool {
 }
 
 impl Approx {
-    /// Creates the arithmetic at `point`, with every decimal taken as exact.
+    /// Creates the arithmetic at `point`, in which decimals are exact.
     pub fn new(point: Point) -> Self {
-        Approx { point, decimals_are_rounded: false, lost: false, whole: Vec::new() }
+        Approx { point, decimals_are_rounded: false, lost: false, integers: Vec::new() }
     }
 
-    fn whole_power(&mut self, a: &Value, exponent: i32) -> Option<Value> {
+    fn integer_power(&mut self, a: &Value, exponent: i32) -> Option<Value> {
         if exponent == 0 {
             return if a.abs() <= a.error { None } else { Value::real(1.0) };
         }

@@ -1,15 +1,15 @@
-//! Functions of floating-point numbers with error bounds. Each returns its value and how far the error of the argument moves it.
+//! Functions of floating-point numbers with error bounds. Each bounds the effect of its argument's error.
 
 use crate::verify::tree::Function;
 use crate::verify::value::approx::{EPSILON, Value};
 
-/// Returns the natural number that a value certainly is.
+/// Returns the natural number below 100,000 that a value is within its error. `None` if there is none.
 pub fn natural(a: &Value) -> Option<u32> {
     let near = a.re.round();
     (a.is_real() && (a.re - near).abs() <= a.error + 1e-9 && a.error < 1e-6 && (0.0..100_000.0).contains(&near)).then_some(near as u32)
 }
 
-/// Evaluates functions of complex numbers, limited to the few that answers need.
+/// Evaluates the few functions of complex numbers that answers need. `None` for others, and for arguments that may be zero.
 pub fn complex_call(function: Function, a: &Value) -> Option<Value> {
     let (size, angle) = (a.abs(), a.im.atan2(a.re));
     if size <= 2.0 * a.error {
@@ -31,7 +31,7 @@ pub fn complex_call(function: Function, a: &Value) -> Option<Value> {
     }
 }
 
-/// Evaluates functions of real numbers, with a bound on the change within the error of the argument.
+/// Evaluates a function of the real number `x`, known up to `error`. `None` if the result is undefined or unknown.
 pub fn real_call(function: Function, x: f64, error: f64) -> Option<Value> {
     use Function::*;
     // An argument of unknown phase has no sine.
@@ -55,7 +55,7 @@ pub fn real_call(function: Function, x: f64, error: f64) -> Option<Value> {
             if error == 0.0 && room == 0.0 {
                 return Value { re: if function == Arcsin { clamped.asin() } else { clamped.acos() }, im: 0.0, error: 0.0 }.checked(0.0);
             }
-            // At the ends the slope is infinite. The change is then the root of twice the error.
+            // At ±1 the slope is infinite, and the change grows with the square root of the error.
             let change = if room <= 2.0 * error { (4.0 * error).sqrt() } else { 2.0 * error / (room * (2.0 - room)).sqrt() };
             let value = if function == Arcsin { clamped.asin() } else { clamped.acos() };
             return Value { re: value, im: 0.0, error: 0.0 }.checked(change);
@@ -81,7 +81,7 @@ pub fn real_call(function: Function, x: f64, error: f64) -> Option<Value> {
         Abs => (x.abs(), 1.0),
         Floor | Ceil => {
             let near = x.round();
-            // Next to an integer the result may be on either side of the step. Within rounding, the argument is the integer itself.
+            // Near an integer the result is ambiguous. If the error is only rounding, the argument is the integer itself.
             if (x - near).abs() <= 2.0 * error && error > 1e-9 {
                 return None;
             }
@@ -107,7 +107,7 @@ pub fn real_call(function: Function, x: f64, error: f64) -> Option<Value> {
     Value { re: value, im: 0.0, error: 0.0 }.checked(slope * error + reduced * (1.0 + value.abs()))
 }
 
-/// Returns a value with a pole, or `None` if the denominator may be zero.
+/// Returns the value and slope of a function with poles, or `None` if its denominator may be zero.
 fn guarded(value: f64, denominator: f64, slope: f64, error: f64) -> Option<(f64, f64)> {
     (denominator.abs() > 4.0 * error + 1e-14).then_some((value, 2.0 * slope))
 }

@@ -1,6 +1,6 @@
-//! Real numbers to hundreds of digits: an exact midpoint and radius, so the interval always contains the true value. Two constants with
-//! disjoint intervals are different. They count as equal if the intervals still meet at the highest precision, unless some part is too
-//! small compared with the rest to be visible at that precision: then the overlap proves nothing.
+//! Real numbers with hundreds of digits, as balls: a midpoint and a radius that bounds the distance from the true value (as in Arb). Two
+//! constants with disjoint intervals are different. They count as equal if the intervals still overlap at the highest precision, unless
+//! some part is too small, compared with the rest, to affect the digits: then the overlap proves nothing.
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
@@ -9,7 +9,7 @@ use num_traits::{One, Signed, Zero};
 use crate::verify::value::evaluate::Arithmetic;
 use crate::verify::value::series;
 
-/// The interval (mid ± rad) · 2^exp.
+/// The interval (mid ± rad) · 2^exp, which contains the true value.
 #[derive(Clone, Debug)]
 pub struct Ball {
     /// Midpoint.
@@ -24,8 +24,7 @@ pub struct Ball {
 pub struct Balls {
     /// The working precision in bits.
     pub precision: u32,
-    /// True if some operand was so small, or so close to a point where a function is flat, that too few digits depend on it:
-    /// `1 + e^{-1000}`.
+    /// True if too few digits depend on some operand, because it is small or near a point where a function is flat, as in `1 + e^{-1000}`.
     pub lost: bool,
 }
 
@@ -36,12 +35,12 @@ const MAX_EXPONENT: i64 = 20_000;
 
 impl Ball {
     /// True if the two intervals have a point in common.
-    pub fn meets(&self, other: &Ball) -> bool {
+    pub fn overlaps(&self, other: &Ball) -> bool {
         let Some((a, b)) = aligned(self, other) else { return false };
         (a.mid - b.mid).abs() <= a.rad + b.rad
     }
 
-    /// True if the interval is narrow enough, at least `bits` bits, for an overlap to be meaningful.
+    /// True if the value is known to `bits` bits, relative or absolute, so that an overlap is meaningful.
     pub fn is_sharp(&self, bits: u64) -> bool {
         self.rad.is_zero() || self.mid.bits() > self.rad.bits() + bits || (self.rad.bits() as i64) + self.exp < -(bits as i64)
     }
@@ -52,13 +51,13 @@ impl Ball {
     }
 
     /// True if the interval contains zero.
-    pub fn holds_zero(&self) -> bool {
+    pub fn contains_zero(&self) -> bool {
         self.mid.abs() <= self.rad
     }
 
     /// Returns the binary exponent of the magnitude. `None` if the number may be zero.
     pub fn magnitude(&self) -> Option<i64> {
-        (!self.holds_zero()).then(|| self.mid.bits() as i64 + self.exp)
+        (!self.contains_zero()).then(|| self.mid.bits() as i64 + self.exp)
     }
 }
 
@@ -78,15 +77,15 @@ impl Balls {
         Balls { precision, lost: false }
     }
 
-    /// Notes that a part affects only digits that are `bits` bits behind the first.
-    pub fn weigh(&mut self, bits: i64) {
+    /// Notes that some part affects only bits from position `bits` on, counted from the leading bit.
+    pub fn note_depth(&mut self, bits: i64) {
         self.lost |= bits > i64::from(self.precision) - EVIDENCE;
     }
 
-    /// Notes an argument near zero, where a function starts as `1 + x` (`order` 1) or `1 - x²/2` (`order` 2).
-    fn weigh_small(&mut self, a: &Ball, order: i64) {
+    /// Notes an argument near zero of a function that is approximately `1 + x` (`order` 1) or `1 - x²/2` (`order` 2) there.
+    fn note_small_argument(&mut self, a: &Ball, order: i64) {
         if let Some(size) = a.magnitude() {
-            self.weigh(-order * size);
+            self.note_depth(-order * size);
         }
     }
 
@@ -102,10 +101,10 @@ impl Balls {
         (ball.exp.abs() <= MAX_EXPONENT).then_some(ball)
     }
 
-    /// Converts a rational number.
+    /// Converts a rational number. `None` on overflow.
     pub fn rational(&mut self, value: &BigRational) -> Option<Ball> {
-        // Two fractions with numerators and denominators of this size may differ in later digits only.
-        self.weigh(value.numer().bits().max(value.denom().bits()) as i64);
+        // Two different fractions with numerators and denominators of this size may agree in all earlier bits.
+        self.note_depth(value.numer().bits().max(value.denom().bits()) as i64);
         if value.is_integer() {
             return self.round(Ball { mid: value.numer().clone(), rad: BigInt::zero(), exp: 0 });
         }
@@ -115,7 +114,7 @@ impl Balls {
         self.round(Ball { mid, rad: BigInt::one(), exp: -shift })
     }
 
-    /// Converts to fixed point with `bits` fractional bits. Returns midpoint and radius.
+    /// Converts to fixed point with `bits` fractional bits. Returns midpoint and radius; `None` on overflow.
     pub fn fixed(&self, a: &Ball, bits: i64) -> Option<(BigInt, BigInt)> {
         let shift = a.exp + bits;
         if shift >= 0 {
@@ -131,7 +130,7 @@ impl Balls {
         self.round(Ball { mid, rad, exp: -bits })
     }
 
-    /// Working bits of the series, including guard bits.
+    /// Returns the fractional bits of the series, including guard bits.
     fn bits(&self) -> i64 {
         i64::from(self.precision) + 64
     }
@@ -145,9 +144,9 @@ impl Balls {
     /// Returns e^a.
     pub fn exp(&mut self, a: &Ball) -> Option<Ball> {
         let bits = self.bits();
-        self.weigh_small(a, 1);
+        self.note_small_argument(a, 1);
         let (x, radius) = self.fixed(a, bits + 16)?;
-        // An argument known to less than one bit has no meaningful exponential.
+        // The exponential of an argument with a large error has no correct bits.
         if radius.bits() as i64 > bits || x.bits() as i64 > bits + 16 + 14 {
             return None;
         }
@@ -156,7 +155,7 @@ impl Balls {
         self.round(Ball { mid: mantissa, rad, exp: power - bits - 16 })
     }
 
-    /// Returns the natural logarithm of a positive number.
+    /// Returns the natural logarithm; `None` unless `a` is certainly positive.
     pub fn ln(&self, a: &Ball) -> Option<Ball> {
         if !a.is_certainly_positive() {
             return None;
@@ -174,12 +173,12 @@ impl Balls {
     /// Returns sine and cosine.
     pub fn sin_cos(&mut self, a: &Ball) -> Option<(Ball, Ball)> {
         let bits = self.bits();
-        self.weigh_small(a, 2);
+        self.note_small_argument(a, 2);
         let (x, radius) = self.fixed(a, bits)?;
         if radius.bits() as i64 >= bits || x.bits() as i64 > bits + 40 {
             return None;
         }
-        // Reducing by a multiple of π adds to the error, in proportion to the size of the argument.
+        // The reduction modulo π adds an error proportional to the argument.
         let (sin, cos) = series::sin_cos(&x, bits);
         let error: BigInt = radius + (BigInt::one() << 48);
         Some((self.unfixed(sin, error.clone(), bits)?, self.unfixed(cos, error, bits)?))
@@ -188,7 +187,7 @@ impl Balls {
     /// Returns the arctangent.
     pub fn arctan(&mut self, a: &Ball) -> Option<Ball> {
         let bits = self.bits();
-        // Beyond one, arctan x = ±π/2 - arctan 1/x keeps the argument small.
+        // For |x| > 1, arctan x = ±π/2 - arctan 1/x keeps the argument small.
         let size = a.mid.bits() as i64 + a.exp;
         if size > 1 {
             let inverse = self.inverted(a)?;
@@ -202,7 +201,7 @@ impl Balls {
     }
 
     fn arctan_small(&mut self, a: &Ball, bits: i64) -> Option<Ball> {
-        self.weigh_small(a, 1);
+        self.note_small_argument(a, 1);
         let (x, radius) = self.fixed(a, bits)?;
         self.unfixed(series::arctan(&x, bits), radius + (BigInt::one() << 28), bits)
     }
@@ -213,7 +212,7 @@ impl Balls {
         self.divide(&one, a)
     }
 
-    /// Returns the square root of a positive number, or of an exact zero.
+    /// Returns the square root of a certainly positive number or of an exact zero; `None` for any other.
     pub fn sqrt(&self, a: &Ball) -> Option<Ball> {
         if a.mid.is_zero() && a.rad.is_zero() {
             return Some(a.clone());

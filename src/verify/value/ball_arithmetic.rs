@@ -37,7 +37,7 @@ impl Arithmetic for Balls {
 
     fn add(&mut self, a: &Ball, b: &Ball) -> Option<Ball> {
         if let (Some(a), Some(b)) = (a.magnitude(), b.magnitude()) {
-            self.weigh((a - b).abs());
+            self.note_depth((a - b).abs());
         }
         let (a, b) = aligned(a, b)?;
         self.round(Ball { mid: a.mid + b.mid, rad: a.rad + b.rad, exp: a.exp })
@@ -49,7 +49,7 @@ impl Arithmetic for Balls {
     }
 
     fn divide(&mut self, a: &Ball, b: &Ball) -> Option<Ball> {
-        if b.holds_zero() {
+        if b.contains_zero() {
             return None;
         }
         let shift = (i64::from(self.precision) + b.mid.bits() as i64 - a.mid.bits() as i64 + 8).max(0);
@@ -104,7 +104,7 @@ impl Arithmetic for Balls {
                 let mut quarter = self.pi()?;
                 quarter.exp -= 1;
                 let square = self.multiply(a, a)?;
-                if square.meets(&one) && square.rad.is_zero() {
+                if square.overlaps(&one) && square.rad.is_zero() {
                     let arcsin = if a.mid.is_negative() { negated(&quarter) } else { quarter.clone() };
                     return if function == Arcsin { Some(arcsin) } else { self.subtract(&quarter, &arcsin) };
                 }
@@ -155,7 +155,7 @@ impl Arithmetic for Balls {
             Floor => self.floor(a),
             Ceil => Some(negated(&self.floor(&negated(a))?)),
             Factorial => {
-                let n = whole(a).filter(|n| *n <= MAX_FACTORIAL)?;
+                let n = exact_natural(a).filter(|n| *n <= MAX_FACTORIAL)?;
                 (2..=n).try_fold(one, |product, k| {
                     let k = self.integer(k)?;
                     self.multiply(&product, &k)
@@ -181,7 +181,7 @@ impl Arithmetic for Balls {
             }
             Function2::Max | Function2::Min => {
                 let difference = self.subtract(a, b)?;
-                if difference.holds_zero() {
+                if difference.contains_zero() {
                     return None;
                 }
                 let first = difference.mid.is_positive() == (function == Function2::Max);
@@ -195,7 +195,7 @@ impl Arithmetic for Balls {
             }
             // For integers these are exact or too large.
             Function2::Binomial | Function2::Gcd | Function2::Lcm => {
-                let part = |ball: &Ball| Some(BigRational::from_integer(whole(ball)?.into()));
+                let part = |ball: &Ball| Some(BigRational::from_integer(exact_natural(ball)?.into()));
                 let value = Exact.call2(function, &part(a)?, &part(b)?)?;
                 self.rational(&value)
             }
@@ -220,7 +220,7 @@ impl Balls {
         self.subtract(&quarter, &value)
     }
 
-    /// Returns the largest integer below `a`, if the interval determines it.
+    /// Returns the largest integer that is at most `a`, if the interval determines it.
     fn floor(&mut self, a: &Ball) -> Option<Ball> {
         let (low, high) = (&a.mid - &a.rad, &a.mid + &a.rad);
         if a.exp >= 0 {
@@ -246,8 +246,8 @@ impl Balls {
     }
 }
 
-/// Returns the integer value of a ball without a radius.
-fn whole(a: &Ball) -> Option<i64> {
+/// Returns the value of a ball that is exactly a non-negative integer.
+fn exact_natural(a: &Ball) -> Option<i64> {
     let shifted = if a.exp >= 0 { &a.mid << a.exp.min(64) } else { &a.mid >> (-a.exp).min(1 << 20) };
     let exact = a.rad.is_zero() && (a.exp >= 0 || (&shifted << -a.exp) == a.mid);
     shifted.to_i64().filter(|n| exact && *n >= 0)

@@ -1,4 +1,4 @@
-//! Evaluates an expression in any arithmetic: exact rationals, a prime field, floating point with error bounds, balls of high precision.
+//! Evaluates an expression in any arithmetic: exact rationals, a prime field, floating point with error bounds, high-precision balls.
 //! Defines the order of evaluation and the readings of percent and degree signs; each arithmetic defines its numbers.
 
 use crate::verify::fuel::Fuel;
@@ -30,7 +30,7 @@ pub trait Arithmetic {
     fn call2(&mut self, function: Function2, a: &Self::Value, b: &Self::Value) -> Option<Self::Value>;
     /// Applies a function known only by name.
     fn opaque(&mut self, name: u32, arguments: &[Self::Value]) -> Option<Self::Value>;
-    /// Returns the cost in steps of an operation with this result.
+    /// Returns the cost, in steps, of an operation with this result; `None` is a failed operation.
     fn cost(&self, result: Option<&Self::Value>) -> u64;
 
     /// Returns a - b.
@@ -46,7 +46,7 @@ pub trait Arithmetic {
     }
 }
 
-/// The reading of signs that have two. Inside functions, a degree is always an angle.
+/// How to read signs with two readings. Inside functions, a degree is always an angle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
     /// `25%` is 0.25 rather than 25.
@@ -58,11 +58,11 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Signs are decoration.
+    /// Percent and degree signs are ignored, and logarithms are natural.
     pub const PLAIN: Reading = Reading { percent_is_share: false, degree_is_angle: false, log_is_decimal: false };
 }
 
-/// Evaluates the expression at `root`.
+/// Evaluates the expression at `root`. `None` if an operation has no result or the budget runs out.
 pub fn evaluate<A: Arithmetic>(tree: &Tree, root: Id, reading: Reading, arithmetic: &mut A, fuel: &mut Fuel) -> Option<A::Value> {
     if let Node::Number(index) = tree.node(root) {
         return arithmetic.number(tree.number(index)?);
@@ -70,9 +70,9 @@ pub fn evaluate<A: Arithmetic>(tree: &Tree, root: Id, reading: Reading, arithmet
     let order = tree.reachable(root);
     let mut values: Vec<Option<A::Value>> = Vec::with_capacity(order.len());
     let angles = angles(tree, &order, reading);
-    for (place, &id) in order.iter().enumerate() {
-        let at = |child: Id| order[..place].binary_search(&child).ok().and_then(|found| values.get(found)?.as_ref());
-        let angle = angles.as_ref().is_none_or(|angles| angles.get(place).copied().unwrap_or(true));
+    for (index, &id) in order.iter().enumerate() {
+        let at = |child: Id| order[..index].binary_search(&child).ok().and_then(|found| values.get(found)?.as_ref());
+        let angle = angles.as_ref().is_none_or(|angles| angles.get(index).copied().unwrap_or(true));
         let value = node(tree, id, reading, angle, arithmetic, at);
         fuel.spend(arithmetic.cost(value.as_ref())).ok()?;
         values.push(value);
@@ -114,8 +114,8 @@ where
             let arguments: Option<Vec<A::Value>> = tree.members(list).iter().map(|&member| at(member).cloned()).collect();
             arithmetic.opaque(name, &arguments?)
         }
-        // A matrix inside an expression is an unknown function of its entries. That suffices for products in the same order, as answers
-        // have them.
+        // A matrix inside an expression is evaluated as an unknown function of its entries. That suffices if both sides have the same
+        // products in the same order.
         Node::Matrix { columns, list } => {
             let entries: Option<Vec<A::Value>> = tree.members(list).iter().map(|&member| at(member).cloned()).collect();
             arithmetic.opaque(u32::MAX - columns, &entries?)
@@ -145,17 +145,17 @@ where
     }
 }
 
-/// Returns for each node whether it is inside a function's argument. `None` if there is no degree sign to interpret, so all nodes may count
-/// as inside.
+/// Returns for each node whether it is inside a function's argument. `None` if that does not matter: there is no degree sign, or all of
+/// them are angles.
 fn angles(tree: &Tree, order: &[Id], reading: Reading) -> Option<Vec<bool>> {
     if reading.degree_is_angle || !order.iter().any(|&id| matches!(tree.node(id), Node::Degree(_))) {
         return None;
     }
     let mut inside = vec![false; order.len()];
-    for place in (0..order.len()).rev() {
-        let Some(&id) = order.get(place) else { continue };
+    for index in (0..order.len()).rev() {
+        let Some(&id) = order.get(index) else { continue };
         let node = tree.node(id);
-        let here = inside.get(place).copied().unwrap_or(false) || matches!(node, Node::Call(..));
+        let here = inside.get(index).copied().unwrap_or(false) || matches!(node, Node::Call(..));
         tree.children(node, |child| {
             if let Some(flag) = order.binary_search(&child).ok().and_then(|at| inside.get_mut(at)) {
                 *flag |= here;

@@ -11,7 +11,7 @@ use crate::verify::value::evaluate::Arithmetic;
 /// Maximum size of a number in bits. Larger numbers are left to the other stages.
 const MAX_BITS: u64 = 6_000;
 
-/// Larger factorials exceed that size.
+/// Factorials of larger numbers are left to the other stages.
 const MAX_FACTORIAL: u64 = 450;
 
 /// Arithmetic on rational numbers.
@@ -89,7 +89,7 @@ impl Arithmetic for Exact {
             }
             Function2::Max => Some(a.max(b).clone()),
             Function2::Min => Some(a.min(b).clone()),
-            // Defined for fractions as for integers, over the common denominator.
+            // Also defined for fractions, over a common denominator.
             Function2::Gcd => Some(BigRational::new((a.numer() * b.denom()).gcd(&(b.numer() * a.denom())), a.denom() * b.denom())),
             Function2::Lcm if a.is_integer() && b.is_integer() => Some(BigRational::from_integer(a.numer().lcm(b.numer()))),
             Function2::Lcm => None,
@@ -108,7 +108,7 @@ impl Arithmetic for Exact {
     }
 }
 
-/// Rejects operands whose result would be too large, before computing it.
+/// Returns `None` for operands whose result would be too large, before it is computed.
 fn fits(a: &BigRational, b: &BigRational) -> Option<()> {
     let bits = |x: &BigRational| x.numer().bits() + x.denom().bits();
     (bits(a) + bits(b) <= MAX_BITS).then_some(())
@@ -124,7 +124,7 @@ fn integer_power(a: &BigRational, exponent: i64) -> Option<BigRational> {
     }
     let size = a.numer().bits().max(a.denom().bits());
     let magnitude = u32::try_from(exponent.unsigned_abs()).ok();
-    // Powers of one are small for any exponent.
+    // Powers of ±1 are small for any exponent.
     if size == 1 {
         let odd = exponent % 2 != 0;
         return Some(if odd { a.clone() } else { BigRational::one() });
@@ -134,7 +134,7 @@ fn integer_power(a: &BigRational, exponent: i64) -> Option<BigRational> {
     Some(if exponent < 0 { power.recip() } else { power })
 }
 
-/// Returns the root if it is exact.
+/// Returns the root if it is a rational number.
 fn root(a: &BigRational, index: u32) -> Option<BigRational> {
     if index == 0 || index > 1000 || (a.is_negative() && index.is_multiple_of(2)) || a.numer().bits() + a.denom().bits() > 4000 {
         return None;

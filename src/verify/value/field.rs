@@ -1,6 +1,6 @@
 //! Arithmetic in a prime field. Two polynomials or rational functions are identical if they agree at random points, except with probability
-//! degree / 2^61. This replaces expansion: (x+y)^1000 costs a dozen multiplications. Numbers outside the field (π, roots, sines) become
-//! random elements, so equality still proves an identity, but once one of them occurs, inequality proves nothing.
+//! degree / 2^61. This replaces expansion: (x+y)^1000 costs a dozen multiplications. Random elements replace numbers outside the field (π,
+//! roots, sines). Equality then still proves an identity, but inequality proves nothing.
 
 use num_bigint::BigInt;
 use num_integer::Integer;
@@ -23,7 +23,7 @@ pub struct Field {
     pub opaque: bool,
 }
 
-/// An element, and the integer that it represents if known: exponents are integers, not residues.
+/// An element, and the integer that it represents, if known, because exponents are integers and not residues.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Element {
     /// The element, from 0 to `PRIME - 1`.
@@ -37,7 +37,7 @@ impl Field {
         Field { seed, opaque: false }
     }
 
-    fn stand_in(&mut self, kind: u64, parts: &[u64]) -> Option<Element> {
+    fn random_element(&mut self, kind: u64, parts: &[u64]) -> Option<Element> {
         self.opaque = true;
         Some(element(parts.iter().fold(mix(self.seed ^ mix(kind)), |hash, &part| mix(hash ^ part)) % PRIME))
     }
@@ -58,8 +58,8 @@ impl Arithmetic for Field {
     fn constant(&mut self, constant: Constant) -> Option<Element> {
         match constant {
             Constant::I => Some(element(SQRT_MINUS_ONE)),
-            Constant::Pi => self.stand_in(1, &[]),
-            Constant::E => self.stand_in(2, &[]),
+            Constant::Pi => self.random_element(1, &[]),
+            Constant::E => self.random_element(2, &[]),
             Constant::Infinity => None,
         }
     }
@@ -92,12 +92,12 @@ impl Arithmetic for Field {
 
     fn power(&mut self, a: &Element, b: &Element) -> Option<Element> {
         let Some(exponent) = &b.integer else {
-            return self.stand_in(3, &[a.residue, b.residue]);
+            return self.random_element(3, &[a.residue, b.residue]);
         };
         if a.residue == 0 {
             return (*exponent > BigInt::zero()).then(|| element(0));
         }
-        // By Fermat, exponents count modulo the order of the group.
+        // By Fermat's little theorem, exponents can be reduced modulo PRIME - 1.
         let reduced = exponent.mod_floor(&BigInt::from(PRIME - 1)).to_u64()?;
         let integer = exponent.to_u32().filter(|&e| e <= 64).and_then(|e| a.integer.as_ref().map(|n| num_traits::Pow::pow(n, e)));
         Some(Element { residue: power(a.residue, reduced), integer: small(integer) })
@@ -105,16 +105,16 @@ impl Arithmetic for Field {
 
     fn call(&mut self, function: Function, a: &Element) -> Option<Element> {
         // Odd functions of a negated argument, and roots of squares, are left to the numeric stages.
-        self.stand_in(100 + function as u64, &[a.residue])
+        self.random_element(100 + function as u64, &[a.residue])
     }
 
     fn call2(&mut self, function: Function2, a: &Element, b: &Element) -> Option<Element> {
-        self.stand_in(200 + function as u64, &[a.residue, b.residue])
+        self.random_element(200 + function as u64, &[a.residue, b.residue])
     }
 
     fn opaque(&mut self, name: u32, arguments: &[Element]) -> Option<Element> {
         let parts: Vec<u64> = arguments.iter().map(|a| a.residue).collect();
-        self.stand_in(10_000 + u64::from(name), &parts)
+        self.random_element(10_000 + u64::from(name), &parts)
     }
 
     fn cost(&self, _: Option<&Element>) -> u64 {
@@ -158,7 +158,7 @@ fn inverse(a: u64) -> Option<u64> {
     (a != 0).then(|| power(a, PRIME - 2))
 }
 
-/// Mixes 64 bits (the finaliser of splitmix64), so that every random value is addressed by its purpose.
+/// Mixes 64 bits (the finalizer of splitmix64), to derive random values from seeds and names.
 pub fn mix(x: u64) -> u64 {
     let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,5 +1,5 @@
-//! The values of expressions: one evaluation (`evaluate`) in several number systems, from exact rationals to floating point with error
-//! bounds. Defines values; `compare` decides which values make two expressions equal.
+//! Evaluates expressions: one function (`evaluate`) for several number systems, from exact rationals to floating point with error bounds.
+//! Computes values; `compare` decides which values make two expressions equal.
 
 pub mod approx;
 mod approx_function;
@@ -17,7 +17,8 @@ use crate::verify::tree::{Constant, Id, Node, Tree};
 use crate::verify::value::approx::{Approx, Point};
 use crate::verify::value::evaluate::{Reading, evaluate};
 
-/// Returns the value of a constant as a real floating-point number, possibly infinite. For ordering only.
+/// Returns the value of a constant expression as a floating-point number, possibly infinite. For ordering only. `None` if it has variables,
+/// is not real, or cannot be evaluated.
 pub fn magnitude(tree: &Tree, id: Id, fuel: &mut Fuel) -> Option<f64> {
     if let Some(positive) = infinity(tree, id) {
         return Some(if positive { f64::INFINITY } else { f64::NEG_INFINITY });
@@ -30,7 +31,7 @@ pub fn magnitude(tree: &Tree, id: Id, fuel: &mut Fuel) -> Option<f64> {
     value.is_real().then_some(value.re)
 }
 
-/// Returns the sign of an infinite expression: `Some(true)` if positive. `None` if it is not infinite.
+/// Returns true for positive and false for negative infinity; `None` for any other expression.
 pub fn infinity(tree: &Tree, id: Id) -> Option<bool> {
     match tree.node(id) {
         Node::Constant(Constant::Infinity) => Some(true),

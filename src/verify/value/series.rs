@@ -1,5 +1,5 @@
-//! Elementary functions in fixed point: integers stand for multiples of 2^-bits. About the last twenty bits of a result are noise, which
-//! the callers account for.
+//! Elementary functions in fixed point: integers count multiples of 2^-bits. About the last twenty bits of a result are noise, which the
+//! callers account for.
 
 use num_bigint::BigInt;
 use num_integer::Integer;
