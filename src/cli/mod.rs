@@ -2,7 +2,7 @@
 //! messages for people go to stderr.
 
 /// Writes a line of results to stdout. Ignores a closed pipe, as after `head`, so that the command can finish saving.
-macro_rules! say {
+macro_rules! print_result {
     ($($text:tt)*) => {
         $crate::output::print_result(&format!($($text)*))
     };
@@ -58,7 +58,7 @@ enum Command {
     Train(train::TrainArgs),
     /// Run a grid of training runs and summarize them in one table
     Study(study::StudyArgs),
-    /// Estimate the memory, disk, tokens and time of a run before loading any weights
+    /// Estimate a run's memory, disk space, tokens and time without loading weights
     Plan(plan::PlanArgs),
     /// Evaluate a model on benchmarks
     Eval(eval::EvalArgs),
@@ -82,7 +82,7 @@ enum Command {
     Init(init::InitArgs),
     /// Measure the speed of rollouts, updates and training steps on this machine
     Bench(bench::BenchArgs),
-    /// Run a program that ends when its parent ends; a run starts its reward command this way
+    /// Run a program that is killed when its parent ends, as runs do with their reward command
     #[command(hide = true, name = reward::parent_guard::SUBCOMMAND)]
     WithParent {
         /// Process id of the parent

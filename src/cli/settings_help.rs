@@ -48,7 +48,7 @@ These names of earlier versions still work, in files and in `--set`. Using one p
 |---|---|
 ";
 
-/// The whole page.
+/// Returns the whole page.
 pub fn page() -> Result<String> {
     let [embedded, published] = [RunSettings::demonstration(), RunSettings::published()].map(Table::try_from);
     let run = document::markdown(&RunSettings::rows(), &[("embedded", embedded?), ("published", published?)]);

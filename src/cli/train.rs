@@ -54,7 +54,7 @@ pub struct TrainArgs {
     /// Training steps (rollout batches); with --resume, the new total
     #[arg(long, allow_negative_numbers = true, value_parser = setting::<u64>("train.steps"))]
     steps: Option<u64>,
-    /// Seed of all random draws in training
+    /// Seed of all randomness in training
     #[arg(long, allow_negative_numbers = true, value_parser = setting::<u64>("seed"))]
     seed: Option<u64>,
     /// Train LoRA adapters of this rank on all projections instead of all weights; they need about ten times the learning rate
@@ -95,15 +95,15 @@ pub struct TrainArgs {
 
 pub fn run(args: TrainArgs) -> Result<ExitCode> {
     if args.help_settings {
-        say!("{}", super::settings_help::page()?.trim_end());
+        print_result!("{}", super::settings_help::page()?.trim_end());
         return Ok(ExitCode::SUCCESS);
     }
     let prepared = train::prepare(args.request(if args.dry_run { PrepareFor::DryRun } else { PrepareFor::Run })?)?;
     prepared.messages()?.iter().for_each(|line| output::print_message(line));
     if args.dry_run {
-        // The settings are valid; another machine may have enough memory.
+        // Not an error: the settings are valid, and another machine may have enough memory.
         prepared.fit()?.refusal.iter().for_each(|refusal| message!("this machine would refuse the run: {refusal:#}"));
-        say!("{}", toml::to_string(&prepared.settings)?.trim_end());
+        print_result!("{}", toml::to_string(&prepared.settings)?.trim_end());
         return Ok(ExitCode::SUCCESS);
     }
     let interrupt = Arc::new(Interrupt::default());
@@ -149,7 +149,7 @@ impl TrainArgs {
     }
 
     /// True if `--example` is given.
-    pub(super) fn names_example(&self) -> bool {
+    pub(super) fn has_example(&self) -> bool {
         self.example.is_some()
     }
 

@@ -41,7 +41,7 @@ impl JsonLines {
 
     /// Reopens the file of a run that resumes after `last_step`. Keeps lines whose `step` is at most `last_step`, in order and byte for byte, and
     /// drops all others, including lines that are not records with a step. Writes the kept lines to a temporary file and then replaces the
-    /// original. A missing file starts empty, as the run was stopped before its first line. Callers must check for missing steps beforehand.
+    /// original. Creates a missing file, since the run may have stopped before its first line. Callers must check for missing steps beforehand.
     ///
     /// # Errors
     /// If a file cannot be read, written or replaced; the original is then unchanged.
@@ -98,8 +98,8 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     Ok(records)
 }
 
-/// Reads all records of a user's file, each with its file and line for messages. Unpacks `.gz`, and skips empty lines. In contrast to [`read`], every
-/// other line must parse, also the last.
+/// Reads all records of a user's file as `(location, record)`; the location, `FILE, line N`, is for messages. Unpacks `.gz`, and skips empty lines. Unlike
+/// in [`read`], every other line must parse, including the last.
 ///
 /// # Errors
 /// If the file cannot be read or has no records, or a line does not parse as a `T`; the message names the file, the line and the field.
@@ -110,7 +110,7 @@ pub fn read_input<T: DeserializeOwned>(path: &Path) -> Result<Vec<(String, T)>> 
         Ok((line.place, record))
     });
     let records: Vec<(String, T)> = lines.collect::<Result<_>>()?;
-    ensure!(!records.is_empty(), "{} has no lines", path.display());
+    ensure!(!records.is_empty(), "{} has no lines: write one JSON object per line", path.display());
     Ok(records)
 }
 
@@ -143,7 +143,7 @@ pub fn null_as_nan<'de, D: Deserializer<'de>>(value: D) -> Result<f64, D::Error>
     Ok(Option::<f64>::deserialize(value)?.unwrap_or(f64::NAN))
 }
 
-/// Copies the lines up to and including `last_step`, and syncs the copy before the caller renames it.
+/// Copies the lines of steps up to and including `last_step`, and syncs the copy, so that the caller can rename it.
 fn copy_until(path: &Path, source: File, target: File, last_step: u64) -> Result<()> {
     #[derive(Deserialize)]
     struct Stamp {
@@ -166,8 +166,8 @@ fn copy_until(path: &Path, source: File, target: File, last_step: u64) -> Result
     file.sync_all().with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Calls `take` with each record. Skips a last line that has no line end and does not parse; any other line that does not parse is an error.
-fn each_record<T: DeserializeOwned>(path: &Path, file: File, mut take: impl FnMut(T) -> Result<()>) -> Result<()> {
+/// Calls `on_record` with each record. Skips a last line that has no line end and does not parse; any other line that does not parse is an error.
+fn each_record<T: DeserializeOwned>(path: &Path, file: File, mut on_record: impl FnMut(T) -> Result<()>) -> Result<()> {
     let mut reader = BufReader::new(file);
     let mut line = Vec::new();
     for number in 1.. {
@@ -176,15 +176,15 @@ fn each_record<T: DeserializeOwned>(path: &Path, file: File, mut take: impl FnMu
         if line.is_empty() {
             break;
         }
-        let finished = line.last() == Some(&b'\n');
+        let is_complete = line.last() == Some(&b'\n');
         let text = line.trim_ascii();
         let text = text.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(text);
         if text.is_empty() {
             continue;
         }
         match serde_json::from_slice(text) {
-            Ok(record) => take(record)?,
-            Err(error) if finished => bail!("{}, line {number}: {}", path.display(), without_line(&error)),
+            Ok(record) => on_record(record)?,
+            Err(error) if is_complete => bail!("{}, line {number}: {}", path.display(), without_line(&error)),
             Err(_) => {}
         }
     }

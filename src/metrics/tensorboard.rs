@@ -43,11 +43,11 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Creates an event file for a run that continues at `next_step`. It starts with a session-start event, which makes TensorBoard drop values of that
-    /// step and later ones from earlier files, since the run repeats these steps.
+    /// Creates an event file for a run that resumes at `next_step`. It starts with a session-start event, which makes TensorBoard drop the values of this
+    /// and later steps from earlier files, since the run repeats these steps.
     ///
     /// # Errors
-    /// As for [`EventFile::create`].
+    /// In the same cases as [`EventFile::create`].
     pub fn resume(folder: &Path, next_step: u64) -> Result<Self> {
         let mut events = Self::create(folder)?;
         let mut session_log = Message::default();
@@ -128,7 +128,7 @@ impl Message {
         self.0.extend(value.to_le_bytes());
     }
 
-    /// Seven bits per byte, lowest first, with the high bit set on all bytes but the last.
+    /// Encodes seven bits per byte, lowest first, with the high bit set on all bytes but the last.
     fn raw_varint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.0.push(value as u8 | 0x80);

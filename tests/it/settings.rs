@@ -76,7 +76,7 @@ fn unknown_settings_suggest_the_nearest() {
     check("algo=gpro", "(did you mean grpo?)");
     check("reward.name=outcom", "(did you mean outcome?)");
     let init = |set: &str, expected: &str| refused(&["init", "--like", "qwen2.5-math-1.5b", "--out", &out, "--set", set], expected);
-    init("foo=1", "config.json has no field foo; it may have ");
+    init("foo=1", "unknown field \"foo\" of config.json; expected one of ");
     init("hidden_sise=64", "(did you mean hidden_size?)");
     refused(&["pretrain", "--out", &out, "--set", "mixture.bold=1.5"], "mixture.bold is 1.5; it must be a number from 0 to 1");
     refused(&["pretrain", "--out", &out, "--set", "lanes=0"], "lanes is 0; it must be a whole number from 1 to 1024");

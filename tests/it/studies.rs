@@ -107,7 +107,7 @@ fn study_reports_a_failed_run_and_finishes_the_others() {
     let (table, notes) = streams(&output);
     assert_eq!(output.status.code(), Some(1), "{notes}");
     assert!(notes.contains("format, seed 0 failed") && notes.contains("exceeds the model's context length"), "{notes}");
-    assert!(notes.contains("1 of the study's runs failed; run the same command again to retry them"), "{notes}");
+    assert!(notes.contains("1 of the study's runs failed: run the same command again to retry them"), "{notes}");
     assert!(table.contains("| outcome | 1 of 1 |") && table.contains("Unfinished runs: format seed 0."), "{table}");
 }
 
