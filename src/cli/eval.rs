@@ -30,12 +30,14 @@ use crate::workers::Workers;
 
 #[derive(Debug, Args)]
 pub struct EvalArgs {
-    /// Model to evaluate: tiny (embedded), a folder in Hugging Face format, or a hub name; with --endpoint, also any name that the server knows
+    /// Model to evaluate: tiny (embedded), a folder in Hugging Face format, or a hub name; with --endpoint, also any name that the server
+    /// knows
     #[arg(long)]
     model: String,
     #[arg(long, required_unless_present = "benchmark_file", help = format!("Comma-separated benchmarks: {}", sets::known()))]
     benchmarks: Option<String>,
-    /// Benchmark of your own: JSON Lines with "question" and "answer", and optionally "id", "subject", "level", "unit", "tolerance" or "choices"
+    /// Benchmark of your own: JSON Lines with "question" and "answer", and optionally "id", "subject", "level", "unit", "tolerance" or
+    /// "choices"
     #[arg(long, value_name = "FILE")]
     benchmark_file: Vec<PathBuf>,
     /// Evaluate at most this many problems of each benchmark; 0 evaluates all
@@ -47,8 +49,8 @@ pub struct EvalArgs {
     /// Responses per problem in sampled passes (default: the benchmark's own number)
     #[arg(long, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.group_size"))]
     samples: Option<usize>,
-    /// Decoding for all benchmarks: greedy, t0.6x8 (8 samples at temperature 0.6) or t0.6p0.95x8 (with top-p 0.95); by default, each benchmark is decoded as
-    /// published
+    /// Decoding for all benchmarks: greedy, t0.6x8 (8 samples at temperature 0.6) or t0.6p0.95x8 (with top-p 0.95); by default, each
+    /// benchmark is decoded as published
     #[arg(long, value_name = "DECODING")]
     decoding: Option<String>,
     /// Seed of sampled responses

@@ -138,7 +138,7 @@ fn model_spec(args: &InitArgs) -> Result<ModelSpec> {
         serde_json::from_str(&input::json(&text)).with_context(|| format!("config.json of {} is not JSON", args.like))?;
     let known: BTreeSet<String> = fields.keys().cloned().chain(FIELDS.map(str::to_owned)).collect();
     for set in &args.sets {
-        let (field, value) = set.split_once('=').with_context(|| format!("\"{set}\" is not an assignment; write FIELD=VALUE"))?;
+        let (field, value) = set.split_once('=').with_context(|| format!("\"{set}\" is not an assignment: write FIELD=VALUE"))?;
         if !known.contains(field) {
             let near = nearest(field, known.iter().map(String::as_str)).map_or(String::new(), |near| format!(" (did you mean {near}?)"));
             let known = known.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -153,8 +153,8 @@ fn model_spec(args: &InitArgs) -> Result<ModelSpec> {
     Ok(ModelSpec { config, sidecar_files, scale })
 }
 
-/// Returns the files to write next to the weights. A known shape has no tokenizer and gets the embedded one, so that `score` and `sample` run. The ids of
-/// the embedded tokenizer are valid in every model with at least as large a vocabulary.
+/// Returns the files to write next to the weights. A known shape has no tokenizer and gets the embedded one, so that `score` and `sample`
+/// run. The ids of the embedded tokenizer are valid in every model with at least as large a vocabulary.
 fn tokenizer_files(args: &InitArgs) -> Result<Vec<(String, Vec<u8>)>> {
     let has_tokenizer = |folder: &Path| folder.join("tokenizer.json").exists();
     if let Some(folder) = &args.tokenizer {

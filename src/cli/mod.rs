@@ -68,7 +68,8 @@ enum Command {
     Data(data::DataCommand),
     /// Rank examples by how much their accuracy varied in training
     ///
-    /// Ranks by the standard deviation of the accuracy, largest first. Without arguments, ranks the published history: pi1, pi2, ..., pi1209.
+    /// Ranks by the standard deviation of the accuracy, largest first. Without arguments, ranks the published history: pi1, pi2, ...,
+    /// pi1209.
     Select(select::SelectArgs),
     /// Sample responses to prompts
     Sample(sample::SampleArgs),

@@ -31,8 +31,8 @@ pub struct SampleArgs {
     /// Question to answer (with --raw, text to continue)
     #[arg(long)]
     prompt: Option<String>,
-    /// JSON Lines with prompts: {"id", "prompt"}, {"id", "messages": [{"role", "content"}, ...]} or {"id", "prompt_ids"}; responses are printed as JSON Lines
-    /// in the same order
+    /// JSON Lines with prompts: {"id", "prompt"}, {"id", "messages": [{"role", "content"}, ...]} or {"id", "prompt_ids"}; responses are
+    /// printed as JSON Lines in the same order
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
     /// Number of responses to each prompt

@@ -42,7 +42,7 @@ const STUDY: &str = "
 const RENAMED: &str = "
 ## Renamed settings
 
-These names of earlier versions still work, in files and in `--set`. Using one prints a note.
+These names from earlier versions still work in files and in `--set`, and print a note.
 
 | old name | new name |
 |---|---|

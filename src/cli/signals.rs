@@ -1,6 +1,6 @@
-//! Turns signals into requests to stop. The first SIGINT lets the current step finish. A second SIGINT, a SIGTERM (sent by job schedulers) or a
-//! SIGHUP (sent by a closing terminal) requests a stop as soon as possible. A separate thread receives signals, so that users get an immediate
-//! response.
+//! Turns signals into requests to stop. The first SIGINT lets the current step finish. A second SIGINT, a SIGTERM (sent by job schedulers)
+//! or a SIGHUP (sent by a closing terminal) requests a stop as soon as possible. A separate thread receives signals, so that users get an
+//! immediate response.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -25,7 +25,8 @@ pub fn listen(interrupt: &Arc<Interrupt>, ctrl_c: CtrlC) -> Result<()> {
     spawn_listener(move |signal| handle(&interrupt, signal, ctrl_c)).context("cannot install signal handlers")
 }
 
-/// Requests a stop and prints its effect. Prints nothing if the signal changes nothing, since schedulers send the same signal several times.
+/// Requests a stop and prints its effect. Prints nothing if the signal changes nothing, since schedulers send the same signal several
+/// times.
 fn handle(interrupt: &Interrupt, signal: i32, ctrl_c: CtrlC) {
     if signal == SIGINT && ctrl_c == CtrlC::Finishes && !interrupt.stop_after_step() {
         interrupt.request_stop_after_step(signal as usize);

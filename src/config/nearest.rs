@@ -1,14 +1,15 @@
 //! Finds the known name that is closest to a misspelt one.
 
-/// Returns the known name with the smallest edit distance to `name`, ignoring case. `None` if all have a distance of more than one edit plus one
-/// for every four letters.
+/// Returns the known name with the smallest edit distance to `name`, ignoring case. `None` if that distance exceeds one edit plus one for
+/// every four characters of `name`.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let (name, max_edits) = (name.to_lowercase(), 1 + name.chars().count() / 4);
     let distances = known.into_iter().map(|one| (strsim::osa_distance(&name, &one.to_lowercase()), one));
     distances.filter(|(distance, _)| *distance <= max_edits).min_by_key(|(distance, _)| *distance).map(|(_, one)| one)
 }
 
-/// Returns the known settings closest to an unknown name: those with the same last part, or else the nearest one. All names are full names.
+/// Returns the known settings closest to an unknown one: those with the same last part (only the nearest if it is similar), or else the
+/// nearest one, if any is similar. All names are full names.
 pub(super) fn nearest_settings(name: &str, known: &[String]) -> Vec<String> {
     let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
     let same_last: Vec<String> = known.iter().filter(|one| last(one) == last(name)).cloned().collect();
@@ -49,6 +50,6 @@ mod tests {
         check("rolout.groups", &["rollout.groups"]);
         check("rollout.gruops", &["rollout.groups"]);
         check("sede", &["seed"]);
-        check("optim.kernels_of_wisdom", &[]);
+        check("optim.something_else", &[]);
     }
 }

@@ -1,5 +1,5 @@
-//! The progress display of a run, on stderr. In a terminal it is a bar with the latest numbers and the time left; elsewhere (log files, batch jobs)
-//! it prints a line after every tenth of the run. Results go to stdout and are printed elsewhere.
+//! The progress display of a run, on stderr. In a terminal it is a bar with the latest numbers and the time left; elsewhere (log files,
+//! batch jobs) it prints a line after every tenth of the run. Results go to stdout and are printed elsewhere.
 
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
@@ -48,8 +48,8 @@ enum Screen {
 }
 
 impl Console {
-    /// Makes a display for the steps after `start_step` (0 for a new run) up to `total_steps`: a bar if stderr is a terminal, else lines. With
-    /// `shows_times`, each line also has the times by phase since the previous one.
+    /// Makes a display for the steps after `start_step` (0 for a new run) up to `total_steps`: a bar if stderr is a terminal, else lines.
+    /// With `shows_times`, each line also has the times by phase since the previous one.
     pub fn new(total_steps: u32, start_step: u32, shows_times: bool) -> Self {
         let target = ProgressDrawTarget::stderr();
         if target.is_hidden() {
@@ -137,8 +137,8 @@ impl Drop for Console {
     }
 }
 
-/// Estimates the time left. Starts at the first finished step, because the base model's evaluation before it does not repeat. Evaluations between
-/// steps do repeat, and count.
+/// Estimates the time left. Starts at the first finished step, because the base model's evaluation before it does not repeat. Evaluations
+/// between steps do repeat, and count.
 struct Clock {
     /// The first finished step, and its time.
     first: Option<(u32, Instant)>,

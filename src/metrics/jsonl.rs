@@ -1,5 +1,5 @@
-//! JSON Lines: one record per line, append-only, so that a killed run loses at most the line being written. Resuming truncates the file to the step
-//! of the checkpoint, because the run repeats and records the later steps again.
+//! JSON Lines: one record per line, append-only, so that a killed run loses at most the line being written. Resuming truncates the file to
+//! the step of the checkpoint, because the run repeats and records the later steps again.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
@@ -39,9 +39,10 @@ impl JsonLines {
         Ok(Self::over(path, file))
     }
 
-    /// Reopens the file of a run that resumes after `last_step`. Keeps lines whose `step` is at most `last_step`, in order and byte for byte, and
-    /// drops all others, including lines that are not records with a step. Writes the kept lines to a temporary file and then replaces the
-    /// original. Creates a missing file, since the run may have stopped before its first line. Callers must check for missing steps beforehand.
+    /// Reopens the file of a run that resumes after `last_step`. Keeps lines whose `step` is at most `last_step`, in order and byte for
+    /// byte, and drops all others, including lines that are not records with a step. Writes the kept lines to a temporary file and then
+    /// replaces the original. Creates a missing file, since the run may have stopped before its first line. Callers must check for missing
+    /// steps beforehand.
     ///
     /// # Errors
     /// If a file cannot be read, written or replaced; the original is then unchanged.
@@ -66,7 +67,8 @@ impl JsonLines {
         Self::append(path)
     }
 
-    /// Appends one record and passes it to the operating system, without syncing. Numbers that are not finite become `null`; see [`null_as_nan`].
+    /// Appends one record and passes it to the operating system, without syncing. Numbers that are not finite become `null`; see
+    /// [`null_as_nan`].
     ///
     /// # Errors
     /// If the record has no JSON form (such as a map with keys that are not strings), or the file cannot be written.
@@ -83,8 +85,8 @@ impl JsonLines {
     }
 }
 
-/// Reads all records of a file, which may belong to a running or killed run: skips empty lines, and a last line that has no line end and does not
-/// parse.
+/// Reads all records of a file, which may belong to a running or killed run: skips empty lines, and a last line that has no line end and
+/// does not parse.
 ///
 /// # Errors
 /// If the file cannot be read, or a line does not parse as a `T`; the message names the file and the line.
@@ -98,8 +100,8 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     Ok(records)
 }
 
-/// Reads all records of a user's file as `(location, record)`; the location, `FILE, line N`, is for messages. Unpacks `.gz`, and skips empty lines. Unlike
-/// in [`read`], every other line must parse, including the last.
+/// Reads all records of a user's file as `(location, record)`; the location, `FILE, line N`, is for messages. Unpacks `.gz`, and skips
+/// empty lines. Unlike in [`read`], every other line must parse, including the last.
 ///
 /// # Errors
 /// If the file cannot be read or has no records, or a line does not parse as a `T`; the message names the file, the line and the field.
@@ -166,7 +168,8 @@ fn copy_until(path: &Path, source: File, target: File, last_step: u64) -> Result
     file.sync_all().with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Calls `on_record` with each record. Skips a last line that has no line end and does not parse; any other line that does not parse is an error.
+/// Calls `on_record` with each record. Skips a last line that has no line end and does not parse; any other line that does not parse is an
+/// error.
 fn each_record<T: DeserializeOwned>(path: &Path, file: File, mut on_record: impl FnMut(T) -> Result<()>) -> Result<()> {
     let mut reader = BufReader::new(file);
     let mut line = Vec::new();

@@ -1,5 +1,5 @@
-//! Times of a run by phase, in seconds, measured at the transitions between phases of the training loop. Owns the phases and their names in records
-//! and tables. Independent of what happens in a phase.
+//! Times of a run by phase, in seconds, measured at the transitions between phases of the training loop. Owns the phases and their names in
+//! records and tables. Independent of what happens in a phase.
 
 use std::time::Instant;
 
@@ -9,8 +9,8 @@ use super::table::table;
 
 /// A phase of the training loop. Every moment of the loop belongs to one phase.
 ///
-/// On a GPU, work is queued, and a phase ends when the host has read its results; the measurement adds no synchronization. The backward pass of a
-/// step's last micro-batch therefore counts as `Optimizer`, which reads the gradient norm.
+/// On a GPU, work is queued, and a phase ends when the host has read its results; the measurement adds no synchronization. The backward
+/// pass of a step's last micro-batch therefore counts as `Optimizer`, which reads the gradient norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Sampling responses.
@@ -94,8 +94,8 @@ impl PhaseTimes {
         format!("{:.2} s: {}", self.sum(), phases.join(", "))
     }
 
-    /// Formats the times as a table, with their shares of `elapsed_s` seconds. The row `other` is the time outside all phases: loading a checkpoint, and
-    /// steps recorded by older versions.
+    /// Formats the times as a table, with their shares of `elapsed_s` seconds. The row `other` is the time outside all phases: loading a
+    /// checkpoint, and steps recorded by older versions.
     pub fn table(&self, elapsed_s: f64) -> String {
         let other = Some(("other", elapsed_s - self.sum())).filter(|(_, seconds)| *seconds >= MIN_SHARE * elapsed_s);
         let row =

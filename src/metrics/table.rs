@@ -2,8 +2,8 @@
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
-/// Formats a table for a terminal, with a rule below the header. Columns of numbers are right-aligned, so that decimal points line up; text columns
-/// are left-aligned. Short rows are padded with empty cells.
+/// Formats a table for a terminal, with a rule below the header. Columns of numbers are right-aligned, so that decimal points line up; text
+/// columns are left-aligned. Short rows are padded with empty cells.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─'));
     let mut table = Table::new();

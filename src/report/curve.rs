@@ -1,8 +1,8 @@
-//! The learning curve of a run as an SVG picture: accuracy on the training example, accuracy on held-out problems, and the step at which the
-//! training accuracy saturates.
+//! The learning curve of a run as an SVG picture: accuracy on the training example, accuracy on held-out problems, and the step at which
+//! the training accuracy saturates.
 //!
-//! Does not use plotters, because its backends round to whole pixels, which turns smooth curves into stairs even in vector pictures. It also lacks
-//! end-of-line labels that avoid each other, gaps at NaN values, and captions.
+//! Does not use plotters, because its backends round to whole pixels, which turns smooth curves into stairs even in vector pictures. It
+//! also lacks end-of-line labels that avoid each other, gaps at NaN values, and captions.
 
 use super::frame::Frame;
 pub use super::series::Point;
@@ -119,7 +119,8 @@ fn mark_saturation(canvas: &mut Canvas, curve: &Curve, frame: &Frame) {
     canvas.text((x + side, top + 15.0), style, &label);
 }
 
-/// Draws the base model's greedy accuracy as a horizontal line, and returns its label. `None` if the base was not evaluated, or nothing else was.
+/// Draws the base model's greedy accuracy as a horizontal line, and returns its label. `None` if the base was not evaluated, or nothing
+/// else was.
 fn draw_base(canvas: &mut Canvas, curve: &Curve, frame: &Frame) -> Option<EndLabel> {
     let base = curve.greedy.first().filter(|base| base.step == 0 && base.value.is_finite())?;
     if curve.greedy.len() < 2 {

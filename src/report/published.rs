@@ -1,5 +1,5 @@
-//! The paper's tables as data (`published.toml`), and functions to look up their numbers by model, training example and algorithm. Independent of
-//! how this program computes scores.
+//! The paper's tables as data (`published.toml`), and functions to look up their numbers by model, training example and algorithm.
+//! Independent of how this program computes scores.
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -105,8 +105,8 @@ pub fn published() -> &'static Published {
     TABLES.get_or_init(|| toml::from_str(include_str!("published.toml")).expect("the embedded published.toml is valid"))
 }
 
-/// Returns every number of the paper for a model and training examples on a benchmark, of any measure and variant. Headline tables come first, then
-/// the file's order.
+/// Returns every number of the paper for a model and training examples on a benchmark, of any measure and variant. Headline tables come
+/// first, then the file's order.
 pub fn figures(experiment: &Experiment, benchmark: &str) -> Vec<PublishedValue> {
     let (model, example) = (short_name(&experiment.model), members(&experiment.example));
     let is_base = experiment.example == BASE;
@@ -123,8 +123,8 @@ pub fn figures(experiment: &Experiment, benchmark: &str) -> Vec<PublishedValue> 
     found
 }
 
-/// Returns the paper's accuracy in percent, including unboxed answers, for exactly this variant; `None` if the paper does not report it. Prefers a table
-/// with the same maximum response length.
+/// Returns the paper's accuracy in percent, including unboxed answers, for exactly this variant; `None` if the paper does not report it.
+/// Prefers a table with the same maximum response length.
 pub fn accuracy_of(experiment: &Experiment, benchmark: &str, max_new_tokens: usize) -> Option<PublishedValue> {
     let mut found = figures(experiment, benchmark);
     found.retain(|figure| figure.table.measure == accuracy() && figure.row.variant == experiment.variant);
@@ -214,7 +214,8 @@ mod tests {
                 let (Some(mean), Some("mean")) = (row.values.last(), table.columns.last().map(String::as_str)) else { continue };
                 let others = &row.values[..row.values.len() - 1];
                 let found = others.iter().sum::<f64>() / others.len() as f64;
-                // Shares of boxed answers are rounded to whole percents, but their published means are not computed from the rounded values.
+                // Shares of boxed answers are rounded to whole percents, but their published means are not computed from the rounded
+                // values.
                 let rounding = if matches!(table.measure.as_str(), "boxed" | "length") { 1.6 } else { 0.11 };
                 assert!(table.about.starts_with(separate_checkpoints) || (found - mean).abs() < rounding, "{} {row:?}: {found}", table.id);
             }

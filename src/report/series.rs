@@ -26,8 +26,8 @@ impl Point {
     }
 }
 
-/// The kind of a line, which determines its style. The colors are vermilion, blue and bluish green from the Okabe-Ito palette, which people with
-/// any common color vision can distinguish. Without colors, the markers still differ.
+/// The kind of a line, which determines its style. The colors are vermilion, blue and bluish green from the Okabe-Ito palette, which people
+/// with any common color vision can distinguish. Without colors, the markers still differ.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Mark {
     /// The training example: a line without markers, with a value at every step.
@@ -184,8 +184,8 @@ impl EndLabel {
     }
 }
 
-/// Draws the labels in a column, each as close to the end of its line as the others allow. A thin leader connects a moved label to its line, unless the
-/// line ends far from the column. A short piece of the line before the text identifies it.
+/// Draws the labels in a column, each as close to the end of its line as the others allow. A thin leader connects a moved label to its
+/// line, unless the line ends far from the column. A short piece of the line before the text identifies it.
 pub(super) fn draw_labels(canvas: &mut Canvas, frame: &Frame, labels: &[EndLabel]) {
     let wanted: Vec<f64> = labels.iter().map(|label| label.end.1).collect();
     let placed = spread(&wanted, 19.0, frame.top, frame.bottom - 2.0);

@@ -1,5 +1,5 @@
-//! Writes the few SVG elements that a picture needs. Writes styles as attributes, for programs without CSS support, and no ids, so that several pictures
-//! can share a page.
+//! Writes the few SVG elements that a picture needs. Writes styles as attributes, for programs without CSS support, and no ids, so that
+//! several pictures can share a page.
 
 use std::fmt::Write;
 

@@ -14,8 +14,8 @@ pub(super) fn text_width(text: &str, size: f64) -> f64 {
     text.chars().map(em).sum::<f64>() * size * 13.0 / 12.0
 }
 
-/// Wraps a text to at most `lines` lines of at most `width` pixels. An ellipsis replaces text that does not fit, including the end of a word wider than a
-/// line.
+/// Wraps a text to at most `lines` lines of at most `width` pixels. An ellipsis replaces text that does not fit, including the end of a
+/// word wider than a line.
 pub(super) fn wrap(text: &str, size: f64, width: f64, lines: usize) -> Vec<String> {
     let mut wrapped: Vec<String> = Vec::new();
     for word in text.split_whitespace() {

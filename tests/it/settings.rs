@@ -1,4 +1,4 @@
-//! Settings outside their range are rejected by name, from every source, before anything is written.
+//! Tests that settings outside their range are rejected by name, from every source, before anything is written.
 
 use std::path::Path;
 
@@ -54,7 +54,7 @@ fn values_out_of_range_are_rejected_from_every_source() {
         refused(&["train", "--out", &out, "--config", &config], expected);
         std::fs::write(&study, format!("title = \"t\"\n[[arm]]\nlabel = \"a\"\nset = {{ {set} }}\n")).unwrap();
         refused(&["study", &study, "--dry-run"], expected);
-        // A run with edited config.toml.
+        // A run with an edited config.toml.
         let key = line.split(' ').next().unwrap();
         let (before, after) = complete.split_once(&format!("\n[{group}]\n")).unwrap();
         let old = after.lines().find(|other| other.starts_with(&format!("{key} = "))).unwrap();

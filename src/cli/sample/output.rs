@@ -1,5 +1,5 @@
-//! Prints responses while they are sampled: a single one token by token; several in the order of their prompts, each as soon as it and all earlier ones
-//! are complete.
+//! Prints responses while they are sampled: a single one token by token; several in the order of their prompts, each as soon as it and all
+//! earlier ones are complete.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Write};
