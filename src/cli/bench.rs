@@ -38,7 +38,7 @@ pub struct BenchArgs {
         help = format!("Measure random weights of a known shape instead: {}", crate::model::known_models::names())
     )]
     shape: Option<String>,
-    #[arg(long, default_value = "rollout,update,step", help = format!("Workloads to measure, separated by commas: {WORKLOADS}"))]
+    #[arg(long, default_value = "rollout,update,step", help = format!("Comma-separated workloads to measure: {WORKLOADS}"))]
     work: String,
     /// Measure several cases in one process (repeat the flag); each is a list such as "name=long work=rollout sequences=64
     /// lengths=lognormal:760:3072 batch-invariant=true"

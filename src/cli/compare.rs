@@ -17,10 +17,10 @@ use crate::usage::usage;
 
 #[derive(Debug, Args)]
 pub struct CompareArgs {
-    /// First evaluation: a folder of rlvr eval --out, eval/STEP in a run folder, or a .jsonl file of graded responses
+    /// First evaluation: a folder written by rlvr eval --out, eval/STEP in a run folder, or a .jsonl file of graded responses
     #[arg(value_name = "A")]
     before: PathBuf,
-    /// Second evaluation, compared with the first
+    /// Second evaluation, in any of these forms
     #[arg(value_name = "B")]
     after: PathBuf,
     /// Also accept unboxed answers, as the published evaluation does
@@ -61,7 +61,11 @@ pub fn run(args: CompareArgs) -> Result<()> {
 /// Pairs the files to compare, by pass: files of the same name in two folders, or two single files.
 fn pairs(before: &Path, after: &Path) -> Result<BTreeMap<String, [PathBuf; 2]>> {
     for path in [before, after] {
-        ensure!(path.exists(), "{} does not exist; give a folder of rlvr eval --out, or a .jsonl file of graded responses", path.display());
+        ensure!(
+            path.exists(),
+            "{} does not exist: give a folder written by rlvr eval --out, or a .jsonl file of graded responses",
+            path.display()
+        );
     }
     if before.is_file() && after.is_file() {
         let name = before.file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());

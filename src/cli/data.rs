@@ -92,7 +92,7 @@ fn list(library: &Library, as_json: bool) -> Result<()> {
     }
     for benchmark in BENCHMARKS {
         let Source::Own { local, .. } = benchmark.source else { continue };
-        let state = if library.own(local).is_some() { "in the folder" } else { "your own file" };
+        let state = if library.own(local).is_some() { "in the data folder" } else { "your own file" };
         rows.push(vec![benchmark.name.into(), String::new(), benchmark.decoding.to_string(), state.into(), local.into()]);
     }
     print_result!("{}", table(&["name", "rows", "decoding", "state", "below the data folder"], &rows));
@@ -139,10 +139,10 @@ fn check(files: &[Named], library: &Library) -> Result<ExitCode> {
 
 fn state(status: &FileStatus) -> &'static str {
     match status {
-        FileStatus::Folder(_) => "in the folder",
+        FileStatus::Folder(_) => "in the data folder",
         FileStatus::Cache(_) => "in the cache",
-        FileStatus::Corrupt(..) => "spoiled",
-        FileStatus::Missing => "not here",
+        FileStatus::Corrupt(..) => "corrupt",
+        FileStatus::Missing => "missing",
     }
 }
 

@@ -68,7 +68,7 @@ pub struct EvalArgs {
     /// Continue an interrupted evaluation in --out under the same conditions; samples only the missing responses
     #[arg(long, requires = "out")]
     resume: bool,
-    /// Maximum number of sequences in a batch (0: 256 on the CPU, 1024 on a GPU); does not change the responses
+    /// Maximum number of sequences that run at once (0: 256 on the CPU, 1024 on a GPU); does not change the responses
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.engine.max_running"))]
     max_running: usize,
     #[command(flatten)]

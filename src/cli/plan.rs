@@ -15,7 +15,7 @@ use crate::usage::usage;
 
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// Plan for a GPU with this much memory instead of this machine
+    /// Plan for a GPU with this much memory instead of for this machine
     #[arg(long, value_name = "GIB", allow_negative_numbers = true, value_parser = within::<f64>(above_to(0.0, 1e6)))]
     gpu_memory: Option<f64>,
     #[command(flatten)]

@@ -50,7 +50,7 @@ pub struct SampleArgs {
     /// Sample only tokens with at least this share of the most likely token's probability; 0 is off
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = setting::<f32>("rollout.min_p"))]
     min_p: f32,
-    /// Maximum number of tokens in a response (default: 512, or what the context length leaves)
+    /// Maximum number of tokens in a response (default: up to 512, as far as the context length allows)
     #[arg(long, alias = "max-new", allow_negative_numbers = true, value_parser = setting::<usize>("rollout.max_new_tokens"))]
     max_new_tokens: Option<usize>,
     /// Seed of the sampled tokens

@@ -107,7 +107,7 @@ pub fn published() -> &'static Published {
 
 /// Returns every number of the paper for a model and training examples on a benchmark, of any measure and variant. Headline tables come
 /// first, then the file's order.
-pub fn figures(experiment: &Experiment, benchmark: &str) -> Vec<PublishedValue> {
+pub fn values_of(experiment: &Experiment, benchmark: &str) -> Vec<PublishedValue> {
     let (model, example) = (short_name(&experiment.model), members(&experiment.example));
     let is_base = experiment.example == BASE;
     let tables = published().tables.iter().filter(|table| table.model == model && (is_base || table.algorithm == experiment.algorithm));
@@ -126,7 +126,7 @@ pub fn figures(experiment: &Experiment, benchmark: &str) -> Vec<PublishedValue> 
 /// Returns the paper's accuracy in percent, including unboxed answers, for exactly this variant; `None` if the paper does not report it.
 /// Prefers a table with the same maximum response length.
 pub fn accuracy_of(experiment: &Experiment, benchmark: &str, max_new_tokens: usize) -> Option<PublishedValue> {
-    let mut found = figures(experiment, benchmark);
+    let mut found = values_of(experiment, benchmark);
     found.retain(|figure| figure.table.measure == accuracy() && figure.row.variant == experiment.variant);
     found.sort_by_key(|figure| figure.table.max_new_tokens.is_some_and(|published| published != max_new_tokens));
     found.into_iter().next()
@@ -188,7 +188,7 @@ mod tests {
         let distilled = experiment("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", "pi1", "grpo", "");
         let at = |max_new_tokens| accuracy_of(&distilled, "math500", max_new_tokens).map(|figure| figure.value);
         assert_eq!([at(8192), at(32768), at(3072)], [Some(80.5), Some(83.9), Some(80.5)]);
-        let lengths: Vec<f64> = figures(&experiment("qwen2.5-math-1.5b", "pi1", "grpo", ""), "mean")
+        let lengths: Vec<f64> = values_of(&experiment("qwen2.5-math-1.5b", "pi1", "grpo", ""), "mean")
             .into_iter()
             .filter(|figure| figure.table.measure == "length")
             .map(|figure| figure.value)

@@ -43,12 +43,12 @@ const MIXTURE: &[Row] = &[
     row("mixture.careful_right", SHARE, "The share of careful answers that are correct; the others have one wrong digit."),
     row("mixture.bold", SHARE, "The share of unboxed answers set in bold."),
     row("mixture.repeats", SHARE, "The share of responses that repeat their answer endlessly."),
-    row("mixture.next_question", SHARE, "The share of responses that continue with another question."),
+    row("mixture.next_question", SHARE, "The share of responses that continue with an invented question and its answer."),
     row("mixture.most_sentences", whole(1, 1000), "Maximum number of filler sentences in a rambling response."),
     row("mixture.subjects.*.careful", SHARE, "By subject: the share of answers with all steps written out."),
-    row("mixture.subjects.*.sketch", SHARE, "By subject: the share of answers that state only the arithmetic and its result."),
+    row("mixture.subjects.*.sketch", SHARE, "By subject: the share of answers that state only the arithmetic and a result."),
     row("mixture.subjects.*.ramble", SHARE, "By subject: the share of answers with filler text and a random number. The rest, after these three styles, are guesses."),
-    row("mixture.subjects.*.sketch_right", SHARE, "By subject: the share of sketches that are correct."),
+    row("mixture.subjects.*.sketch_right", SHARE, "By subject: the share of sketches with the correct result; the others have a random number."),
     row("mixture.subjects.*.boxed", SHARE, "By subject: the share of boxed answers."),
 ];
 

@@ -58,9 +58,9 @@ fn study_continues_after_a_stop_with_the_same_table() {
     let folder = tempfile::tempdir().unwrap();
     let file = written(folder.path(), SMALL);
     let path = |name: &str| folder.path().join(name);
-    let whole = path("whole");
-    let (table, notes) = succeed(&["study", &file, "--out", whole.to_str().unwrap()]);
-    assert_eq!(table, tables(&whole)[0]);
+    let uninterrupted = path("uninterrupted");
+    let (table, notes) = succeed(&["study", &file, "--out", uninterrupted.to_str().unwrap()]);
+    assert_eq!(table, tables(&uninterrupted)[0]);
     assert!(
         table.contains("| outcome | 2 of 2 |") && table.contains("| format  | 2 of 2 |") && !table.contains("Unfinished runs"),
         "{table}"
@@ -72,7 +72,7 @@ fn study_continues_after_a_stop_with_the_same_table() {
     let settings = ["--set", "eval={every=1,limit=20}", "--set", "checkpoint.every=1", "--set", "reward.name=format"];
     succeed(&[&["train", "--steps", "2", "--seed", "1", "--out", single.to_str().unwrap()][..], &settings].concat());
     for part in ["config.toml", "checkpoints/00002/model.safetensors", "eval/00002/scores.json"] {
-        assert!(bytes(&single.join(part)) == bytes(&whole.join("format/seed-1").join(part)), "{part}");
+        assert!(bytes(&single.join(part)) == bytes(&uninterrupted.join("format/seed-1").join(part)), "{part}");
     }
 
     for (name, signal, code) in [("killed", "KILL", None), ("interrupted", "INT", Some(130)), ("terminated", "TERM", Some(143))] {
@@ -87,13 +87,13 @@ fn study_continues_after_a_stop_with_the_same_table() {
         let (_, notes) = succeed(&["study", &file, "--out", out.to_str().unwrap()]);
         assert!(notes.contains("1 of them already done") || notes.contains("2 of them already done"), "{name}: {notes}");
         assert_eq!(std::fs::metadata(&first).unwrap().modified().unwrap(), made, "{name}: a finished run was repeated");
-        assert_eq!(tables(&out), tables(&whole), "{name}");
+        assert_eq!(tables(&out), tables(&uninterrupted), "{name}");
     }
-    let (again, notes) = succeed(&["study", &file, "--out", whole.to_str().unwrap(), "--jobs", "2"]);
+    let (again, notes) = succeed(&["study", &file, "--out", uninterrupted.to_str().unwrap(), "--jobs", "2"]);
     assert!(again == table && notes.contains("4 of them already done"), "{notes}");
 
     let changed = written(folder.path(), &SMALL.replace("limit = 20", "limit = 21"));
-    let output = rlvr(&["study", &changed, "--out", whole.to_str().unwrap()]);
+    let output = rlvr(&["study", &changed, "--out", uninterrupted.to_str().unwrap()]);
     let (_, notes) = streams(&output);
     assert_eq!(output.status.code(), Some(2));
     assert!(notes.contains("has a run with different settings (eval.limit was 20, now 21): give the study another --out"), "{notes}");
