@@ -55,7 +55,7 @@ pub struct BenchArgs {
     /// LONGEST (default: the lengths that the model produces)
     #[arg(long, value_name = "FILE|lognormal:MEAN:LONGEST")]
     lengths: Option<String>,
-    /// Length of every response
+    /// Number of tokens in every response
     #[arg(long, value_name = "TOKENS", conflicts_with = "lengths", allow_negative_numbers = true, value_parser = setting::<u32>("rollout.max_new_tokens"))]
     response_tokens: Option<u32>,
     /// Write the response lengths to a file, so that another program can repeat the same work
@@ -64,7 +64,7 @@ pub struct BenchArgs {
     /// Question that the responses answer
     #[arg(long, default_value = "What is 334+556?")]
     prompt: String,
-    /// Length of a prompt of arbitrary tokens to use instead of --prompt (default with --shape: 150)
+    /// Use this many arbitrary tokens as the prompt instead of --prompt (default with --shape: 150)
     #[arg(long, value_name = "TOKENS", conflicts_with = "prompt", allow_negative_numbers = true, value_parser = setting::<u32>("rollout.max_new_tokens"))]
     prompt_tokens: Option<u32>,
     /// Maximum number of tokens in a response

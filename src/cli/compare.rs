@@ -89,10 +89,10 @@ fn pairs(before: &Path, after: &Path) -> Result<BTreeMap<String, [PathBuf; 2]>> 
 }
 
 fn or_none(names: &str) -> &str {
-    if names.is_empty() { "no complete pass" } else { names }
+    if names.is_empty() { "no pass" } else { names }
 }
 
-/// Lists the complete passes in a folder as (name, path), after checking its manifest if it has one.
+/// Lists the passes in a folder: the path of each by name. Checks the folder's manifest, if it has one.
 fn passes(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
     manifest::check(folder)?;
     let mut passes = BTreeMap::new();

@@ -38,7 +38,7 @@ pub struct EndpointArgs {
     /// Timeout of one request in seconds
     #[arg(long, value_name = "SECONDS", requires = "endpoint", default_value_t = EndpointSettings::default().timeout.as_secs(), allow_negative_numbers = true, value_parser = within::<u64>(whole(1, 1_000_000)))]
     endpoint_timeout: u64,
-    /// Maximum number of retries of a request, after waits of 0.5, 1, 2, ... seconds (60 at most)
+    /// Maximum number of retries per request, after waits of 0.5, 1, 2, ... seconds (60 at most)
     #[arg(long, value_name = "N", requires = "endpoint", default_value_t = EndpointSettings::default().retries, allow_negative_numbers = true, value_parser = within::<u32>(whole(0, 1000)))]
     endpoint_retries: u32,
     /// Environment variable with the API key (default: OPENAI_API_KEY, if set)
@@ -110,7 +110,7 @@ fn refuse_template(chat: &ChatSettings) -> Result<()> {
     Ok(())
 }
 
-/// The model's name without its hub revision, as servers know it.
+/// Returns the model's name without its hub revision, as servers know it.
 fn served_name(model: &str) -> String {
     match ModelName::parse(model) {
         Ok(name) if !std::path::Path::new(model).exists() => format!("{}/{}", name.owner, name.name),

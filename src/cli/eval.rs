@@ -46,7 +46,7 @@ pub struct EvalArgs {
     /// Maximum number of tokens in a response (default: 80 for the embedded model's benchmarks, 3072 for others)
     #[arg(long, alias = "max-new", allow_negative_numbers = true, value_parser = setting::<usize>("eval.max_new_tokens"))]
     max_new_tokens: Option<usize>,
-    /// Responses per problem in sampled passes (default: the benchmark's own number)
+    /// Responses per problem in sampled passes (default: the published number of each benchmark)
     #[arg(long, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.group_size"))]
     samples: Option<usize>,
     /// Decoding for all benchmarks: greedy, t0.6x8 (8 samples at temperature 0.6) or t0.6p0.95x8 (with top-p 0.95); by default, each
@@ -143,10 +143,10 @@ fn evaluate(args: &EvalArgs, sets: &[EvalSet], evaluator: Evaluator) -> Result<E
     }
     let passes = passes.map_err(|error| match &args.out {
         Some(out) if error.is::<FailedRequests>() => error.context(format!(
-            "the finished responses are saved in {}: run the same command with --resume to retry the rest",
+            "the finished responses are saved in {} (run the same command with --resume to retry the rest)",
             out.display()
         )),
-        None if error.is::<FailedRequests>() => error.context("no responses are saved: add --out to save them"),
+        None if error.is::<FailedRequests>() => error.context("no responses are saved without --out"),
         _ => error,
     })?;
     if let Some(store) = store {

@@ -79,7 +79,7 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Pre-train an embedded base model from scratch
     Pretrain(pretrain::PretrainArgs),
-    /// Write a model folder: the embedded base model, or random weights in a given shape
+    /// Write a model folder: the embedded base model or random weights
     Init(init::InitArgs),
     /// Measure the speed of rollouts, updates and training steps on this machine
     Bench(bench::BenchArgs),

@@ -75,7 +75,7 @@ pub struct TrainArgs {
     /// Run folder to create (default: a new folder under runs/)
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
-    /// Resume the run in this folder from its newest intact checkpoint; uses its data folder and device unless others are given
+    /// Resume the run in this folder from its newest intact checkpoint, with the run's data folder and device unless others are given
     #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "sets", "model", "reference", "example", "question", "replay", "algo", "seed", "lora", "export_dtype", "label", "label_noise", "label_seed"])]
     resume: Option<PathBuf>,
     /// With --resume: go back to this step and discard all later records; 0 restarts from the initial model
@@ -125,7 +125,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
 }
 
 impl TrainArgs {
-    /// Converts the arguments to a request to `train::prepare`.
+    /// Converts the arguments into a request for `train::prepare`.
     pub(super) fn request(&self, need: PrepareFor) -> Result<RunRequest<'static>> {
         let start = match &self.resume {
             Some(root) => {

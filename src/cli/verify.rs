@@ -44,7 +44,7 @@ enum ModeArg {
     Eval,
 }
 
-/// `--grader`.
+/// The values of `--grader`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum GraderArg {
     Strict,
