@@ -45,7 +45,7 @@ mod tests {
         let known = ["seed", "optim.lr", "optim.eps", "rollout.max_new_tokens", "eval.max_new_tokens", "rollout.groups"].map(String::from);
         let check = |name: &str, expected: &[&str]| assert_eq!(nearest_settings(name, &known), expected, "{name}");
         check("lr", &["optim.lr"]);
-        check("max_new", &["rollout.max_new_tokens", "eval.max_new_tokens"]);
+        check("max_new_tokens", &["rollout.max_new_tokens", "eval.max_new_tokens"]);
         check("optim.ler", &["optim.lr"]);
         check("rolout.groups", &["rollout.groups"]);
         check("rollout.gruops", &["rollout.groups"]);

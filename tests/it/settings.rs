@@ -79,7 +79,7 @@ fn unknown_settings_suggest_the_nearest() {
     init("foo=1", "unknown field \"foo\" of config.json; expected one of ");
     init("hidden_sise=64", "(did you mean hidden_size?)");
     refused(&["pretrain", "--out", &out, "--set", "mixture.bold=1.5"], "mixture.bold is 1.5; it must be a number from 0 to 1");
-    refused(&["pretrain", "--out", &out, "--set", "lanes=0"], "lanes is 0; it must be a whole number from 1 to 1024");
+    refused(&["pretrain", "--out", &out, "--set", "workers=0"], "workers is 0; it must be a whole number from 1 to 1024");
     assert!(!Path::new(&out).exists());
 }
 
