@@ -98,7 +98,7 @@ struct Row<'a> {
 }
 
 impl Table {
-    /// Makes a table for each of `passes`; if empty, for each pass of any run.
+    /// Makes a table for each of `passes`; if empty, for each pass of any run, and for the mean over benchmarks if a run has one.
     pub fn of(title: &str, passes: &[String], arms: &[ArmResults]) -> Self {
         let known: BTreeSet<String> =
             arms.iter().flat_map(|arm| arm.runs.iter()).filter_map(|(_, run)| run.as_ref()).flat_map(names).collect();

@@ -191,7 +191,7 @@ fn row_config(table: &Table, row: &Row) -> RowConfig {
     }
 }
 
-/// Returns the variant of the run that a row is a checkpoint of.
+/// Returns the variant of the run whose checkpoint a row reports.
 fn run_of(row: &Row) -> String {
     let parts = row.variant.split(", ").filter(|part| *part != "highest" && !part.starts_with("step "));
     parts.collect::<Vec<_>>().join(", ")

@@ -98,9 +98,9 @@ impl RunSettings {
             rollout.dynamic_sampling == 0 || (has_policy_loss && has_group_baseline),
             "rollout.dynamic_sampling replaces groups whose rewards are all equal, but here these groups contribute to the loss: set it to 0"
         );
-        let most = if loss.surrogate == Surrogate::Cispo { "at most 1 (no lower bound)" } else { "below 1" };
+        let upper = if loss.surrogate == Surrogate::Cispo { "at most 1 (no lower bound)" } else { "below 1" };
         let fits = loss.clip_low < 1.0 || (loss.surrogate == Surrogate::Cispo && loss.clip_low == 1.0);
-        ensure!(fits, "loss.clip_low is {}; it must be above 0 and {most}", loss.clip_low);
+        ensure!(fits, "loss.clip_low is {}; it must be above 0 and {upper}", loss.clip_low);
         ensure!(
             loss.kl == 0.0 || self.reward.kl == 0.0,
             "loss.kl is {} and reward.kl is {}, but KL belongs in one of them: set the other to 0",
