@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// glibc returns every large block to the kernel, so each step would page-fault it in again.
+/// Used instead of glibc's allocator, which returns every large block to the kernel, so that each step would page-fault it in again.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

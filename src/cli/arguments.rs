@@ -22,7 +22,7 @@ pub struct ComputeArgs {
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceChoice>,
     /// Kernels to compute with: this program's own (plain on the CPU, fused on a GPU) or candle's stock operations
-    #[arg(long, value_enum, value_name = "VERSION")]
+    #[arg(long, value_enum, value_name = "BACKEND")]
     pub kernels: Option<Backend>,
     /// dtype of weights and activations; auto is f32 on the CPU and bf16 on a GPU
     #[arg(long, value_enum, value_name = "DTYPE")]
@@ -90,17 +90,17 @@ impl ChatArgs {
     }
 }
 
-/// Without a terminal for a progress bar, downloads of at least this size get a line.
+/// Minimum size of a download that prints a line if there is no terminal for a progress bar.
 const LARGE_BYTES: u64 = 10 << 20;
 
-/// Shows downloads, one file at a time: a progress bar, or one line for a large file if stderr is no terminal.
+/// Shows downloads, one file at a time: a progress bar, or one line for a large file if stderr is not a terminal.
 pub fn download_progress() -> OnProgress {
     let current: Mutex<Option<(String, ProgressBar)>> = Mutex::new(None);
     Arc::new(move |transfer: &DownloadProgress| {
         let mut current = current.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (received, total) = (transfer.received_bytes, transfer.total_bytes.unwrap_or(0));
         if current.as_ref().is_none_or(|(name, _)| *name != transfer.name) {
-            // A file that is complete at the first report was not downloaded now.
+            // A file that is complete at the first report was already on disk.
             if received > 0 && received == total {
                 return;
             }
@@ -129,8 +129,8 @@ mod tests {
     #[test]
     fn compute_args_layer_has_only_given_flags() {
         let resolved = |args: &ComputeArgs| {
-            let before = ComputeSettings { device: DeviceChoice::Cuda(1), dtype: Precision::Bf16, ..ComputeSettings::default() };
-            let defaults = RunSettings { compute: before, ..RunSettings::demonstration() };
+            let configured = ComputeSettings { device: DeviceChoice::Cuda(1), dtype: Precision::Bf16, ..ComputeSettings::default() };
+            let defaults = RunSettings { compute: configured, ..RunSettings::demonstration() };
             config::resolve(&defaults, &[args.layer().unwrap()]).unwrap().compute
         };
         let none = ComputeArgs { device: None, kernels: None, dtype: None, batch_invariant: false };

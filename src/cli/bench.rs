@@ -38,7 +38,7 @@ pub struct BenchArgs {
         help = format!("Measure random weights of a known shape instead: {}", crate::model::known_models::names())
     )]
     shape: Option<String>,
-    #[arg(long, default_value = "rollout,update,step", help = format!("Workloads to measure, separated by commas: {WORKLOADS}"))]
+    #[arg(long, default_value = "rollout,update,step", help = format!("Comma-separated workloads to measure: {WORKLOADS}"))]
     work: String,
     /// Measure several cases in one process (repeat the flag); each is a list such as "name=long work=rollout sequences=64
     /// lengths=lognormal:760:3072 batch-invariant=true"
@@ -55,37 +55,37 @@ pub struct BenchArgs {
     /// LONGEST (default: the lengths that the model produces)
     #[arg(long, value_name = "FILE|lognormal:MEAN:LONGEST")]
     lengths: Option<String>,
-    /// Give all responses this length
+    /// Number of tokens in every response
     #[arg(long, value_name = "TOKENS", conflicts_with = "lengths", allow_negative_numbers = true, value_parser = setting::<u32>("rollout.max_new_tokens"))]
     response_tokens: Option<u32>,
     /// Write the response lengths to a file, so that another program can repeat the same work
     #[arg(long, value_name = "FILE")]
     write_lengths: Option<PathBuf>,
-    /// Question to ask
+    /// Question that the responses answer
     #[arg(long, default_value = "What is 334+556?")]
     prompt: String,
-    /// Use a prompt of this many arbitrary tokens instead (default with --shape: 150)
+    /// Use this many arbitrary tokens as the prompt instead of --prompt (default with --shape: 150)
     #[arg(long, value_name = "TOKENS", conflicts_with = "prompt", allow_negative_numbers = true, value_parser = setting::<u32>("rollout.max_new_tokens"))]
     prompt_tokens: Option<u32>,
     /// Maximum number of tokens in a response
-    #[arg(long, visible_alias = "max-new", default_value_t = 80, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.max_new_tokens"))]
+    #[arg(long, alias = "max-new", default_value_t = 80, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.max_new_tokens"))]
     max_new_tokens: usize,
-    /// Repeat each workload for about this long
+    /// Repeat each workload for about this many seconds
     #[arg(long, default_value_t = 5.0, allow_negative_numbers = true, value_parser = within::<f64>(SECONDS))]
     seconds: f64,
     /// Repeat each workload at least this many times
     #[arg(long, value_name = "TIMES", default_value_t = 3, allow_negative_numbers = true, value_parser = within::<usize>(COUNT_FROM_1))]
     repeats: usize,
-    /// Measure a workload only once if its first run takes longer than this
+    /// Measure a workload only once if its first run takes longer than this many seconds
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = within::<f64>(SECONDS))]
     once_from: Option<f64>,
     /// Skip the extra repeat that times each operation; it synchronizes after each one, so its times mean little on a GPU
     #[arg(long)]
     no_breakdown: bool,
-    /// Skip measuring the machine's peak rates (ceilings) and the shares of them
+    /// Skip measuring the machine's peak rates and the shares of them that workloads reach
     #[arg(long)]
     no_ceilings: bool,
-    /// Start no workload later than this after the program starts
+    /// Start no workload later than this many seconds after the program starts
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = within::<f64>(SECONDS))]
     limit: Option<f64>,
     /// Override a setting of the run, as in rlvr train: --set rollout.engine.max_running=1024
@@ -97,8 +97,8 @@ pub struct BenchArgs {
     /// Write a Chrome trace of one extra step, synchronized after each operation
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
-    /// Worker threads; with 1, each matrix product uses all cores; 0 chooses by the model's size
-    #[arg(long, visible_alias = "lanes", default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<usize>("train.workers"))]
+    /// Number of worker threads; 1 lets each matrix product use all cores, 0 chooses by the model's size
+    #[arg(long, alias = "lanes", default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<usize>("train.workers"))]
     workers: usize,
     #[command(flatten)]
     compute: ComputeArgs,
@@ -121,12 +121,12 @@ const PROMPT_TOKENS: u32 = 150;
 const WEIGHT_SCALE: f32 = 0.02;
 
 pub fn run(args: BenchArgs) -> Result<()> {
-    let began = Instant::now();
+    let started = Instant::now();
     let cases = usage(Case::all(&args))?;
     let settings = usage(settings(&args))?;
-    // Opened before any measurement, so that a machine without these kernels fails early.
-    let is_other = |case: &Case| case.batch_invariant != args.compute.batch_invariant;
-    let other = cases.iter().any(is_other).then(|| args.open(!args.compute.batch_invariant)).transpose()?;
+    // Opens the kernels of cases with the opposite batch invariance before any measurement, so that a machine without them fails early.
+    let is_opposite = |case: &Case| case.batch_invariant != args.compute.batch_invariant;
+    let opposite = cases.iter().any(is_opposite).then(|| args.open(!args.compute.batch_invariant)).transpose()?;
     let subject = subject(&args)?;
     let decoder = &subject.decoder;
     let workers = Workers::new(if args.workers == 0 { decoder.default_workers() } else { args.workers })?;
@@ -137,11 +137,11 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let mut report = Report { machine, ceilings, prompt_tokens: prompt.ids.len(), cases: cases.iter().map(Case::report).collect() };
     report.write(&args, &settings)?;
     for (number, case) in cases.iter().enumerate() {
-        let measured = Measured { args: &args, case, subject: &subject, settings: &settings, workers: &workers, began };
-        let moved = other.as_ref().filter(|_| is_other(case)).map(|kernels| decoder.on(kernels.clone())).transpose();
+        let runner = CaseRunner { args: &args, case, subject: &subject, settings: &settings, workers: &workers, started };
+        let moved = opposite.as_ref().filter(|_| is_opposite(case)).map(|kernels| decoder.on(kernels.clone())).transpose();
         let done = moved.and_then(|moved| {
-            let bench = measured.bench(moved.as_ref().unwrap_or(decoder), prompt.clone());
-            measured.run(bench, &mut report, number)
+            let bench = runner.bench(moved.as_ref().unwrap_or(decoder), prompt.clone());
+            runner.run(bench, &mut report, number)
         });
         match done {
             Err(error) if case.name.is_none() => return Err(error),
@@ -161,17 +161,17 @@ pub fn run(args: BenchArgs) -> Result<()> {
     Ok(())
 }
 
-/// A case being measured.
-struct Measured<'a> {
+/// Measures one case.
+struct CaseRunner<'a> {
     args: &'a BenchArgs,
     case: &'a Case,
     subject: &'a Subject,
     settings: &'a RunSettings,
     workers: &'a Workers,
-    began: Instant,
+    started: Instant,
 }
 
-impl<'a> Measured<'a> {
+impl<'a> CaseRunner<'a> {
     fn bench(&self, decoder: &'a Decoder, prompt: Prompt) -> Bench<'a> {
         let repeats = Repeats {
             least: self.args.repeats,
@@ -183,11 +183,11 @@ impl<'a> Measured<'a> {
         Bench { decoder, vocabulary, workers: self.workers, settings: self.settings, prompt, lengths: Vec::new(), repeats }
     }
 
-    /// Measures the workloads in order. The report is written after each, so that a later failure loses nothing.
+    /// Measures the workloads in order. Writes the report after each one, so that a later failure loses nothing.
     fn run(&self, mut bench: Bench, report: &mut Report, number: usize) -> Result<()> {
         let name = self.case.name.as_ref().map_or_else(String::new, |name| format!("{name}: "));
         let is_late = |report: &Report| {
-            let is_late = self.args.limit.is_some_and(|limit| self.began.elapsed().as_secs_f64() > limit);
+            let is_late = self.args.limit.is_some_and(|limit| self.started.elapsed().as_secs_f64() > limit);
             if is_late {
                 message!("{name}no time left for {}", report.cases[number].not_run.join(", "));
             }
@@ -209,17 +209,17 @@ impl<'a> Measured<'a> {
             self.workers.count()
         );
         let mut state = State::default();
-        for work in &self.case.works {
+        for workload in &self.case.workloads {
             if is_late(report) {
                 return Ok(());
             }
             report.cases[number].not_run.remove(0);
-            let measurement = bench.measure(*work, report.ceilings.as_ref(), &mut state)?;
+            let measurement = bench.measure(*workload, report.ceilings.as_ref(), &mut state)?;
             let mut line = serde_json::to_value(&measurement)?;
             if let Some(name) = &self.case.name {
                 line["case"] = json!(name);
             }
-            say!("{line}");
+            print_result!("{line}");
             report.cases[number].measurements.push(measurement);
             report.write(self.args, self.settings)?;
         }
@@ -263,7 +263,7 @@ impl Report {
 }
 
 impl BenchArgs {
-    /// Opens the kernels of the flags, with the given batch invariance.
+    /// Opens the kernels that the flags select, with the given batch invariance.
     fn open(&self, batch_invariant: bool) -> Result<Arc<dyn Kernels>> {
         let ComputeArgs { device, kernels, dtype, .. } = self.compute;
         ComputeArgs { device, kernels, dtype, batch_invariant }.open(self.shape.as_deref().unwrap_or(&self.model))
@@ -276,7 +276,7 @@ impl Subject {
     }
 }
 
-/// Resolves the settings: the model's defaults, then `--set`.
+/// Resolves the settings: the model's defaults, then `--set`, then `--max-new-tokens`.
 fn settings(args: &BenchArgs) -> Result<RunSettings> {
     let layers = config::layers(None, &args.sets)?;
     let mut settings = config::resolve(&RunSettings::defaults_for(args.shape.as_deref().unwrap_or(&args.model)), &layers)?;
@@ -284,15 +284,14 @@ fn settings(args: &BenchArgs) -> Result<RunSettings> {
     Ok(settings)
 }
 
-/// Loads the model, or makes random weights of `--shape`.
+/// Loads the model, or makes random weights for `--shape`.
 fn subject(args: &BenchArgs) -> Result<Subject> {
     let kernels = args.open(args.compute.batch_invariant)?;
     let Some(name) = &args.shape else {
         let model = source::load(&args.model, &ChatSettings::default(), &kernels, &download_progress())?;
         return Ok(Subject { decoder: model.decoder, text: Some(model.text), end_tokens: model.end_tokens });
     };
-    let shape =
-        known_models::by_name(name).with_context(|| format!("--shape {name}: no such shape; known shapes are {}", known_models::names()));
+    let shape = known_models::by_name(name).with_context(|| format!("unknown shape {name:?}; expected one of {}", known_models::names()));
     let config = usage(shape)?.read()?;
     let weights = init::random(&config, 0, WEIGHT_SCALE)?;
     Ok(Subject { end_tokens: config.end_tokens.clone(), decoder: Decoder::new(config, weights)?.on(kernels)?, text: None })

@@ -17,10 +17,10 @@ use crate::usage::usage;
 
 #[derive(Debug, Args)]
 pub struct CompareArgs {
-    /// First evaluation: a folder of rlvr eval --out, eval/STEP in a run folder, or a .jsonl file of graded responses
+    /// First evaluation: a folder written by rlvr eval --out, eval/STEP in a run folder, or a .jsonl file of graded responses
     #[arg(value_name = "A")]
     before: PathBuf,
-    /// Second evaluation, compared with the first
+    /// Second evaluation, in any of these forms
     #[arg(value_name = "B")]
     after: PathBuf,
     /// Also accept unboxed answers, as the published evaluation does
@@ -36,17 +36,17 @@ pub fn run(args: CompareArgs) -> Result<()> {
     let mut rows = Vec::new();
     for (name, [before, after]) in &pairs {
         let [before, after] = [scores(before, args.fallback)?, scores(after, args.fallback)?];
-        let (compared, unpaired) = usage(compared(&before, &after).with_context(|| name.clone()))?;
-        let line = json!({"pass": name, "a": args.before, "b": args.after, "unpaired": unpaired, "comparison": compared});
-        say!("{line}");
-        let difference = compared.difference;
+        let (comparison, unpaired) = usage(compare(&before, &after).with_context(|| name.clone()))?;
+        let line = json!({"pass": name, "a": args.before, "b": args.after, "unpaired": unpaired, "comparison": comparison});
+        print_result!("{line}");
+        let difference = comparison.difference;
         rows.push(vec![
             name.clone(),
-            compared.problems.to_string(),
+            comparison.problems.to_string(),
             format!("{:+.1} [{:+.1}, {:+.1}]", difference.mean * 100.0, difference.low * 100.0, difference.high * 100.0),
-            compared.won.to_string(),
-            compared.lost.to_string(),
-            format!("{:.2e}", compared.p_value),
+            comparison.won.to_string(),
+            comparison.lost.to_string(),
+            format!("{:.2e}", comparison.p_value),
             unpaired.to_string(),
         ]);
     }
@@ -61,7 +61,11 @@ pub fn run(args: CompareArgs) -> Result<()> {
 /// Pairs the files to compare, by pass: files of the same name in two folders, or two single files.
 fn pairs(before: &Path, after: &Path) -> Result<BTreeMap<String, [PathBuf; 2]>> {
     for path in [before, after] {
-        ensure!(path.exists(), "{} does not exist; give a folder of rlvr eval --out, or a .jsonl file of graded responses", path.display());
+        ensure!(
+            path.exists(),
+            "{} does not exist: give a folder written by rlvr eval --out, or a .jsonl file of graded responses",
+            path.display()
+        );
     }
     if before.is_file() && after.is_file() {
         let name = before.file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
@@ -85,10 +89,10 @@ fn pairs(before: &Path, after: &Path) -> Result<BTreeMap<String, [PathBuf; 2]>> 
 }
 
 fn or_none(names: &str) -> &str {
-    if names.is_empty() { "no complete pass" } else { names }
+    if names.is_empty() { "no pass" } else { names }
 }
 
-/// Lists the complete passes of a folder.
+/// Lists the passes in a folder: the path of each by name. Checks the folder's manifest, if it has one.
 fn passes(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
     manifest::check(folder)?;
     let mut passes = BTreeMap::new();
@@ -101,17 +105,19 @@ fn passes(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
     Ok(passes)
 }
 
+/// Reads the mean score of each problem.
 fn scores(path: &Path, fallback: bool) -> Result<Scores> {
     let answers: Vec<Answer> = jsonl::read(path)?;
     let samples = answers.iter().map(|answer| answer.sample + 1).max().unwrap_or(1);
-    let whole = answers.len().is_multiple_of(samples) && answers.iter().enumerate().all(|(place, answer)| answer.sample == place % samples);
-    ensure!(whole, "{} is incomplete: not every problem has {samples} samples", path.display());
+    let is_complete =
+        answers.len().is_multiple_of(samples) && answers.iter().enumerate().all(|(index, answer)| answer.sample == index % samples);
+    ensure!(is_complete, "{} is incomplete: not every problem has {samples} samples", path.display());
     let means = per_problem(&answers, samples, |answer| if fallback { answer.correct_with_fallback } else { answer.correct });
     Ok(answers.iter().step_by(samples).map(|answer| answer.id.clone()).zip(means).collect())
 }
 
-/// Compares the problems that both evaluations have. Also returns the number of problems that only one has.
-fn compared(before: &Scores, after: &Scores) -> Result<(Comparison, usize)> {
+/// Compares the problems that both evaluations have. Also returns the number of problems that only one of them has.
+fn compare(before: &Scores, after: &Scores) -> Result<(Comparison, usize)> {
     let of_after: HashMap<&String, f64> = after.iter().map(|(id, score)| (id, *score)).collect();
     let (before_scores, after_scores): (Vec<f64>, Vec<f64>) =
         before.iter().filter_map(|(id, score)| Some((*score, *of_after.get(id)?))).unzip();
@@ -138,12 +144,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn compared_pairs_problems_by_id() {
+    fn compare_pairs_problems_by_id() {
         let scores = |pairs: &[(&str, f64)]| pairs.iter().map(|(id, score)| ((*id).to_owned(), *score)).collect::<Scores>();
         let before = scores(&[("a", 0.0), ("b", 1.0), ("c", 1.0)]);
-        let (found, unpaired) = compared(&before, &scores(&[("c", 1.0), ("a", 1.0), ("d", 0.0)])).unwrap();
+        let (found, unpaired) = compare(&before, &scores(&[("c", 1.0), ("a", 1.0), ("d", 0.0)])).unwrap();
         assert_eq!((found.problems, found.won, found.lost, unpaired), (2, 1, 0, 2));
-        let error = compared(&before, &scores(&[("d", 0.0)])).unwrap_err().to_string();
+        let error = compare(&before, &scores(&[("d", 0.0)])).unwrap_err().to_string();
         assert!(error.contains("no problem in common"), "{error}");
     }
 }

@@ -37,7 +37,9 @@ enum Action {
         #[command(flatten)]
         data: DataArgs,
     },
-    /// Check local files by checksum and row by row, without downloading; fails if a file is missing or corrupt
+    /// Check the checksums and rows of local files, without downloading anything
+    ///
+    /// Fails if a file is missing or corrupt.
     Check {
         #[command(flatten)]
         which: Which,
@@ -69,31 +71,31 @@ pub fn run(command: DataCommand) -> Result<ExitCode> {
 fn list(library: &Library, as_json: bool) -> Result<()> {
     let mut rows = Vec::new();
     for named in catalogue::all() {
-        let (presence, file) = (library.look(&named.file)?, named.file);
+        let (status, file) = (library.look(&named.file)?, named.file);
         let benchmark = BENCHMARKS.iter().find(|benchmark| benchmark.name == named.name);
         let decoding = benchmark.map_or_else(String::new, |benchmark| match benchmark.decoding.samples {
             1 => "greedy".to_owned(),
             samples => format!("avg@{samples} at {}", benchmark.decoding.temperature),
         });
         if as_json {
-            let path = path_of(&presence).map(|path| path.display().to_string());
-            say!(
+            let path = path_of(&status).map(|path| path.display().to_string());
+            print_result!(
                 "{}",
-                json!({"name": named.name, "rows": named.rows, "decoding": decoding, "state": state(&presence), "path": path,
+                json!({"name": named.name, "rows": named.rows, "decoding": decoding, "state": state(&status), "path": path,
                     "repository": file.repository, "commit": file.commit, "source": file.path, "sha256": file.sha256})
             );
         }
-        rows.push(vec![named.name.into(), named.rows.to_string(), decoding, state(&presence).into(), file.local.into()]);
+        rows.push(vec![named.name.into(), named.rows.to_string(), decoding, state(&status).into(), file.local.into()]);
     }
     if as_json {
         return Ok(());
     }
     for benchmark in BENCHMARKS {
         let Source::Own { local, .. } = benchmark.source else { continue };
-        let state = if library.own(local).is_some() { "in the folder" } else { "your own file" };
+        let state = if library.own(local).is_some() { "in the data folder" } else { "your own file" };
         rows.push(vec![benchmark.name.into(), String::new(), benchmark.decoding.to_string(), state.into(), local.into()]);
     }
-    say!("{}", table(&["name", "rows", "decoding", "state", "below the data folder"], &rows));
+    print_result!("{}", table(&["name", "rows", "decoding", "state", "below the data folder"], &rows));
     let sources: BTreeSet<String> =
         catalogue::all().iter().map(|named| format!("{} at commit {}", named.file.repository, named.file.commit)).collect();
     let sources = sources.into_iter().collect::<Vec<_>>().join(", ");
@@ -103,7 +105,7 @@ fn list(library: &Library, as_json: bool) -> Result<()> {
 
 fn pull(files: &[Named], library: &Library) -> Result<()> {
     for named in files {
-        say!("{}", library.path(&named.file)?.display());
+        print_result!("{}", library.path(&named.file)?.display());
     }
     Ok(())
 }
@@ -124,10 +126,10 @@ fn check(files: &[Named], library: &Library) -> Result<ExitCode> {
             FileStatus::Missing => Err(anyhow::anyhow!("missing; download it with rlvr data pull {}", named.name)),
         };
         match verdict {
-            Ok(text) => say!("{}: {text}", named.name),
+            Ok(text) => print_result!("{}: {text}", named.name),
             Err(error) => {
                 failed += 1;
-                say!("{}: {error:#}", named.name);
+                print_result!("{}: {error:#}", named.name);
             }
         }
     }
@@ -135,17 +137,17 @@ fn check(files: &[Named], library: &Library) -> Result<ExitCode> {
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn state(presence: &FileStatus) -> &'static str {
-    match presence {
-        FileStatus::Folder(_) => "in the folder",
+fn state(status: &FileStatus) -> &'static str {
+    match status {
+        FileStatus::Folder(_) => "in the data folder",
         FileStatus::Cache(_) => "in the cache",
-        FileStatus::Corrupt(..) => "spoiled",
-        FileStatus::Missing => "not here",
+        FileStatus::Corrupt(..) => "corrupt",
+        FileStatus::Missing => "missing",
     }
 }
 
-fn path_of(presence: &FileStatus) -> Option<&std::path::Path> {
-    match presence {
+fn path_of(status: &FileStatus) -> Option<&std::path::Path> {
+    match status {
         FileStatus::Folder(path) | FileStatus::Cache(path) | FileStatus::Corrupt(path, _) => Some(path),
         FileStatus::Missing => None,
     }

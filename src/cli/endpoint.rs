@@ -16,14 +16,14 @@ use crate::source;
 use crate::text::ChatSettings;
 use crate::usage::usage;
 
-/// The variable that holds the API key unless `--endpoint-key-env` names another.
+/// Environment variable with the API key, unless `--endpoint-key-env` names another.
 const KEY_VARIABLE: &str = "OPENAI_API_KEY";
 
 /// The server, and how requests are sent to it.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Server options")]
 pub struct EndpointArgs {
-    /// Get responses from this OpenAI-compatible server (vLLM, SGLang, llama.cpp); --model still selects the tokenizer and chat template for prompts
+    /// Get responses from this OpenAI-compatible server (vLLM, SGLang, llama.cpp); --model still selects the tokenizer and chat template
     #[arg(long, value_name = "URL", conflicts_with_all = ["device", "kernels", "dtype", "batch_invariant", "max_running"])]
     endpoint: Option<String>,
     /// Send questions to /v1/chat/completions and let the server apply its chat template
@@ -35,13 +35,13 @@ pub struct EndpointArgs {
     /// Maximum number of concurrent requests; does not change the requests
     #[arg(long, value_name = "N", requires = "endpoint", default_value_t = EndpointSettings::default().concurrency, allow_negative_numbers = true, value_parser = within::<usize>(whole(1, 10_000)))]
     endpoint_concurrency: usize,
-    /// Timeout of one request
+    /// Timeout of one request in seconds
     #[arg(long, value_name = "SECONDS", requires = "endpoint", default_value_t = EndpointSettings::default().timeout.as_secs(), allow_negative_numbers = true, value_parser = within::<u64>(whole(1, 1_000_000)))]
     endpoint_timeout: u64,
-    /// Maximum number of retries of a request, after waits of 0.5, 1, 2, ... seconds (60 at most)
+    /// Maximum number of retries per request, after waits of 0.5, 1, 2, ... seconds (60 at most)
     #[arg(long, value_name = "N", requires = "endpoint", default_value_t = EndpointSettings::default().retries, allow_negative_numbers = true, value_parser = within::<u32>(whole(0, 1000)))]
     endpoint_retries: u32,
-    /// Environment variable that holds the API key (default: OPENAI_API_KEY, if set)
+    /// Environment variable with the API key (default: OPENAI_API_KEY, if set)
     #[arg(long, value_name = "VARIABLE", requires = "endpoint")]
     endpoint_key_env: Option<String>,
     /// Send only parameters of OpenAI's own API, for servers that reject top_k, min_p, repetition_penalty and stop_token_ids
@@ -110,7 +110,7 @@ fn refuse_template(chat: &ChatSettings) -> Result<()> {
     Ok(())
 }
 
-/// The model's name without its hub revision, as servers know it.
+/// Returns the model's name without its hub revision, as servers know it.
 fn served_name(model: &str) -> String {
     match ModelName::parse(model) {
         Ok(name) if !std::path::Path::new(model).exists() => format!("{}/{}", name.owner, name.name),

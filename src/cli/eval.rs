@@ -30,25 +30,28 @@ use crate::workers::Workers;
 
 #[derive(Debug, Args)]
 pub struct EvalArgs {
-    /// Model to evaluate: tiny (embedded), a folder in Hugging Face format, or a hub name; with --endpoint, also any name that the server knows
+    /// Model to evaluate: tiny (embedded), a folder in Hugging Face format, or a hub name; with --endpoint, also any name that the server
+    /// knows
     #[arg(long)]
     model: String,
     #[arg(long, required_unless_present = "benchmark_file", help = format!("Comma-separated benchmarks: {}", sets::known()))]
     benchmarks: Option<String>,
-    /// Benchmark of your own: JSON Lines with "question" and "answer", and optionally "id", "subject", "level", "unit", "tolerance" or "choices"
+    /// Benchmark of your own: JSON Lines with "question" and "answer", and optionally "id", "subject", "level", "unit", "tolerance" or
+    /// "choices"
     #[arg(long, value_name = "FILE")]
     benchmark_file: Vec<PathBuf>,
     /// Evaluate at most this many problems of each benchmark; 0 evaluates all
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<usize>("eval.limit"))]
     limit: usize,
     /// Maximum number of tokens in a response (default: 80 for the embedded model's benchmarks, 3072 for others)
-    #[arg(long, visible_alias = "max-new", allow_negative_numbers = true, value_parser = setting::<usize>("eval.max_new_tokens"))]
+    #[arg(long, alias = "max-new", allow_negative_numbers = true, value_parser = setting::<usize>("eval.max_new_tokens"))]
     max_new_tokens: Option<usize>,
-    /// Responses per problem in sampled passes (default: the benchmark's own number)
+    /// Responses per problem in sampled passes (default: the published number of each benchmark)
     #[arg(long, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.group_size"))]
     samples: Option<usize>,
-    /// Decoding for all benchmarks: greedy, t0.6x8 (8 samples at temperature 0.6) or t0.6p0.95x8 (with top-p 0.95) (default: as published for each)
-    #[arg(long, value_name = "WAY")]
+    /// Decoding for all benchmarks: greedy, t0.6x8 (8 samples at temperature 0.6) or t0.6p0.95x8 (with top-p 0.95); by default, each
+    /// benchmark is decoded as published
+    #[arg(long, value_name = "DECODING")]
     decoding: Option<String>,
     /// Seed of sampled responses
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<u64>("eval.seed"))]
@@ -59,13 +62,13 @@ pub struct EvalArgs {
     /// Comma-separated words that count as self-reflection
     #[arg(long, value_name = "WORDS")]
     reflection_words: Option<String>,
-    /// Folder to create for graded responses and scores; each response is written as soon as it is complete
+    /// Folder to create for graded responses and scores; responses are saved as they finish
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Continue an interrupted evaluation in --out under the same conditions; samples only the missing responses
     #[arg(long, requires = "out")]
     resume: bool,
-    /// Maximum number of sequences in a batch (0: 256 on the CPU, 1024 on a GPU); does not change the responses
+    /// Maximum number of sequences that run at once (0: 256 on the CPU, 1024 on a GPU); does not change the responses
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.engine.max_running"))]
     max_running: usize,
     #[command(flatten)]
@@ -117,7 +120,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
     evaluate(&args, &sets, evaluator)
 }
 
-/// Answers and grades the sets, stores the responses in `--out`, and prints the scores. Works for local models and endpoints.
+/// Evaluates a local model or an endpoint on the sets, stores the responses in `--out`, and prints the scores.
 fn evaluate(args: &EvalArgs, sets: &[EvalSet], evaluator: Evaluator) -> Result<ExitCode> {
     let conditions = evaluator.conditions(sets);
     let open = |out: &PathBuf| if args.resume { Store::resume(out, &conditions) } else { Store::create(out, &conditions) };
@@ -129,23 +132,27 @@ fn evaluate(args: &EvalArgs, sets: &[EvalSet], evaluator: Evaluator) -> Result<E
     if let Some(Interrupted { signal }) = passes.as_ref().err().and_then(|error| error.downcast_ref()) {
         match &args.out {
             Some(out) => {
-                message!("interrupted; {} keeps the responses so far. Run the same command with --resume to get the rest", out.display())
+                message!(
+                    "interrupted; the finished responses are saved in {}: run the same command with --resume to continue",
+                    out.display()
+                )
             }
-            None => message!("interrupted; nothing is kept without --out"),
+            None => message!("interrupted; no responses are saved: add --out to save them"),
         }
         return Ok(ExitCode::from(128 + *signal as u8));
     }
     let passes = passes.map_err(|error| match &args.out {
-        Some(out) if error.is::<FailedRequests>() => {
-            error.context(format!("{} keeps the responses so far; --resume asks for the rest", out.display()))
-        }
-        None if error.is::<FailedRequests>() => error.context("nothing is kept without --out"),
+        Some(out) if error.is::<FailedRequests>() => error.context(format!(
+            "the finished responses are saved in {} (run the same command with --resume to retry the rest)",
+            out.display()
+        )),
+        None if error.is::<FailedRequests>() => error.context("no responses are saved without --out"),
         _ => error,
     })?;
     if let Some(store) = store {
         store.write_scores(passes.iter().map(|pass| (pass.name.clone(), pass.score.clone())).collect())?;
     }
-    scores::print(&passes, &scores::subject(&args.model));
+    scores::print(&passes, &scores::experiment(&args.model));
     args.out.iter().for_each(|out| message!("graded responses are in {}", out.display()));
     Ok(ExitCode::SUCCESS)
 }
@@ -156,7 +163,7 @@ fn requested_sets(args: &EvalArgs) -> Result<Vec<EvalSet>> {
     let mut sets = sets::by_name(benchmarks, args.limit, &args.data.library()?, answer_style::style_name)?;
     args.benchmark_file.iter().try_for_each(|path| sets::add_file(&mut sets, path, args.limit))?;
     if sets.is_empty() {
-        return Err(anyhow!("--benchmarks is empty; name at least one benchmark"));
+        return Err(anyhow!("--benchmarks is empty: name at least one benchmark"));
     }
     sets::decode(&mut sets, args.decoding.as_deref().unwrap_or(PUBLISHED))?;
     if let Some(samples) = args.samples {
@@ -188,7 +195,7 @@ fn settings(args: &EvalArgs, sets: &[EvalSet]) -> EvalSettings {
     }
 }
 
-/// Returns the date that a resumed evaluation was started with, so that prompts that show it stay the same.
+/// Returns the date in the prompts of the evaluation to resume, so that new prompts show the same date. `None` if no prompt shows it.
 fn recorded_date(args: &EvalArgs) -> Result<Option<String>> {
     let Some(out) = args.out.as_ref().filter(|_| args.resume) else { return Ok(None) };
     let conditions: BTreeMap<String, Conditions> = store::read_conditions(out)?.unwrap_or_default();

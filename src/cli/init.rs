@@ -85,12 +85,12 @@ const FIELDS: [&str; 29] = [
     "vocab_size",
 ];
 
-/// A model without weights.
-struct Blank {
+/// What `init` writes, except the weights.
+struct ModelSpec {
     config: ModelConfig,
     /// Tokenizer files and the generation config, as (file name, content).
     sidecar_files: Vec<(String, Vec<u8>)>,
-    /// Standard deviation of the weights.
+    /// Standard deviation of the random weights.
     scale: f32,
 }
 
@@ -103,20 +103,21 @@ pub fn run(args: InitArgs) -> Result<()> {
         message!("wrote {}", args.out.display());
         return Ok(());
     }
-    let (began, format) = (Instant::now(), Format { dtype: dtype(args.dtype), max_shard_bytes: args.max_shard_bytes });
-    let Blank { config, sidecar_files, scale } = usage(blank(&args))?;
+    let (started, format) = (Instant::now(), Format { dtype: dtype(args.dtype), max_shard_bytes: args.max_shard_bytes });
+    let ModelSpec { config, sidecar_files, scale } = usage(model_spec(&args))?;
     let files = export::files(&config, format)?;
     let bytes: u64 = files.iter().map(export::WeightFile::tensor_bytes).sum();
     usage(ensure_room(&args.out, bytes + sidecar_files.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>()))?;
     let values = init::values(&config, args.seed, scale);
     write_folder(&args.out, |path| write_parts(path, &config, &sidecar_files, format, &values))?;
-    let (parameters, seconds) = (config.parameter_count(), began.elapsed().as_secs_f64());
+    let (parameters, seconds) = (config.parameter_count(), started.elapsed().as_secs_f64());
     let files = if files.len() == 1 { "one file".to_owned() } else { format!("{} files", files.len()) };
     message!("wrote {}: {parameters} random parameters, {} in {files}, {seconds:.1} s", args.out.display(), gigabytes(bytes));
     Ok(())
 }
 
-fn blank(args: &InitArgs) -> Result<Blank> {
+/// Resolves `--like`, `--set` and `--tokenizer`.
+fn model_spec(args: &InitArgs) -> Result<ModelSpec> {
     let folder = Path::new(&args.like);
     let text = match known_models::by_name(&args.like) {
         Some(shape) => shape.config.to_owned(),
@@ -125,18 +126,23 @@ fn blank(args: &InitArgs) -> Result<Blank> {
             input::read_text(&path, input::TEXT_BYTES)?
         }
         None => {
-            bail!("--like {}: no such shape; use {}, {}, or a folder with a config.json", args.like, embedded::NAME, known_models::names())
+            bail!(
+                "unknown shape {:?}; expected one of {}, {}, or a folder with a config.json",
+                args.like,
+                embedded::NAME,
+                known_models::names()
+            )
         }
     };
     let mut fields: Map<String, Value> =
         serde_json::from_str(&input::json(&text)).with_context(|| format!("config.json of {} is not JSON", args.like))?;
     let known: BTreeSet<String> = fields.keys().cloned().chain(FIELDS.map(str::to_owned)).collect();
     for set in &args.sets {
-        let (field, value) = set.split_once('=').with_context(|| format!("\"{set}\" is not an assignment; write FIELD=VALUE"))?;
+        let (field, value) = set.split_once('=').with_context(|| format!("\"{set}\" is not an assignment: write FIELD=VALUE"))?;
         if !known.contains(field) {
             let near = nearest(field, known.iter().map(String::as_str)).map_or(String::new(), |near| format!(" (did you mean {near}?)"));
             let known = known.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-            bail!("--set {set}: config.json has no field {field}; it may have {known}{near}");
+            bail!("--set {set}: unknown field {field:?} of config.json; expected one of {known}{near}");
         }
         fields.insert(field.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned())));
     }
@@ -144,21 +150,21 @@ fn blank(args: &InitArgs) -> Result<Blank> {
     let config = ModelConfig::parse(&serde_json::to_string(&fields)?)?;
     let sidecar_files = tokenizer_files(args)?;
     check(&config, &sidecar_files)?;
-    Ok(Blank { config, sidecar_files, scale })
+    Ok(ModelSpec { config, sidecar_files, scale })
 }
 
-/// Returns the files to write next to the weights. A known shape has none: it gets the embedded tokenizer, so that `score` and `sample` run.
-/// Its ids are valid in every model with at least as large a vocabulary.
+/// Returns the files to write next to the weights. A known shape has no tokenizer and gets the embedded one, so that `score` and `sample`
+/// run. The ids of the embedded tokenizer are valid in every model with at least as large a vocabulary.
 fn tokenizer_files(args: &InitArgs) -> Result<Vec<(String, Vec<u8>)>> {
     let has_tokenizer = |folder: &Path| folder.join("tokenizer.json").exists();
     if let Some(folder) = &args.tokenizer {
-        ensure!(has_tokenizer(folder), "--tokenizer {}: no tokenizer.json there", folder.display());
+        ensure!(has_tokenizer(folder), "--tokenizer {} has no tokenizer.json: choose another folder", folder.display());
         return sidecar_files(folder);
     }
     if has_tokenizer(Path::new(&args.like)) {
         return sidecar_files(Path::new(&args.like));
     }
-    message!("{} has no tokenizer: the embedded model's is written; choose another with --tokenizer DIR", args.like);
+    message!("{} has no tokenizer, so the embedded model's is used: choose another with --tokenizer DIR", args.like);
     let sidecar_files = embedded::FILES.iter().filter(|(name, _)| !matches!(*name, "config.json" | "model.safetensors"));
     Ok(sidecar_files.map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect())
 }

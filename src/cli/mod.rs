@@ -2,7 +2,7 @@
 //! messages for people go to stderr.
 
 /// Writes a line of results to stdout. Ignores a closed pipe, as after `head`, so that the command can finish saving.
-macro_rules! say {
+macro_rules! print_result {
     ($($text:tt)*) => {
         $crate::output::print_result(&format!($($text)*))
     };
@@ -58,7 +58,7 @@ enum Command {
     Train(train::TrainArgs),
     /// Run a grid of training runs and summarize them in one table
     Study(study::StudyArgs),
-    /// Estimate the memory, disk, tokens and time of a run before loading any weights
+    /// Estimate a run's memory, disk space, tokens and time without loading weights
     Plan(plan::PlanArgs),
     /// Evaluate a model on benchmarks
     Eval(eval::EvalArgs),
@@ -68,7 +68,8 @@ enum Command {
     Data(data::DataCommand),
     /// Rank examples by how much their accuracy varied in training
     ///
-    /// Ranks by the standard deviation of the accuracy, largest first. Without arguments, ranks the published history: pi1, pi2, ..., pi1209.
+    /// Ranks by the standard deviation of the accuracy, largest first. Without arguments, ranks the published history: pi1, pi2, ...,
+    /// pi1209.
     Select(select::SelectArgs),
     /// Sample responses to prompts
     Sample(sample::SampleArgs),
@@ -78,11 +79,11 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Pre-train an embedded base model from scratch
     Pretrain(pretrain::PretrainArgs),
-    /// Write a model folder: the embedded base model, or random weights in a given shape
+    /// Write a model folder: the embedded base model or random weights
     Init(init::InitArgs),
     /// Measure the speed of rollouts, updates and training steps on this machine
     Bench(bench::BenchArgs),
-    /// Run a program that ends when its parent ends; a run starts its reward command this way
+    /// Run a program that is killed when its parent ends, as runs do with their reward command
     #[command(hide = true, name = reward::parent_guard::SUBCOMMAND)]
     WithParent {
         /// Process id of the parent

@@ -5,10 +5,10 @@ use std::str::FromStr;
 use toml::Value;
 
 use crate::config::range::{Range, whole};
-use crate::train::settings::table::{MANY, ROWS};
+use crate::train::settings::table::{MAX_COUNT, ROWS};
 
 /// Range of counts without a narrower limit.
-pub const COUNT_FROM_1: Range = whole(1, MANY);
+pub const COUNT_FROM_1: Range = whole(1, MAX_COUNT);
 
 /// Returns a parser of numbers within a range.
 pub fn within<T: FromStr>(range: Range) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {

@@ -15,7 +15,7 @@ use crate::usage::usage;
 
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// Plan for a GPU with this much memory instead of this machine
+    /// Plan for a GPU with this much memory instead of for this machine
     #[arg(long, value_name = "GIB", allow_negative_numbers = true, value_parser = within::<f64>(above_to(0.0, 1e6)))]
     gpu_memory: Option<f64>,
     #[command(flatten)]
@@ -24,11 +24,11 @@ pub struct PlanArgs {
 
 pub fn run(args: PlanArgs) -> Result<()> {
     if args.train.help_settings {
-        say!("{}", super::settings_help::page()?.trim_end());
+        print_result!("{}", super::settings_help::page()?.trim_end());
         return Ok(());
     }
-    let prepared = train::prepare(args.train.request(PrepareFor::Plan { stand_in: !args.train.names_example() })?)?;
-    say!("{}\n", prepared.headline());
+    let prepared = train::prepare(args.train.request(PrepareFor::Plan { stand_in: !args.train.has_example() })?)?;
+    print_result!("{}\n", prepared.headline());
     let sizes = prepared.sizes()?.with_context(|| {
         let (model, known) = (&prepared.settings.model, known_models::names());
         format!("the shape of {model} is unknown until it is downloaded; use tiny, {known}, a model folder, or a model in the hub's cache")
@@ -38,15 +38,15 @@ pub fn run(args: PlanArgs) -> Result<()> {
         let compute = usage(sizes.settings.compute.on(Some(0)))?;
         let memory = Some((gib * f64::from(1 << 30)) as u64);
         let plan = sizes.plan(compute.target(memory))?;
-        say!("{}", plan.long(memory, disk, None).trim_end());
+        print_result!("{}", plan.long(memory, disk, None).trim_end());
         return usage(plan.check(memory, None));
     }
     let kernels = source::open(&sizes.settings.compute, &sizes.settings.model)?;
     let (target, memory) = machine::room(&*kernels);
     let plan = sizes.plan(target)?;
-    say!("{}", plan.long(memory, disk, Some(plan.rates(&*kernels)?)).trim_end());
+    print_result!("{}", plan.long(memory, disk, Some(plan.rates(&*kernels)?)).trim_end());
     if let Err(refusal) = plan.check(memory, disk) {
-        say!("\n{refusal:#}");
+        print_result!("\n{refusal:#}");
     }
     Ok(())
 }

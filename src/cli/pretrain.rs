@@ -15,7 +15,7 @@ use crate::config;
 use crate::data::Library;
 use crate::eval::{EvalSettings, Evaluator, LocalModel, sets};
 use crate::interrupt::Interrupt;
-use crate::metrics::table;
+use crate::metrics::{percent, table};
 use crate::model::export::{Format, WeightDtype};
 use crate::rollout::limits::EngineSettings;
 use crate::tiny::answer_style;
@@ -66,7 +66,7 @@ pub fn run(args: PretrainArgs) -> Result<()> {
         let record = json!({"losses": losses, "elapsed_s": elapsed_s});
         write_file(&path.join("pretrain.json"), record.to_string().as_bytes())
     })?;
-    message!("wrote {} in {elapsed_s:.0} s. Its answers to validation problems:", args.out.display());
+    message!("wrote {} in {elapsed_s:.0} s; results on validation problems:", args.out.display());
     // Evaluates the weights as written, in bf16.
     let model = Model::from_folder("the new base", &args.out)?;
     report(&model)
@@ -81,7 +81,7 @@ fn settings(args: &PretrainArgs) -> Result<PretrainSettings> {
     Ok(settings)
 }
 
-/// Prints the share of each answer style of the base, and its accuracy.
+/// Evaluates the new base model on the validation problems, and prints its accuracy and the share of each answer style.
 fn report(model: &Model) -> Result<()> {
     let workers = Workers::new(model.decoder.default_workers())?;
     let sets = sets::by_name("tiny-validation", 0, &Library::open(None)?, answer_style::style_name)?;
@@ -92,14 +92,9 @@ fn report(model: &Model) -> Result<()> {
     let evaluator = Evaluator { generator: &generator, settings: &settings, store: None };
     let mut rows = Vec::new();
     for pass in evaluator.evaluate(&sets, &|| ())? {
-        say!("{}", json!({"pass": pass.name, "score": pass.score}));
-        let styles: Vec<String> = pass.score.styles.iter().map(|(style, share)| format!("{style} {:.1}%", share * 100.0)).collect();
-        rows.push(vec![
-            pass.name,
-            format!("{:.1}%", pass.score.mean() * 100.0),
-            format!("{:.1}%", pass.score.boxed * 100.0),
-            styles.join(", "),
-        ]);
+        print_result!("{}", json!({"pass": pass.name, "score": pass.score}));
+        let styles: Vec<String> = pass.score.styles.iter().map(|(style, share)| format!("{style} {}", percent(*share))).collect();
+        rows.push(vec![pass.name, percent(pass.score.mean()), percent(pass.score.boxed), styles.join(", ")]);
     }
     message!("{}", table(&["pass", "accuracy", "boxed", "answer styles"], &rows));
     Ok(())

@@ -23,7 +23,7 @@ use output::Output;
 use prompt::{EncodedPrompt, PromptInput};
 
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("asked").required(true).args(["prompt", "input"]))]
+#[command(group = clap::ArgGroup::new("prompts").required(true).args(["prompt", "input"]))]
 pub struct SampleArgs {
     /// Model to sample from: tiny (embedded), a folder in Hugging Face format, or a hub name
     #[arg(long)]
@@ -31,8 +31,8 @@ pub struct SampleArgs {
     /// Question to answer (with --raw, text to continue)
     #[arg(long)]
     prompt: Option<String>,
-    /// JSON Lines with prompts: {"id", "prompt"}, {"id", "messages": [{"role", "content"}, ...]} or {"id", "prompt_ids"}; responses are printed as JSON Lines
-    /// in the same order
+    /// JSON Lines with prompts: {"id", "prompt"}, {"id", "messages": [{"role", "content"}, ...]} or {"id", "prompt_ids"}; responses are
+    /// printed as JSON Lines in the same order
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
     /// Number of responses to each prompt
@@ -50,10 +50,10 @@ pub struct SampleArgs {
     /// Sample only tokens with at least this share of the most likely token's probability; 0 is off
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = setting::<f32>("rollout.min_p"))]
     min_p: f32,
-    /// Maximum number of tokens in a response (default: 512, or what the context length leaves)
-    #[arg(long, visible_alias = "max-new", allow_negative_numbers = true, value_parser = setting::<usize>("rollout.max_new_tokens"))]
+    /// Maximum number of tokens in a response (default: up to 512, as far as the context length allows)
+    #[arg(long, alias = "max-new", allow_negative_numbers = true, value_parser = setting::<usize>("rollout.max_new_tokens"))]
     max_new_tokens: Option<usize>,
-    /// Seed of the sampling
+    /// Seed of the sampled tokens
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<u64>("seed"))]
     seed: u64,
     /// Apply the chat template to the prompt (the default)
@@ -107,12 +107,12 @@ pub fn run(args: SampleArgs) -> Result<()> {
     output.finish()
 }
 
-/// Reads the prompts, and checks what needs no model.
+/// Reads the prompts, and checks everything that needs no model.
 fn inputs(args: &SampleArgs) -> Result<Vec<PromptInput>> {
     match (&args.prompt, &args.input) {
         (Some(prompt), _) => Ok(vec![PromptInput::text(prompt)]),
         (None, Some(path)) => {
-            let inputs = jsonl::read_input(path)?.into_iter().map(|(place, line)| PromptInput::line(place, line, args.raw));
+            let inputs = jsonl::read_input(path)?.into_iter().map(|(location, line)| PromptInput::line(location, line, args.raw));
             inputs.collect()
         }
         (None, None) => Ok(Vec::new()),

@@ -54,7 +54,7 @@ struct Pair {
 pub fn run(args: ScoreArgs) -> Result<()> {
     let lines: Vec<(String, Line)> = usage(jsonl::read_input(&args.input))?;
     let model = source::load(&args.model, &ChatSettings::default(), &args.compute.open(&args.model)?, &download_progress())?;
-    let pairs = lines.into_iter().map(|(place, line)| pair(&model, line).context(place));
+    let pairs = lines.into_iter().map(|(location, line)| pair(&model, line).context(location));
     let pairs = usage(pairs.collect::<Result<Vec<_>>>())?;
     let tokens: usize = pairs.iter().map(Pair::tokens).sum();
     let bar = ProgressBar::new(tokens as u64).with_style(ProgressStyle::with_template("{bar:24} {pos}/{len} tokens, {eta} left")?);
@@ -94,6 +94,7 @@ impl Pair {
     }
 }
 
+/// Tokenizes a line and checks it against the model.
 fn pair(model: &Model, line: Line) -> Result<Pair> {
     let Line { id, prompt_ids, completion_ids, prompt, completion } = line;
     let (prompt, completion) = match (prompt_ids, completion_ids, prompt, completion) {
@@ -111,7 +112,7 @@ fn pair(model: &Model, line: Line) -> Result<Pair> {
     Ok(Pair { id, prompt, completion })
 }
 
-/// Returns how many of the next pairs fit the budget in tokens, at least one.
+/// Returns the number of leading pairs that fit in `budget` tokens, at least one.
 fn batch_size(pairs: &[Pair], budget: usize) -> usize {
     let mut total = 0;
     let fitting = pairs.iter().take_while(|pair| {

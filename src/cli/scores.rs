@@ -8,36 +8,36 @@ use crate::eval::Pass;
 use crate::eval::conditions::Conditions;
 use crate::eval::score::Mean;
 use crate::eval::statistics::Estimate;
-use crate::metrics::table;
+use crate::metrics::{percent, table};
 use crate::report::published::{Experiment, PublishedValue, accuracy_of, mean_of, published};
-use crate::study::experiment::trained;
+use crate::study::experiment::experiment_of;
 use crate::train::RunFolder;
 use crate::verify::Grader;
 
-/// Returns the key to look up the paper's figures for a model: for a checkpoint of a run, what the run trained; otherwise a base model.
-pub fn subject(model: &str) -> Experiment {
+/// Returns the key to look up the paper's figures for a model: the run's experiment for a checkpoint of a run, otherwise a base model.
+pub fn experiment(model: &str) -> Experiment {
     match RunFolder::of_checkpoint(Path::new(model)) {
-        Some((_, settings)) => trained(&settings),
+        Some((_, settings)) => experiment_of(&settings),
         None => Experiment::base(model),
     }
 }
 
 /// Prints the scores of an evaluation: a line of JSON for each pass to stdout, tables to stderr.
-pub fn print(passes: &[Pass], subject: &Experiment) {
+pub fn print(passes: &[Pass], experiment: &Experiment) {
     let figures: Vec<Option<PublishedValue>> =
-        passes.iter().map(|pass| accuracy_of(subject, &pass.conditions.set, pass.conditions.max_new_tokens)).collect();
-    passes.iter().zip(&figures).for_each(|(pass, paper)| say!("{}", line(pass, paper.as_ref())));
+        passes.iter().map(|pass| accuracy_of(experiment, &pass.conditions.set, pass.conditions.max_new_tokens)).collect();
+    passes.iter().zip(&figures).for_each(|(pass, paper)| print_result!("{}", json_line(pass, paper.as_ref())));
     let mean = Mean::over(passes.iter().map(|pass| (pass.conditions.set.as_str(), &pass.score)));
     let sets = passes.iter().map(|pass| pass.conditions.set.as_str()).collect();
-    let papers_mean = passes.first().and_then(|pass| mean_of(subject, &sets, pass.conditions.max_new_tokens));
-    print_passes(passes, &figures, mean.map(|mean| (mean, papers_mean)));
+    let paper_mean = passes.first().and_then(|pass| mean_of(experiment, &sets, pass.conditions.max_new_tokens));
+    print_passes(passes, &figures, mean.map(|mean| (mean, paper_mean)));
     print_samples(passes);
-    print_parts(passes);
-    print_rest(passes);
+    print_breakdowns(passes);
+    print_conditions(passes);
 }
 
 /// Returns a pass as JSON: its score with all conditions that affect it.
-fn line(pass: &Pass, paper: Option<&PublishedValue>) -> Value {
+fn json_line(pass: &Pass, paper: Option<&PublishedValue>) -> Value {
     let mut line = json!(pass.conditions);
     line["pass"] = json!(pass.name);
     line["score"] = json!(pass.score);
@@ -46,12 +46,11 @@ fn line(pass: &Pass, paper: Option<&PublishedValue>) -> Value {
     line
 }
 
-/// Prints the scores of all passes, with a column for the paper's if it has any of them.
+/// Prints the scores of all passes and their mean, with a column for the paper's scores if it reports any of them.
 fn print_passes(passes: &[Pass], figures: &[Option<PublishedValue>], mean: Option<(Mean, Option<PublishedValue>)>) {
     let mut header = vec!["pass", "problems", "accuracy [95%]", "incl. unboxed"];
     header.extend(["boxed", "cut off", "tokens", "too long", "reflects", "repeats", "not ASCII"]);
-    let is_other = |pass: &Pass| pass.conditions.grader != Grader::Strict;
-    let has_strict = passes.iter().any(is_other);
+    let has_strict = passes.iter().any(|pass| pass.conditions.grader != Grader::Strict);
     header.extend(has_strict.then_some("strict grader"));
     let has_paper = figures.iter().any(Option::is_some);
     header.extend(has_paper.then_some("paper"));
@@ -72,7 +71,7 @@ fn print_passes(passes: &[Pass], figures: &[Option<PublishedValue>], mean: Optio
             percent(score.foreign_letters),
         ];
         row.extend(has_strict.then(|| score.accuracy_strict.map_or_else(String::new, |accuracy| percent(accuracy.mean))));
-        row.extend(has_paper.then(|| paper.as_ref().map_or_else(String::new, cell)));
+        row.extend(has_paper.then(|| paper.as_ref().map_or_else(String::new, figure_cell)));
         rows.push(row);
     }
     if let Some((mean, paper)) = mean {
@@ -80,25 +79,25 @@ fn print_passes(passes: &[Pass], figures: &[Option<PublishedValue>], mean: Optio
         let mut row = vec![format!("mean of {}", mean.sets), problems.to_string(), interval(Some(mean.accuracy))];
         row.push(percent(mean.accuracy_with_fallback.mean));
         row.resize(header.len() - usize::from(has_paper), String::new());
-        row.extend(has_paper.then(|| paper.as_ref().map_or_else(String::new, cell)));
+        row.extend(has_paper.then(|| paper.as_ref().map_or_else(String::new, figure_cell)));
         rows.push(row);
     }
     message!("{}", table(&header, &rows));
     if has_paper {
-        message!("{}", note());
+        message!("{}", paper_note());
     }
 }
 
-/// Prints the metrics that need several samples: avg@k, pass@k and majority.
+/// Prints the metrics that need several samples per problem: avg@k, pass@k and majority.
 fn print_samples(passes: &[Pass]) {
-    let sampled: Vec<Vec<String>> = passes.iter().filter_map(several).collect();
+    let sampled: Vec<Vec<String>> = passes.iter().filter_map(samples_row).collect();
     if !sampled.is_empty() {
         message!("{}", table(&["pass", "avg@k", "pass@2", "pass@k", "majority of k", "k"], &sampled));
     }
 }
 
 /// Prints the accuracy by subject and by level.
-fn print_parts(passes: &[Pass]) {
+fn print_breakdowns(passes: &[Pass]) {
     for pass in passes {
         for (title, parts) in [("subject", &pass.score.by_subject), ("level", &pass.score.by_level)] {
             let rows: Vec<Vec<String>> =
@@ -110,8 +109,8 @@ fn print_parts(passes: &[Pass]) {
     }
 }
 
-/// Prints the prompts that were too long, the common conditions, and the time.
-fn print_rest(passes: &[Pass]) {
+/// Prints the number of prompts that were too long, the conditions that all passes share, and the time.
+fn print_conditions(passes: &[Pass]) {
     for pass in passes.iter().filter(|pass| pass.score.too_long > 0) {
         let (name, count) = (&pass.name, pass.score.too_long);
         message!("{name}: {count} of {} prompts exceed the model's context length and count as wrong", pass.score.problems);
@@ -129,8 +128,8 @@ fn print_rest(passes: &[Pass]) {
     );
 }
 
-/// The row of a pass with several samples; `None` for one sample.
-fn several(pass: &Pass) -> Option<Vec<String>> {
+/// Formats the row of a pass with several samples per problem; `None` with one sample.
+fn samples_row(pass: &Pass) -> Option<Vec<String>> {
     let (score, k) = (&pass.score, pass.score.samples);
     (k > 1).then(|| {
         let at = |k: usize| interval(k.checked_sub(1).and_then(|item| score.pass_at.get(item)).copied());
@@ -159,10 +158,6 @@ pub fn interval(estimate: Option<Estimate>) -> String {
     estimate.map_or_else(String::new, |a| format!("{:.1}% [{:.1}, {:.1}]", a.mean * 100.0, a.low * 100.0, a.high * 100.0))
 }
 
-fn percent(share: f64) -> String {
-    format!("{:.1}%", share * 100.0)
-}
-
 /// Returns a figure of the paper as JSON, with the accuracy between 0 and 1.
 fn record(figure: &PublishedValue) -> Value {
     let (table, row) = (figure.table, figure.row);
@@ -170,11 +165,11 @@ fn record(figure: &PublishedValue) -> Value {
 }
 
 /// Formats a figure with its table: `36.0% (T8)`.
-fn cell(figure: &PublishedValue) -> String {
+fn figure_cell(figure: &PublishedValue) -> String {
     format!("{:.1}% ({})", figure.value, figure.table.id)
 }
 
 /// Describes the conditions of the paper's figures.
-fn note() -> String {
+fn paper_note() -> String {
     format!("paper: {}, including unboxed answers, at most 3072 new tokens unless its table says otherwise", published().source)
 }

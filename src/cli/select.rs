@@ -15,8 +15,8 @@ use crate::metrics::table;
 use crate::train::selection;
 use crate::usage::usage;
 
-/// Rows of the table on stderr; stdout gets all examples.
-const SHOWN: usize = 20;
+/// Maximum number of rows in the table on stderr; stdout gets all examples.
+const TABLE_ROWS: usize = 20;
 
 /// Ranks examples by the standard deviation of their accuracy while a model was trained on all of them, largest first.
 #[derive(Debug, Args)]
@@ -60,11 +60,11 @@ fn show<K>(history: &[(K, Vec<f64>)], top: usize, names: impl Fn(usize, &K) -> V
     for (rank, ranked) in (1..).zip(&ranking).take(top) {
         let mut line = json!({"rank": rank, "deviation": ranked.deviation, "mean": ranked.mean, "epochs": ranked.epochs});
         let names = names(rank, ranked.example);
-        if rows.len() < SHOWN {
+        if rows.len() < TABLE_ROWS {
             let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            let called = names.as_object().map(|names| names.values().map(text).collect::<Vec<_>>().join(", ")).unwrap_or_default();
+            let name = names.as_object().map(|names| names.values().map(text).collect::<Vec<_>>().join(", ")).unwrap_or_default();
             let (deviation, mean) = (format!("{:.4}", ranked.deviation), format!("{:.4}", ranked.mean));
-            rows.push(vec![rank.to_string(), called, deviation, mean, ranked.epochs.to_string()]);
+            rows.push(vec![rank.to_string(), name, deviation, mean, ranked.epochs.to_string()]);
         }
         if let (Value::Object(line), Value::Object(names)) = (&mut line, names) {
             line.extend(names);

@@ -42,13 +42,13 @@ const STUDY: &str = "
 const RENAMED: &str = "
 ## Renamed settings
 
-These names of earlier versions still work, in files and in `--set`. Using one prints a note.
+These names from earlier versions still work in files and in `--set`, and print a note.
 
 | old name | new name |
 |---|---|
 ";
 
-/// The whole page.
+/// Returns the whole page.
 pub fn page() -> Result<String> {
     let [embedded, published] = [RunSettings::demonstration(), RunSettings::published()].map(Table::try_from);
     let run = document::markdown(&RunSettings::rows(), &[("embedded", embedded?), ("published", published?)]);

@@ -1,6 +1,6 @@
-//! Turns signals into requests to stop. The first SIGINT lets the current step finish. A second SIGINT, a SIGTERM (sent by job schedulers) or a
-//! SIGHUP (sent by a closing terminal) requests a stop as soon as possible. A separate thread receives signals, so that users get an immediate
-//! answer.
+//! Turns signals into requests to stop. The first SIGINT lets the current step finish. A second SIGINT, a SIGTERM (sent by job schedulers)
+//! or a SIGHUP (sent by a closing terminal) requests a stop as soon as possible. A separate thread receives signals, so that users get an
+//! immediate response.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -22,22 +22,23 @@ pub enum CtrlC {
 /// Starts handling signals. Until then a signal ends the program as usual, so downloads and loading need no special care.
 pub fn listen(interrupt: &Arc<Interrupt>, ctrl_c: CtrlC) -> Result<()> {
     let interrupt = interrupt.clone();
-    spawn_listener(move |signal| answer(&interrupt, signal, ctrl_c)).context("cannot install signal handlers")
+    spawn_listener(move |signal| handle(&interrupt, signal, ctrl_c)).context("cannot install signal handlers")
 }
 
-/// Requests a stop and prints its effect. A signal that changes nothing prints nothing, as schedulers send the same one several times.
-fn answer(interrupt: &Interrupt, signal: i32, ctrl_c: CtrlC) {
+/// Requests a stop and prints its effect. Prints nothing if the signal changes nothing, since schedulers send the same signal several
+/// times.
+fn handle(interrupt: &Interrupt, signal: i32, ctrl_c: CtrlC) {
     if signal == SIGINT && ctrl_c == CtrlC::Finishes && !interrupt.stop_after_step() {
         interrupt.request_stop_after_step(signal as usize);
-        say(&format!("finishing {}, then saving; press Ctrl-C again to stop now", interrupt.doing()));
+        print_line(&format!("finishing {}, then saving; press Ctrl-C again to stop now", interrupt.doing()));
     } else if !interrupt.stop_now() {
         interrupt.request_stop_now(signal as usize);
-        say("stopping now");
+        print_line("stopping now");
     }
 }
 
-/// Prints a message, on a new line in a terminal, which has just echoed `^C`.
-fn say(text: &str) {
+/// Prints a message. In a terminal it starts on a new line, since the terminal has just echoed `^C`.
+fn print_line(text: &str) {
     let line_end = if std::io::stderr().is_terminal() { "\n" } else { "" };
     message!("{line_end}{text}");
 }
@@ -76,8 +77,8 @@ fn spawn_listener(mut on_signal: impl FnMut(i32) + Send + 'static) -> std::io::R
     Ok(())
 }
 
-/// True if the signal was ignored when the program started, as SIGHUP is under `nohup`; it then stays ignored. Linux lists ignored signals in
-/// `/proc`. If that cannot be read, returns true, so that SIGHUP keeps its disposition.
+/// True if the signal was ignored when the program started, as SIGHUP is under `nohup`; it then stays ignored. Reads the
+/// ignored signals from `/proc` on Linux; returns true if that fails, so that SIGHUP keeps its disposition.
 #[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
     std::fs::read_to_string("/proc/self/status").map_or(true, |status| ignored(&status) & (1 << (signal - 1)) != 0)
@@ -95,10 +96,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answer_treats_a_second_ctrl_c_like_sigterm() {
+    fn handle_treats_a_second_ctrl_c_like_sigterm() {
         let check = |ctrl_c: CtrlC, signals: &[i32], expected: (bool, bool, Option<usize>)| {
             let interrupt = Interrupt::default();
-            signals.iter().for_each(|signal| answer(&interrupt, *signal, ctrl_c));
+            signals.iter().for_each(|signal| handle(&interrupt, *signal, ctrl_c));
             assert_eq!((interrupt.stop_after_step(), interrupt.stop_now(), interrupt.signal()), expected, "{signals:?}");
         };
         check(CtrlC::Finishes, &[], (false, false, None));

@@ -52,30 +52,30 @@ pub fn run(args: StudyArgs) -> Result<ExitCode> {
         jobs: args.jobs.into(),
         print: &output::print_message,
     };
-    let mut schedule = StudyRunner::open(&study, &settings, &out, launcher)?;
-    message!("{}", schedule.headline());
+    let mut runner = StudyRunner::open(&study, &settings, &out, launcher)?;
+    message!("{}", runner.headline());
     let interrupt = Arc::new(Interrupt::default());
     interrupt.begin("the steps in progress of all runs");
     signals::listen(&interrupt, CtrlC::Finishes)?;
-    let ending = schedule.run(&interrupt)?;
-    say!("{}", schedule.table()?.markdown.trim_end());
+    let ending = runner.run(&interrupt)?;
+    print_result!("{}", runner.table()?.markdown.trim_end());
     message!("the table is in {} and {}", out.join("study.md").display(), out.join("study.json").display());
     match ending {
         RunOutcome::Done => Ok(ExitCode::SUCCESS),
-        RunOutcome::Failed(runs) => bail!("{runs} of the study's runs failed; run the same command again to retry them"),
+        RunOutcome::Failed(runs) => bail!("{runs} of the study's runs failed: run the same command again to retry them"),
         RunOutcome::Interrupted(signal) => {
-            message!("interrupted; every run is saved. Run the same command again to continue");
+            message!("interrupted; every run is saved: run the same command again to continue");
             Ok(ExitCode::from(128 + signal as u8))
         }
     }
 }
 
-/// Prints a line for each arm. An arm that cannot be run makes the study fail.
+/// Prints a line for each arm. Returns an error if an arm cannot be run.
 fn print_checks(study: &Study, checked: &[Result<RunSettings>]) -> Result<ExitCode> {
     for (arm, settings) in study.arms.iter().zip(checked) {
         match settings {
-            Ok(settings) => say!("ok  {}: {}", arm.label, study.describe(settings)),
-            Err(error) => say!("bad {}: {}", arm.label, format!("{error:#}").replace('\n', " ")),
+            Ok(settings) => print_result!("ok  {}: {}", arm.label, study.describe(settings)),
+            Err(error) => print_result!("bad {}: {}", arm.label, format!("{error:#}").replace('\n', " ")),
         }
     }
     let bad = checked.iter().filter(|settings| settings.is_err()).count();

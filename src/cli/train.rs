@@ -54,7 +54,7 @@ pub struct TrainArgs {
     /// Training steps (rollout batches); with --resume, the new total
     #[arg(long, allow_negative_numbers = true, value_parser = setting::<u64>("train.steps"))]
     steps: Option<u64>,
-    /// Seed of all random draws in training
+    /// Seed of all randomness in training
     #[arg(long, allow_negative_numbers = true, value_parser = setting::<u64>("seed"))]
     seed: Option<u64>,
     /// Train LoRA adapters of this rank on all projections instead of all weights; they need about ten times the learning rate
@@ -75,7 +75,7 @@ pub struct TrainArgs {
     /// Run folder to create (default: a new folder under runs/)
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
-    /// Resume the run in this folder from its newest intact checkpoint; keeps its data folder and device unless you give others
+    /// Resume the run in this folder from its newest intact checkpoint, with the run's data folder and device unless others are given
     #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "sets", "model", "reference", "example", "question", "replay", "algo", "seed", "lora", "export_dtype", "label", "label_noise", "label_seed"])]
     resume: Option<PathBuf>,
     /// With --resume: go back to this step and discard all later records; 0 restarts from the initial model
@@ -95,15 +95,15 @@ pub struct TrainArgs {
 
 pub fn run(args: TrainArgs) -> Result<ExitCode> {
     if args.help_settings {
-        say!("{}", super::settings_help::page()?.trim_end());
+        print_result!("{}", super::settings_help::page()?.trim_end());
         return Ok(ExitCode::SUCCESS);
     }
     let prepared = train::prepare(args.request(if args.dry_run { PrepareFor::DryRun } else { PrepareFor::Run })?)?;
     prepared.messages()?.iter().for_each(|line| output::print_message(line));
     if args.dry_run {
-        // The settings are valid; another machine may have enough memory.
+        // Not an error: the settings are valid, and another machine may have enough memory.
         prepared.fit()?.refusal.iter().for_each(|refusal| message!("this machine would refuse the run: {refusal:#}"));
-        say!("{}", toml::to_string(&prepared.settings)?.trim_end());
+        print_result!("{}", toml::to_string(&prepared.settings)?.trim_end());
         return Ok(ExitCode::SUCCESS);
     }
     let interrupt = Arc::new(Interrupt::default());
@@ -125,7 +125,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
 }
 
 impl TrainArgs {
-    /// Converts the arguments to a request to `train::prepare`.
+    /// Converts the arguments into a request for `train::prepare`.
     pub(super) fn request(&self, need: PrepareFor) -> Result<RunRequest<'static>> {
         let start = match &self.resume {
             Some(root) => {
@@ -149,7 +149,7 @@ impl TrainArgs {
     }
 
     /// True if `--example` is given.
-    pub(super) fn names_example(&self) -> bool {
+    pub(super) fn has_example(&self) -> bool {
         self.example.is_some()
     }
 

@@ -44,7 +44,7 @@ enum ModeArg {
     Eval,
 }
 
-/// `--grader`.
+/// The values of `--grader`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum GraderArg {
     Strict,
@@ -83,7 +83,7 @@ pub fn run(args: VerifyArgs) -> Result<()> {
         } else {
             verifier.equal(gold, answer)
         };
-        say!("{}", json!({"correct": comparison.equal, "method": comparison.method}));
+        print_result!("{}", json!({"correct": comparison.equal, "method": comparison.method}));
         return Ok(());
     }
     let lines = match &args.input {
@@ -92,21 +92,21 @@ pub fn run(args: VerifyArgs) -> Result<()> {
     };
     let name = args.input.as_ref().map_or_else(|| "stdin".to_owned(), |path| path.display().to_string());
     let mut out = std::io::stdout().lock();
-    let mut broken = 0;
+    let mut invalid = 0;
     for line in lines {
         let line = line?;
         let graded = grade(&verifier, &line.text, args.explain);
         let graded = graded.unwrap_or_else(|error| {
-            broken += 1;
+            invalid += 1;
             json!({"error": format!("line {}: {error:#}", line.number)})
         });
         writeln!(out, "{graded}")?;
     }
-    ensure!(broken == 0, "{name}: {broken} lines were not {{\"id\", \"gold\", \"response\"}}; all others were graded");
+    ensure!(invalid == 0, "{name}: {invalid} lines were not {{\"id\", \"gold\", \"response\"}}; all others were graded");
     Ok(())
 }
 
-/// Grades a line. A response is correct if it matches any of several gold answers.
+/// Grades a line. With several gold answers, a response is correct if it equals any of them.
 fn grade(verifier: &Verifier, line: &str, explain: bool) -> Result<Value> {
     let Line { id, response } = jsonl::record(line)?;
     let golds = data::answers(line, "gold")?;
@@ -125,7 +125,7 @@ fn grade(verifier: &Verifier, line: &str, explain: bool) -> Result<Value> {
     Ok(json!({"id": id, "correct": verdict.correct, "extracted": verdict.extracted, "extraction": extraction, "method": method}))
 }
 
-/// Prints how a verdict came about: the gold answer, what it was compared with, then a line for each stage.
+/// Prints a verdict's trace: the gold answer, what it was compared with, and a line for each stage.
 fn show(gold: &str, name: &str, compared: &str, trace: &Trace) {
     message!("{name:<10}{compared}\ngold      {gold}\n{trace}work      {} steps\n", trace.steps());
 }

@@ -2,11 +2,11 @@
 
 use toml::{Table, Value};
 
-use super::range::shown;
+use super::range::format_value;
 use super::{Range, Renamed, Row, flatten};
 
-/// Formats settings as Markdown tables, one per group. `defaults` are extra columns of default values, as `(heading, values)`; a cell is empty if
-/// the column has no value for the setting.
+/// Formats settings as Markdown tables, one per group. `defaults` are extra columns of default values, as `(heading, values)`; a cell is
+/// empty if its column has no value for the setting.
 pub fn markdown(rows: &[Row], defaults: &[(&str, Table)]) -> String {
     let mut text = String::new();
     let mut group = None;
@@ -29,7 +29,7 @@ pub fn markdown(rows: &[Row], defaults: &[(&str, Table)]) -> String {
     text
 }
 
-/// Table rows with the old and the new name of each renamed setting or value.
+/// Formats table rows with the old and the new name of each renamed setting or value.
 pub fn renamed(renamed: &[Renamed]) -> String {
     let row = |one: &Renamed| match one {
         Renamed::Setting { old, new } => format!("| `{old}` | `{new}` |\n"),
@@ -38,13 +38,13 @@ pub fn renamed(renamed: &[Renamed]) -> String {
     renamed.iter().map(row).collect()
 }
 
-/// What a setting may be, for a cell.
+/// Formats the allowed values for a cell.
 fn allowed(range: &Range) -> String {
     match range {
         Range::OneOf(names) => {
             names.iter().map(|name| if name.is_empty() { "empty".to_owned() } else { format!("`{name}`") }).collect::<Vec<_>>().join(", ")
         }
-        Range::Parsed { form, .. } => (*form).to_owned(),
+        Range::Parsed { syntax, .. } => (*syntax).to_owned(),
         Range::Text => range.kind().to_owned(),
         _ => range.describe().trim_start_matches("a ").to_owned(),
     }
@@ -52,7 +52,7 @@ fn allowed(range: &Range) -> String {
 
 /// Formats a default value for a cell.
 fn cell(value: &Value) -> String {
-    match shown(value).as_str() {
+    match format_value(value).as_str() {
         "\"\"" => "empty".to_owned(),
         text => format!("`{}`", text.replace('|', "\\|")),
     }

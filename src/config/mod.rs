@@ -1,8 +1,8 @@
 //! Settings in layers: complete defaults, then a TOML file, then `--set a.b=c`, all checked against a table of ranges.
 //!
-//! This module only handles tables and keys, not their meaning. Each room declares its settings next to the code that uses them, and
-//! [`Settings::rows`] gives their ranges. The defaults are complete, so they also define the known keys; an unknown key is an error that suggests
-//! the nearest known one and lists the rest.
+//! Handles tables and keys, and knows nothing about their meaning. Each module declares its settings next to the code that uses them;
+//! [`Settings::rows`] returns their ranges. The defaults are complete, so they also define the known keys. The error for an unknown key
+//! suggests the nearest known one and lists the rest.
 
 pub mod document;
 mod nearest;
@@ -19,7 +19,7 @@ use toml::{Table, Value};
 use crate::input;
 pub use nearest::nearest;
 use nearest::nearest_settings;
-use range::shown;
+use range::format_value;
 pub use range::{Range, Row};
 pub use renamed::Renamed;
 
@@ -28,7 +28,7 @@ pub trait Settings: Serialize + DeserializeOwned {
     /// Returns one row for every setting, in the order of the documentation.
     fn rows() -> Vec<Row>;
 
-    /// Settings and values that had another name before.
+    /// Returns the settings and values that were renamed since an earlier version.
     fn renamed() -> &'static [Renamed] {
         &[]
     }
@@ -51,22 +51,22 @@ pub fn read(path: &Path) -> Result<Table> {
     input::toml(&text, |text| text.parse::<Table>()).with_context(|| format!("{} is not valid TOML", path.display()))
 }
 
-/// Parses `a.b=c` to a layer. The value is parsed as TOML, or else taken as a plain string.
+/// Parses `a.b=c` into a layer. A value that is not valid TOML becomes a string.
 ///
 /// # Errors
 /// If the text has no `=`, or a part of the name is empty.
 pub fn assignment(text: &str) -> Result<Table> {
-    let Some((key, value)) = text.split_once('=') else { bail!("\"{text}\" is not an assignment; write a.b=c") };
+    let Some((key, value)) = text.split_once('=') else { bail!("\"{text}\" is not an assignment: write a.b=c") };
     let value = value.trim();
     let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut table| table.remove("v"));
     let mut value = parsed.unwrap_or_else(|| Value::String(value.to_owned()));
     for part in key.trim().rsplit('.') {
-        ensure!(!part.is_empty(), "\"{text}\" is not an assignment; write a.b=c");
+        ensure!(!part.is_empty(), "\"{text}\" is not an assignment: write a.b=c");
         value = Value::Table(Table::from_iter([(part.to_owned(), value)]));
     }
     match value {
         Value::Table(table) => Ok(table),
-        _ => bail!("\"{text}\" is not an assignment; write a.b=c"),
+        _ => bail!("\"{text}\" is not an assignment: write a.b=c"),
     }
 }
 
@@ -78,16 +78,16 @@ pub fn layers(file: Option<&Path>, assignments: &[String]) -> Result<Vec<Table>>
     file.map(read).into_iter().chain(assignments.iter().map(|one| assignment(one))).collect()
 }
 
-/// A layer with the old names of settings replaced by the new ones, which prints a note for each.
+/// Replaces the old names of settings in a layer by the new ones. Prints a note for each, once per process.
 ///
 /// # Errors
-/// If the layer has a setting under both its names.
+/// If the layer sets both the old and the new name of a setting.
 pub fn with_new_names<T: Settings>(mut layer: Table) -> Result<Table> {
     renamed::update(&mut layer, T::renamed())?;
     Ok(layer)
 }
 
-/// Returns settings of one group as a layer.
+/// Makes a layer of settings in one group.
 pub fn group<const N: usize>(name: &str, values: [(&str, Value); N]) -> Table {
     let values = values.map(|(key, value)| (key.to_owned(), value));
     Table::from_iter([(name.to_owned(), Value::Table(Table::from_iter(values)))])
@@ -96,7 +96,7 @@ pub fn group<const N: usize>(name: &str, values: [(&str, Value); N]) -> Table {
 /// Overrides the defaults with each of `layers`, in order.
 ///
 /// # Errors
-/// If a layer has an unknown setting, a value of the wrong type, or a value outside its range.
+/// If a layer has an unknown setting, a value of the wrong type or outside its range, or both the old and the new name of a setting.
 pub fn resolve<T: Settings>(defaults: &T, layers: &[Table]) -> Result<T> {
     let mut table = Table::try_from(defaults).context("the defaults cannot be written as TOML")?;
     let known = Known { rows: T::rows(), paths: flatten(&table).into_iter().map(|(path, _)| path).collect() };
@@ -109,7 +109,8 @@ pub fn resolve<T: Settings>(defaults: &T, layers: &[Table]) -> Result<T> {
 /// Reads a complete settings file, such as a run's `config.toml`. A missing setting gets its serde default, if it has one.
 ///
 /// # Errors
-/// If the file cannot be read, or a setting is unknown, missing without a default, or outside its range.
+/// If the file cannot be read, or a setting is unknown, missing without a default, outside its range, or set under both its old and its new
+/// name.
 pub fn read_recorded<T: Settings>(path: &Path) -> Result<T> {
     let (table, rows) = (read(path)?, T::rows());
     let settings = with_new_names::<T>(table).and_then(|table| {
@@ -159,7 +160,7 @@ struct Known {
 }
 
 impl Known {
-    /// Overrides values of `base` with those of `layer`; both are the table of `group`. Values are converted to the type in `base`.
+    /// Overrides values of `base` with those of `layer`; both are tables of the group `group`. Converts values to the types in `base`.
     fn apply(&self, layer: &Table, base: &mut Table, group: &str) -> Result<()> {
         for (key, value) in layer {
             let full = if group.is_empty() { key.clone() } else { format!("{group}.{key}") };
@@ -167,13 +168,13 @@ impl Known {
             match (slot, value) {
                 (Value::Table(slot), Value::Table(value)) => self.apply(value, slot, &full)?,
                 (Value::Table(slot), _) => {
-                    bail!("{full} is a group of settings ({}); set one of them", slot.keys().cloned().collect::<Vec<_>>().join(", "))
+                    bail!("{full} is a group of settings ({}): set one of them", slot.keys().cloned().collect::<Vec<_>>().join(", "))
                 }
                 (slot, value) => {
                     let value = as_type_of(slot, value);
                     match self.rows.iter().find(|row| row.matches(&full)) {
                         Some(row) => row.range.check(&full, &value).map_err(anyhow::Error::msg)?,
-                        None => ensure!(slot.same_type(&value), "{full} is {}; it must be a {}", shown(&value), slot.type_str()),
+                        None => ensure!(slot.same_type(&value), "{full} is {}; it must be a {}", format_value(&value), slot.type_str()),
                     }
                     *slot = value;
                 }
@@ -182,7 +183,7 @@ impl Known {
         Ok(())
     }
 
-    /// `unknown setting optim.ler; [optim] has lr, eps (did you mean optim.lr?)`.
+    /// Makes the error `unknown setting optim.ler; [optim] has lr, eps (did you mean optim.lr?)`.
     fn unknown(&self, path: &str) -> anyhow::Error {
         let group = path.rsplit_once('.').map_or("", |(group, _)| group);
         let inside = |one: &String, group: &str| {
@@ -194,17 +195,17 @@ impl Known {
             members.dedup();
             members
         };
-        let (place, known) = match members(group) {
+        let (group_name, known) = match members(group) {
             known if group.is_empty() || known.is_empty() => ("the top level".to_owned(), members("")),
             known => (format!("[{group}]"), known),
         };
         let near = nearest_settings(path, &self.paths).join(" or ");
         let near = if near.is_empty() { near } else { format!(" (did you mean {near}?)") };
-        anyhow!("unknown setting {path}; {place} has {}{near}", known.join(", "))
+        anyhow!("unknown setting {path}; {group_name} has {}{near}", known.join(", "))
     }
 }
 
-/// Returns the full name of the first setting in a value: in a table its first one, else `path` itself.
+/// Returns the full name of the first setting in a value: the first leaf of a table, or `path` if the value is not a table.
 fn first_leaf(path: String, value: &Value) -> String {
     match value.as_table().and_then(|table| flatten(table).into_iter().next()) {
         Some((inner, _)) => format!("{path}.{inner}"),
@@ -212,8 +213,8 @@ fn first_leaf(path: String, value: &Value) -> String {
     }
 }
 
-/// Converts a value to the type of `slot` if people would write it so: 1 for 1.0, or a date or a label such as 890 for a string. A float is not
-/// converted to a string, as 0.50 would become 0.5; it must be quoted.
+/// Converts a value to the type of `slot` where users naturally write another type: 1 for 1.0, and a date or a whole number such as 890 for
+/// a string. Does not convert floats to strings, since 0.50 would become 0.5; they must be quoted.
 fn as_type_of(slot: &Value, value: &Value) -> Value {
     match (slot, value) {
         (Value::Float(_), Value::Integer(whole)) => Value::Float(*whole as f64),
@@ -280,11 +281,11 @@ mod tests {
         check("inner.count.a=1", "inner.count is { a = 1 }; it must be a whole number from 1 to 9");
         check("inner.rate=fast", "inner.rate is \"fast\"; it must be a number of at least 0");
         check("inner.rate=nan", "inner.rate is NaN; it must be a number of at least 0");
-        check("inner.count", "is not an assignment; write a.b=c");
+        check("inner.count", "is not an assignment: write a.b=c");
     }
 
     #[test]
-    fn read_complete_checks_the_same_ranges() {
+    fn read_recorded_checks_the_same_ranges() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         let read = |text: &str| {

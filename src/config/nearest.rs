@@ -1,15 +1,15 @@
 //! Finds the known name that is closest to a misspelt one.
 
-/// Returns the known name with the smallest edit distance to `name`, ignoring case. `None` if all have a distance of more than one edit plus one
-/// for every four letters.
+/// Returns the known name with the smallest edit distance to `name`, ignoring case. `None` if that distance exceeds one edit plus one for
+/// every four characters of `name`.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let (name, max_edits) = (name.to_lowercase(), 1 + name.chars().count() / 4);
     let distances = known.into_iter().map(|one| (strsim::osa_distance(&name, &one.to_lowercase()), one));
     distances.filter(|(distance, _)| *distance <= max_edits).min_by_key(|(distance, _)| *distance).map(|(_, one)| one)
 }
 
-/// Returns the known settings closest to an unknown name: those with the same last part, or with a last part that extends it (`max_new_tokens`
-/// for `max_new`), or else the nearest one. All names are full names.
+/// Returns the known settings closest to an unknown one: those with the same last part, or with a last part that extends it (`max_new_tokens` for
+/// `max_new`), and only the nearest of them if it is similar; or else the nearest setting, if any is similar. All names are full names.
 pub(super) fn nearest_settings(name: &str, known: &[String]) -> Vec<String> {
     let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
     let matching = |is_match: &dyn Fn(&str) -> bool| known.iter().filter(|one| is_match(&last(one))).cloned().collect::<Vec<String>>();
@@ -49,11 +49,11 @@ mod tests {
         let known = ["seed", "optim.lr", "optim.eps", "rollout.max_new_tokens", "eval.max_new_tokens", "rollout.groups"].map(String::from);
         let check = |name: &str, expected: &[&str]| assert_eq!(nearest_settings(name, &known), expected, "{name}");
         check("lr", &["optim.lr"]);
-        check("max_new", &["rollout.max_new_tokens", "eval.max_new_tokens"]);
+        check("max_new_tokens", &["rollout.max_new_tokens", "eval.max_new_tokens"]);
         check("optim.ler", &["optim.lr"]);
         check("rolout.groups", &["rollout.groups"]);
         check("rollout.gruops", &["rollout.groups"]);
         check("sede", &["seed"]);
-        check("optim.kernels_of_wisdom", &[]);
+        check("optim.something_else", &[]);
     }
 }

@@ -1,4 +1,4 @@
-//! Rows of the settings tables: a path, a range and a sentence each. Checks, error messages and documentation all use these rows.
+//! Rows of the settings tables, each with a path, a range and a description. Checks, error messages and documentation all use these rows.
 
 use toml::Value;
 
@@ -20,10 +20,10 @@ pub struct Row {
 pub enum Range {
     /// A whole number.
     Integer {
-        /// The smallest allowed.
-        least: i64,
-        /// The largest allowed.
-        most: i64,
+        /// The smallest allowed value.
+        min: i64,
+        /// The largest allowed value.
+        max: i64,
     },
     /// A finite number within bounds.
     Number(Bounds),
@@ -32,9 +32,9 @@ pub enum Range {
     /// A string with its own syntax.
     Parsed {
         /// A description of the syntax.
-        form: &'static str,
+        syntax: &'static str,
         /// Parses the string. The error says what is wrong and lists the known values.
-        read: fn(&str) -> Result<(), String>,
+        parse: fn(&str) -> Result<(), String>,
     },
     /// Any string.
     Text,
@@ -51,22 +51,22 @@ pub enum Range {
 /// The bounds of a number. They also apply to the number rounded to f32, which most computations use.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    least: f64,
-    most: f64,
-    /// True if the lower and the upper bound themselves are allowed.
+    min: f64,
+    max: f64,
+    /// True if the bound itself is allowed: `(lower, upper)`.
     closed: (bool, bool),
 }
 
 /// The largest allowed number: the largest f32.
-const MOST: f64 = f32::MAX as f64;
+const MAX: f64 = f32::MAX as f64;
 
-/// Makes a row. Its short name keeps the tables readable.
+/// Makes a row. The short name of this function keeps the tables readable.
 pub const fn row(path: &'static str, range: Range, about: &'static str) -> Row {
     Row { path, range, about }
 }
 
 /// Concatenates tables of rows. `N` is their total number of rows.
-pub const fn joined<const N: usize>(parts: &[&[Row]]) -> [Row; N] {
+pub const fn concat_rows<const N: usize>(parts: &[&[Row]]) -> [Row; N] {
     let mut rows = [parts[0][0]; N];
     let (mut part, mut inside, mut at) = (0, 0, 0);
     while at < N {
@@ -80,46 +80,46 @@ pub const fn joined<const N: usize>(parts: &[&[Row]]) -> [Row; N] {
     rows
 }
 
-/// Whole numbers from `least` to `most`, both included.
-pub const fn whole(least: i64, most: i64) -> Range {
-    Range::Integer { least, most }
+/// Whole numbers from `min` to `max`, both included.
+pub const fn whole(min: i64, max: i64) -> Range {
+    Range::Integer { min, max }
 }
 
 /// Any finite number.
 pub const fn finite() -> Range {
-    Range::Number(Bounds { least: -MOST, most: MOST, closed: (true, true) })
+    Range::Number(Bounds { min: -MAX, max: MAX, closed: (true, true) })
 }
 
-/// Numbers of at least `least`.
-pub const fn at_least(least: f64) -> Range {
-    between(least, MOST)
+/// Numbers of at least `min`.
+pub const fn at_least(min: f64) -> Range {
+    between(min, MAX)
 }
 
-/// Numbers above `least`.
-pub const fn above(least: f64) -> Range {
-    above_to(least, MOST)
+/// Numbers above `min`.
+pub const fn above(min: f64) -> Range {
+    above_to(min, MAX)
 }
 
-/// Numbers from `least` to `most`, both included.
-pub const fn between(least: f64, most: f64) -> Range {
-    Range::Number(Bounds { least, most, closed: (true, true) })
+/// Numbers from `min` to `max`, both included.
+pub const fn between(min: f64, max: f64) -> Range {
+    Range::Number(Bounds { min, max, closed: (true, true) })
 }
 
-/// Numbers above `least` and at most `most`.
-pub const fn above_to(least: f64, most: f64) -> Range {
-    Range::Number(Bounds { least, most, closed: (false, true) })
+/// Numbers above `min` and at most `max`.
+pub const fn above_to(min: f64, max: f64) -> Range {
+    Range::Number(Bounds { min, max, closed: (false, true) })
 }
 
-/// Numbers of at least `least` and below `most`.
-pub const fn from_below(least: f64, most: f64) -> Range {
-    Range::Number(Bounds { least, most, closed: (true, false) })
+/// Numbers of at least `min` and below `max`.
+pub const fn from_below(min: f64, max: f64) -> Range {
+    Range::Number(Bounds { min, max, closed: (true, false) })
 }
 
 impl Bounds {
     fn contain(&self, value: f64) -> bool {
         let inside = |value: f64| {
-            let above = if self.closed.0 { value >= self.least } else { value > self.least };
-            let below = if self.closed.1 { value <= self.most } else { value < self.most };
+            let above = if self.closed.0 { value >= self.min } else { value > self.min };
+            let below = if self.closed.1 { value <= self.max } else { value < self.max };
             above && below && value.is_finite()
         };
         inside(value) && inside(f64::from(value as f32))
@@ -127,15 +127,15 @@ impl Bounds {
 
     /// Describes the bounds: `from 0 to 1`, `above 0`.
     fn describe(&self) -> String {
-        let Self { least, most, .. } = self;
-        match (*least == -MOST, *most == MOST, self.closed) {
+        let Self { min, max, .. } = self;
+        match (*min == -MAX, *max == MAX, self.closed) {
             (true, true, _) => "finite".to_owned(),
-            (_, true, (true, _)) => format!("at least {least}"),
-            (_, true, (false, _)) => format!("above {least}"),
-            (_, _, (true, true)) => format!("from {least} to {most}"),
-            (_, _, (true, false)) => format!("at least {least} and below {most}"),
-            (_, _, (false, true)) => format!("above {least} and at most {most}"),
-            (_, _, (false, false)) => format!("above {least} and below {most}"),
+            (_, true, (true, _)) => format!("at least {min}"),
+            (_, true, (false, _)) => format!("above {min}"),
+            (_, _, (true, true)) => format!("from {min} to {max}"),
+            (_, _, (true, false)) => format!("at least {min} and below {max}"),
+            (_, _, (false, true)) => format!("above {min} and at most {max}"),
+            (_, _, (false, false)) => format!("above {min} and below {max}"),
         }
     }
 }
@@ -154,13 +154,13 @@ impl Range {
         }
     }
 
-    /// Describes the bounds or the allowed values; empty if the type says enough.
+    /// Describes the bounds or the allowed values; empty if the type alone describes the range.
     pub fn bounds(&self) -> String {
         match self {
-            Self::Integer { least, most } => format!("from {least} to {most}"),
+            Self::Integer { min, max } => format!("from {min} to {max}"),
             Self::Number(bounds) => bounds.describe(),
             Self::OneOf(names) => names.join(", "),
-            Self::Parsed { form, .. } => (*form).to_owned(),
+            Self::Parsed { syntax, .. } => (*syntax).to_owned(),
             Self::Integers => format!("from 0 to {}", i64::MAX),
             Self::Text | Self::Strings | Self::Boolean | Self::Tables => String::new(),
         }
@@ -183,19 +183,19 @@ impl Range {
     /// Checks the value of the setting `name`.
     ///
     /// # Errors
-    /// If the value is outside the range. The message names the setting, the value, the range, and the nearest allowed name if there is one.
+    /// If the value is outside the range. The message names the setting, the value, the range, and a similar allowed name, if any.
     pub fn check(&self, name: &str, value: &Value) -> Result<(), String> {
-        let refuse = || Err(format!("{name} is {}; it must be {}", shown(value), self.describe()));
+        let refuse = || Err(format!("{name} is {}; it must be {}", format_value(value), self.describe()));
         let is_whole = |value: &Value| value.as_integer().is_some_and(|number| number >= 0);
         let fits = match (self, value) {
-            (Self::Integer { least, most }, Value::Integer(number)) => (least..=most).contains(&number),
+            (Self::Integer { min, max }, Value::Integer(number)) => (min..=max).contains(&number),
             (Self::Number(bounds), Value::Integer(number)) => bounds.contain(*number as f64),
             (Self::Number(bounds), Value::Float(number)) => bounds.contain(*number),
             (Self::OneOf(names), Value::String(text)) if !names.contains(&text.as_str()) => {
                 let near = nearest(text, names.iter().copied()).map_or(String::new(), |near| format!(" (did you mean {near}?)"));
                 return refuse().map_err(|error: String| error + &near);
             }
-            (Self::Parsed { read, .. }, Value::String(text)) => return read(text).map_err(|error| format!("{name}: {error}")),
+            (Self::Parsed { parse, .. }, Value::String(text)) => return parse(text).map_err(|error| format!("{name}: {error}")),
             (Self::OneOf(_) | Self::Text, Value::String(_)) | (Self::Boolean, Value::Boolean(_)) | (Self::Tables, Value::Table(_)) => true,
             (Self::Tables, Value::Array(parts)) => parts.iter().all(Value::is_table),
             (Self::Strings, Value::Array(parts)) => parts.iter().all(Value::is_str),
@@ -217,8 +217,8 @@ impl Row {
     }
 }
 
-/// Formats a value for people. An f32 that TOML stores as f64 gets the digits of the f32.
-pub fn shown(value: &Value) -> String {
+/// Formats a value for people. An f32 that TOML stores as f64 is printed with the digits of the f32.
+pub fn format_value(value: &Value) -> String {
     match value {
         Value::Float(number) if f64::from(*number as f32) == *number => (*number as f32).to_string(),
         Value::Float(number) => number.to_string(),
@@ -264,14 +264,14 @@ mod tests {
     }
 
     #[test]
-    fn row_is_of_matches_star_to_one_part() {
+    fn row_matches_star_to_one_part() {
         let row = row("a.*.c", Range::Boolean, "");
         assert!(row.matches("a.b.c") && !row.matches("a.b") && !row.matches("a.b.c.d") && !row.matches("b.b.c"));
     }
 
     #[test]
-    fn shown_uses_the_digits_of_f32() {
-        let shown = |number: f64| shown(&Value::Float(number));
-        assert_eq!([shown(f64::from(0.6f32)), shown(0.6), shown(f64::NAN), shown(-1.0)], ["0.6", "0.6", "NaN", "-1"]);
+    fn format_value_uses_the_digits_of_f32() {
+        let format = |number: f64| format_value(&Value::Float(number));
+        assert_eq!([format(f64::from(0.6f32)), format(0.6), format(f64::NAN), format(-1.0)], ["0.6", "0.6", "NaN", "-1"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Settings whose name changed. An old name still works in files and in `--set`; using one prints a note with the new name, once.
+//! Settings whose names changed. Their old names still work in files and in `--set`, and print a note with the new name, once per process.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -9,16 +9,16 @@ use toml::{Table, Value};
 /// A setting, or a value of one, that has a new name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renamed {
-    /// A setting: its old path and its new one, in the same group.
+    /// A setting with a new name in the same group.
     Setting {
-        /// The old path, `rollout.max_new`.
+        /// The old path, such as `rollout.max_new`.
         old: &'static str,
-        /// The new path, `rollout.max_new_tokens`.
+        /// The new path, such as `rollout.max_new_tokens`.
         new: &'static str,
     },
-    /// A text value of the setting `path`.
+    /// A setting with a new name for one of its text values.
     Value {
-        /// The path of the setting, by its new name.
+        /// The new path of the setting.
         path: &'static str,
         /// The old value.
         old: &'static str,
@@ -27,10 +27,10 @@ pub enum Renamed {
     },
 }
 
-/// Replaces old names in `layer` by new ones, and prints a note for each old name the first time that it is seen.
+/// Replaces old names in `layer` by new ones. Prints a note for each old name, once per process.
 ///
 /// # Errors
-/// If `layer` has a setting under both its names.
+/// If `layer` sets both the old and the new name of a setting.
 pub fn update(layer: &mut Table, renamed: &[Renamed]) -> Result<()> {
     for one in renamed {
         match *one {
@@ -56,7 +56,7 @@ pub fn update(layer: &mut Table, renamed: &[Renamed]) -> Result<()> {
     Ok(())
 }
 
-/// The table of a group such as `rollout.engine`; the table itself for an empty name, and `None` if there is no such group.
+/// Returns the table of a group such as `rollout.engine`, or the whole table for an empty name. `None` if there is no such group.
 fn group_of<'a>(table: &'a mut Table, group: &str) -> Option<&'a mut Table> {
     group.split('.').filter(|part| !part.is_empty()).try_fold(table, |table, part| table.get_mut(part)?.as_table_mut())
 }
@@ -89,7 +89,7 @@ mod tests {
         check("rollout.max_new = 5", Ok("rollout.max_new_tokens = 5"));
         check("lanes = 2\nrollout.groups = 3", Ok("workers = 2\nrollout.groups = 3"));
         check("compute.kernels = \"reference\"", Ok("compute.kernels = \"stock\""));
-        // A name in another group, and another value, stay.
+        // The same name in another group, and another value, stay unchanged.
         check("eval.max_new = 5\ncompute.kernels = \"plain\"", Ok("eval.max_new = 5\ncompute.kernels = \"plain\""));
         check("rollout = 1", Ok("rollout = 1"));
         check(

@@ -1,5 +1,5 @@
-//! The progress display of a run, on stderr. In a terminal it is a bar with the latest numbers and the time left; elsewhere (log files, batch jobs)
-//! it prints a line after every tenth of the run. Results go to stdout and are printed elsewhere.
+//! The progress display of a run, on stderr. In a terminal it is a bar with the latest numbers and the time left; elsewhere (log files,
+//! batch jobs) it prints a line after every tenth of the run. Results go to stdout and are printed elsewhere.
 
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
@@ -29,14 +29,14 @@ pub struct StepLine {
     pub groups: usize,
     /// Number of groups whose rewards differ; the others give no policy gradient. `None` if rewards are not compared within groups.
     pub groups_with_signal: Option<usize>,
-    /// Times by phase since the display started.
+    /// Times by phase, accumulated since the display started.
     pub times: PhaseTimes,
 }
 
 /// The progress display of one run. Threads may share it by reference.
 pub struct Console {
     total_steps: u32,
-    /// True to print times by phase.
+    /// True if lines end with the times by phase.
     shows_times: bool,
     screen: Screen,
     clock: Mutex<Clock>,
@@ -48,8 +48,8 @@ enum Screen {
 }
 
 impl Console {
-    /// Makes a display for the steps after `start_step` (0 for a new run) up to `total_steps`: a bar if stderr is a terminal, else lines. With
-    /// `shows_times`, each line also has the times by phase since the previous one.
+    /// Makes a display for the steps after `start_step` (0 for a new run) up to `total_steps`: a bar if stderr is a terminal, else lines.
+    /// With `shows_times`, each line also has the times by phase since the previous one.
     pub fn new(total_steps: u32, start_step: u32, shows_times: bool) -> Self {
         let target = ProgressDrawTarget::stderr();
         if target.is_hidden() {
@@ -69,19 +69,19 @@ impl Console {
         Self::on(total_steps, start_step, shows_times, Screen::Lines(Mutex::new(sink)))
     }
 
-    /// Shows a finished step. Without a bar, prints a line after every tenth of the run only.
+    /// Shows a finished step. Without a bar, prints a line only after each tenth of the run.
     pub fn step(&self, line: &StepLine) {
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = clock.left_after(line.step, self.total_steps, Instant::now());
-        let tenth_begins = tenth(line.step, self.total_steps) > tenth(clock.shown, self.total_steps);
-        clock.shown = line.step;
-        let is_shown = tenth_begins || matches!(self.screen, Screen::Bar(_));
+        let left = clock.time_left(line.step, self.total_steps, Instant::now());
+        let starts_tenth = tenth(line.step, self.total_steps) > tenth(clock.last_step, self.total_steps);
+        clock.last_step = line.step;
+        let is_shown = starts_tenth || matches!(self.screen, Screen::Bar(_));
         let mut text = format!("{}/{}  {}", line.step, self.total_steps, numbers(line));
         if let Some(left) = left {
             text += &format!("  {} left", short(left));
         }
         if self.shows_times && is_shown {
-            text += &format!("  {}", line.times.since(&clock.times).words());
+            text += &format!("  {}", line.times.since(&clock.times).summary());
             clock.times = line.times;
         }
         drop(clock);
@@ -125,7 +125,7 @@ impl Console {
     }
 
     fn on(total_steps: u32, start_step: u32, shows_times: bool, screen: Screen) -> Self {
-        let clock = Mutex::new(Clock { first: None, shown: start_step, times: PhaseTimes::default() });
+        let clock = Mutex::new(Clock { first: None, last_step: start_step, times: PhaseTimes::default() });
         Self { total_steps, shows_times, screen, clock }
     }
 }
@@ -137,25 +137,25 @@ impl Drop for Console {
     }
 }
 
-/// Estimates the time left. Starts at the first finished step, because the base model's evaluation before it does not repeat. Evaluations between
-/// steps do repeat, and count.
+/// Estimates the time left. Starts at the first finished step, because the base model's evaluation before it does not repeat. Evaluations
+/// between steps do repeat, and count.
 struct Clock {
     /// The first finished step, and its time.
     first: Option<(u32, Instant)>,
     /// The last step that was passed to the display.
-    shown: u32,
-    /// The times of the last line that printed them.
+    last_step: u32,
+    /// The times at the last line that printed them.
     times: PhaseTimes,
 }
 
 impl Clock {
     /// Estimates the time left after a step; `None` for the first step and the last.
-    fn left_after(&mut self, step: u32, total: u32, now: Instant) -> Option<Duration> {
+    fn time_left(&mut self, step: u32, total: u32, now: Instant) -> Option<Duration> {
         let (first_step, first_time) = *self.first.get_or_insert((step, now));
         let done = step.checked_sub(first_step).filter(|&done| done > 0)?;
         let remaining = total.checked_sub(step).filter(|&steps| steps > 0)?;
-        let each = now.saturating_duration_since(first_time).div_f64(f64::from(done));
-        Some(each * remaining)
+        let per_step = now.saturating_duration_since(first_time).div_f64(f64::from(done));
+        Some(per_step * remaining)
     }
 }
 

@@ -1,5 +1,5 @@
-//! JSON Lines: one record per line, append-only, so that a killed run loses at most the line being written. Resuming truncates the file to the step
-//! of the checkpoint, because the run repeats and records the later steps again.
+//! JSON Lines: one record per line, append-only, so that a killed run loses at most the line being written. Resuming truncates the file to
+//! the step of the checkpoint, because the run repeats and records the later steps again.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
@@ -39,9 +39,10 @@ impl JsonLines {
         Ok(Self::over(path, file))
     }
 
-    /// Reopens the file of a run that resumes after `last_step`. Keeps lines whose `step` is at most `last_step`, in order and byte for byte, and
-    /// drops all others, including lines that are not records with a step. Writes the kept lines to a temporary file and then replaces the
-    /// original. A missing file starts empty, as the run was stopped before its first line. Callers must check for missing steps beforehand.
+    /// Reopens the file of a run that resumes after `last_step`. Keeps lines whose `step` is at most `last_step`, in order and byte for
+    /// byte, and drops all others, including lines that are not records with a step. Writes the kept lines to a temporary file and then
+    /// replaces the original. Creates a missing file, since the run may have stopped before its first line. Callers must check for missing
+    /// steps beforehand.
     ///
     /// # Errors
     /// If a file cannot be read, written or replaced; the original is then unchanged.
@@ -66,7 +67,8 @@ impl JsonLines {
         Self::append(path)
     }
 
-    /// Appends one record and passes it to the operating system, without syncing. Numbers that are not finite become `null`; see [`null_as_nan`].
+    /// Appends one record and passes it to the operating system, without syncing. Numbers that are not finite become `null`; see
+    /// [`null_as_nan`].
     ///
     /// # Errors
     /// If the record has no JSON form (such as a map with keys that are not strings), or the file cannot be written.
@@ -83,8 +85,8 @@ impl JsonLines {
     }
 }
 
-/// Reads all records of a file, which may belong to a running or killed run: skips empty lines, and a last line that has no line end and does not
-/// parse.
+/// Reads all records of a file, which may belong to a running or killed run: skips empty lines, and a last line that has no line end and
+/// does not parse.
 ///
 /// # Errors
 /// If the file cannot be read, or a line does not parse as a `T`; the message names the file and the line.
@@ -98,8 +100,8 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     Ok(records)
 }
 
-/// Reads all records of a user's file, each with its file and line for messages. Unpacks `.gz`, and skips empty lines. In contrast to [`read`], every
-/// other line must parse, also the last.
+/// Reads all records of a user's file as `(location, record)`; the location, `FILE, line N`, is for messages. Unpacks `.gz`, and skips
+/// empty lines. Unlike in [`read`], every other line must parse, including the last.
 ///
 /// # Errors
 /// If the file cannot be read or has no records, or a line does not parse as a `T`; the message names the file, the line and the field.
@@ -110,7 +112,7 @@ pub fn read_input<T: DeserializeOwned>(path: &Path) -> Result<Vec<(String, T)>> 
         Ok((line.place, record))
     });
     let records: Vec<(String, T)> = lines.collect::<Result<_>>()?;
-    ensure!(!records.is_empty(), "{} has no lines", path.display());
+    ensure!(!records.is_empty(), "{} has no lines: write one JSON object per line", path.display());
     Ok(records)
 }
 
@@ -143,7 +145,7 @@ pub fn null_as_nan<'de, D: Deserializer<'de>>(value: D) -> Result<f64, D::Error>
     Ok(Option::<f64>::deserialize(value)?.unwrap_or(f64::NAN))
 }
 
-/// Copies the lines up to and including `last_step`, and syncs the copy before the caller renames it.
+/// Copies the lines of steps up to and including `last_step`, and syncs the copy, so that the caller can rename it.
 fn copy_until(path: &Path, source: File, target: File, last_step: u64) -> Result<()> {
     #[derive(Deserialize)]
     struct Stamp {
@@ -166,8 +168,9 @@ fn copy_until(path: &Path, source: File, target: File, last_step: u64) -> Result
     file.sync_all().with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Calls `take` with each record. Skips a last line that has no line end and does not parse; any other line that does not parse is an error.
-fn each_record<T: DeserializeOwned>(path: &Path, file: File, mut take: impl FnMut(T) -> Result<()>) -> Result<()> {
+/// Calls `on_record` with each record. Skips a last line that has no line end and does not parse; any other line that does not parse is an
+/// error.
+fn each_record<T: DeserializeOwned>(path: &Path, file: File, mut on_record: impl FnMut(T) -> Result<()>) -> Result<()> {
     let mut reader = BufReader::new(file);
     let mut line = Vec::new();
     for number in 1.. {
@@ -176,15 +179,15 @@ fn each_record<T: DeserializeOwned>(path: &Path, file: File, mut take: impl FnMu
         if line.is_empty() {
             break;
         }
-        let finished = line.last() == Some(&b'\n');
+        let is_complete = line.last() == Some(&b'\n');
         let text = line.trim_ascii();
         let text = text.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(text);
         if text.is_empty() {
             continue;
         }
         match serde_json::from_slice(text) {
-            Ok(record) => take(record)?,
-            Err(error) if finished => bail!("{}, line {number}: {}", path.display(), without_line(&error)),
+            Ok(record) => on_record(record)?,
+            Err(error) if is_complete => bail!("{}, line {number}: {}", path.display(), without_line(&error)),
             Err(_) => {}
         }
     }

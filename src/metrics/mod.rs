@@ -1,5 +1,5 @@
-//! Records and displays a run's numbers: JSON Lines (the authoritative record), TensorBoard events, the console display, and times by phase. Only
-//! writes numbers that callers pass in; does not depend on models or schedules, and does not affect a run.
+//! Records and displays a run's numbers: JSON Lines (the authoritative record), TensorBoard events, the console display, and times by
+//! phase. Only writes numbers that callers pass in. Independent of models and schedules, and does not affect a run.
 
 pub mod console;
 pub mod jsonl;
@@ -10,5 +10,5 @@ pub mod tensorboard;
 pub use console::{Console, StepLine};
 pub use jsonl::JsonLines;
 pub use phases::{Phase, PhaseTimes, Stopwatch};
-pub use table::table;
+pub use table::{percent, table};
 pub use tensorboard::EventFile;

@@ -1,5 +1,5 @@
-//! Times of a run by phase, in seconds, measured at the transitions between phases of the training loop. Owns the phases and their names in records
-//! and tables; independent of the work in a phase.
+//! Times of a run by phase, in seconds, measured at the transitions between phases of the training loop. Owns the phases and their names in
+//! records and tables. Independent of what happens in a phase.
 
 use std::time::Instant;
 
@@ -9,8 +9,8 @@ use super::table::table;
 
 /// A phase of the training loop. Every moment of the loop belongs to one phase.
 ///
-/// On a GPU, work is queued, and a phase ends when the host has read its results; the measurement adds no synchronization. The backward pass of a
-/// step's last micro-batch therefore counts as `Optimizer`, which reads the gradient norm.
+/// On a GPU, work is queued, and a phase ends when the host has read its results; the measurement adds no synchronization. The backward
+/// pass of a step's last micro-batch therefore counts as `Optimizer`, which reads the gradient norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Sampling responses.
@@ -44,7 +44,7 @@ const PHASES: [(Phase, &str, &str); 8] = [
 ];
 
 /// Tables and lines omit phases with less than this share of the time.
-const LEAST_SHARE: f64 = 0.001;
+const MIN_SHARE: f64 = 0.001;
 
 /// Seconds by phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -73,12 +73,12 @@ impl PhaseTimes {
         self.seconds.iter().sum()
     }
 
-    /// Adds two sets of times phase by phase.
+    /// Adds two times phase by phase.
     pub fn plus(&self, other: &Self) -> Self {
         Self { seconds: std::array::from_fn(|phase| self.seconds[phase] + other.seconds[phase]) }
     }
 
-    /// Subtracts `earlier` times phase by phase.
+    /// Subtracts `earlier` phase by phase.
     pub fn since(&self, earlier: &Self) -> Self {
         Self { seconds: std::array::from_fn(|phase| self.seconds[phase] - earlier.seconds[phase]) }
     }
@@ -88,25 +88,25 @@ impl PhaseTimes {
         PHASES.map(|(phase, _, key)| (key, self.of(phase)))
     }
 
-    /// Formats the times for a line: `0.8 s: sample 0.61, reward 0.00, ...`.
-    pub fn words(&self) -> String {
+    /// Formats the times in one line: `0.8 s: sample 0.61, update 0.15, ...`. Omits phases with an insignificant share.
+    pub fn summary(&self) -> String {
         let phases: Vec<String> = self.significant(self.sum()).map(|(name, seconds)| format!("{name} {seconds:.2}")).collect();
         format!("{:.2} s: {}", self.sum(), phases.join(", "))
     }
 
-    /// Formats a table of where `elapsed_s` seconds went. `other` is the time outside all phases: loading a checkpoint, and steps recorded by older
-    /// versions.
+    /// Formats the times as a table, with their shares of `elapsed_s` seconds. The row `other` is the time outside all phases: loading a
+    /// checkpoint, and steps recorded by older versions.
     pub fn table(&self, elapsed_s: f64) -> String {
-        let other = Some(("other", elapsed_s - self.sum())).filter(|(_, seconds)| *seconds >= LEAST_SHARE * elapsed_s);
+        let other = Some(("other", elapsed_s - self.sum())).filter(|(_, seconds)| *seconds >= MIN_SHARE * elapsed_s);
         let row =
             |(name, seconds): (&str, f64)| vec![name.to_owned(), format!("{seconds:.1}"), format!("{:.1}%", 100.0 * seconds / elapsed_s)];
         let rows: Vec<Vec<String>> = self.significant(elapsed_s).chain(other).chain([("all", elapsed_s)]).map(row).collect();
         table(&["where the time went", "seconds", "share"], &rows)
     }
 
-    /// Returns `(name, seconds)` of the phases with a significant share of `all_s` seconds.
+    /// Returns `(name, seconds)` of each phase with a significant share of `all_s` seconds.
     fn significant(&self, all_s: f64) -> impl Iterator<Item = (&'static str, f64)> {
-        PHASES.iter().map(|(phase, name, _)| (*name, self.of(*phase))).filter(move |(_, seconds)| *seconds >= LEAST_SHARE * all_s)
+        PHASES.iter().map(|(phase, name, _)| (*name, self.of(*phase))).filter(move |(_, seconds)| *seconds >= MIN_SHARE * all_s)
     }
 }
 
@@ -173,7 +173,7 @@ mod tests {
         let mut line = Map::new();
         watch.total = times(&[(Phase::Sample, 2.0), (Phase::Update, 1.0)]);
         watch.record(&mut line);
-        // The step's evaluation comes later and is added to the same line.
+        // The evaluation of a step comes later, and its time is added to the same line.
         watch.total = watch.total.plus(&times(&[(Phase::Evaluate, 4.0)]));
         watch.record(&mut line);
         let expected = times(&[(Phase::Sample, 2.0), (Phase::Update, 1.0), (Phase::Evaluate, 4.0)]);
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn phase_times_table_omits_short_phases() {
         let times = times(&[(Phase::Sample, 6.0), (Phase::Reward, 0.0004), (Phase::Optimizer, 2.0)]);
-        assert_eq!(times.words(), "8.00 s: sample 6.00, optimizer 2.00");
+        assert_eq!(times.summary(), "8.00 s: sample 6.00, optimizer 2.00");
         let expected = "
 where the time went  seconds   share
 ────────────────────────────────────

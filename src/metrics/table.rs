@@ -1,9 +1,9 @@
-//! Tables for people, with aligned columns.
+//! Tables with aligned columns, and percentages, for people.
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
-/// Formats a table for a terminal, with a rule below the header. Columns of numbers are right-aligned, so that decimal points line up; text columns
-/// are left-aligned. Short rows are padded with empty cells.
+/// Formats a table for a terminal, with a rule below the header. Columns of numbers are right-aligned, so that decimal points line up; text
+/// columns are left-aligned. Short rows are padded with empty cells.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─'));
     let mut table = Table::new();
@@ -24,13 +24,18 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     table.trim_fmt()
 }
 
+/// Formats a share between 0 and 1 as a percentage with one decimal: `88.9%`.
+pub fn percent(share: f64) -> String {
+    format!("{:.1}%", share * 100.0)
+}
+
 /// True for a formatted number (`-4.5`, `88.9%`, `1.2e-6`, `3/8`, `+4.5 [3.1, 5.9]`, `nan`) or a placeholder for a missing one.
 fn is_number(cell: &str) -> bool {
     let cell = cell.trim();
-    let starts = cell.trim_start_matches(['+', '-', '−', '±', '[', '<', '>', ' ']);
+    let unsigned = cell.trim_start_matches(['+', '-', '−', '±', '[', '<', '>', ' ']);
     matches!(cell, "" | "-" | "–" | "—" | "n/a")
         || cell.eq_ignore_ascii_case("nan")
-        || starts.starts_with(|first: char| first.is_ascii_digit())
+        || unsigned.starts_with(|first: char| first.is_ascii_digit())
 }
 
 #[cfg(test)]

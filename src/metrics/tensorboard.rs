@@ -1,7 +1,7 @@
 //! TensorBoard event files with a run's scalars. The authoritative record is the JSON Lines file.
 //!
-//! A file is a sequence of TFRecords, `length u64 | masked crc of length u32 | data | masked crc of data u32`, little-endian. Each contains one
-//! `Event` message of `tensorboard/compat/proto/event.proto`. Scalars need only four of its fields, so this module encodes them itself.
+//! A file is a sequence of TFRecords, `length u64 | masked crc of length u32 | data | masked crc of data u32`, little-endian. Each contains
+//! one `Event` message of `tensorboard/compat/proto/event.proto`. Scalars need only four of its fields, so this module encodes them itself.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -18,8 +18,8 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// Creates an event file in a run folder, with the name that TensorBoard expects: `events.out.tfevents.SECONDS.rlvr.NUMBER`. A folder may have
-    /// several; TensorBoard reads them in the order of their names.
+    /// Creates an event file in a run folder, with the name that TensorBoard expects: `events.out.tfevents.SECONDS.rlvr.NUMBER`. A folder
+    /// may have several; TensorBoard reads them in the order of their names.
     ///
     /// # Errors
     /// If the folder cannot be read, or the file cannot be created or written.
@@ -43,11 +43,11 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Creates an event file for a run that continues at `next_step`. It starts with a session-start event, which makes TensorBoard drop values of that
-    /// step and later ones from earlier files, since the run repeats these steps.
+    /// Creates an event file for a run that resumes at `next_step`. It starts with a session-start event, which makes TensorBoard drop the
+    /// values of this and later steps from earlier files, since the run repeats these steps.
     ///
     /// # Errors
-    /// As for [`EventFile::create`].
+    /// In the same cases as [`EventFile::create`].
     pub fn resume(folder: &Path, next_step: u64) -> Result<Self> {
         let mut events = Self::create(folder)?;
         let mut session_log = Message::default();
@@ -91,8 +91,8 @@ impl EventFile {
     }
 }
 
-/// Computes the checksum of TFRecord files: CRC-32C, masked as `((crc >> 15) | (crc << 17)) + 0xa282ead8`, so that data which contains its own
-/// checksum is safe (`tensorflow/core/lib/hash/crc32c.h`).
+/// Computes the checksum of TFRecord files: CRC-32C, masked as `((crc >> 15) | (crc << 17)) + 0xa282ead8`, so that data which contains its
+/// own checksum is safe (`tensorflow/core/lib/hash/crc32c.h`).
 fn masked_crc32c(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
@@ -128,7 +128,7 @@ impl Message {
         self.0.extend(value.to_le_bytes());
     }
 
-    /// Seven bits per byte, lowest first, with the high bit set on all bytes but the last.
+    /// Encodes seven bits per byte, lowest first, with the high bit set on all bytes but the last.
     fn raw_varint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.0.push(value as u8 | 0x80);

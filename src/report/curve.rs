@@ -1,13 +1,13 @@
-//! The learning curve of a run as an SVG picture: accuracy on the training example, accuracy on held-out problems, and the step at which the
-//! training accuracy saturates.
+//! The learning curve of a run as an SVG picture: accuracy on the training example, accuracy on held-out problems, and the step at which
+//! the training accuracy saturates.
 //!
-//! Does not use plotters, because its backends round to whole pixels, which turns smooth curves into stairs even in vector pictures. It also lacks
-//! end-of-line labels that avoid each other, gaps at NaN values, and captions.
+//! Does not use plotters, because its backends round to whole pixels, which turns smooth curves into stairs even in vector pictures. It
+//! also lacks end-of-line labels that avoid each other, gaps at NaN values, and captions.
 
 use super::frame::Frame;
 pub use super::series::Point;
-use super::series::{EndLabel, Mark, Series, draw_labels, pieces};
-use super::svg::{Canvas, Stroke, Type};
+use super::series::{EndLabel, Mark, Series, draw_labels, segments};
+use super::svg::{Canvas, Stroke, TextStyle};
 use super::text::{text_width, wrap};
 
 /// The content of the picture. Values that are not finite are gaps.
@@ -38,10 +38,10 @@ const SIDE: f64 = 24.0;
 const STRIP: f64 = 22.0;
 
 const INK: &str = "#1f2630";
-const QUIET: &str = "#5d6672";
+const MUTED: &str = "#5d6672";
 const SHADE: &str = "#f6f3e8";
 const BASE_LINE: Stroke = Mark::Level.stroke();
-const PLAIN: Type = Type { size: 13.0, color: INK, anchor: "start", weight: 400 };
+const PLAIN: TextStyle = TextStyle { size: 13.0, color: INK, anchor: "start", weight: 400 };
 
 /// Draws the picture as SVG, 900 x 520 pixels.
 pub fn svg(curve: &Curve) -> String {
@@ -82,12 +82,12 @@ fn last_step(curve: &Curve) -> u32 {
     steps.max().unwrap_or(0).max(1)
 }
 
-/// Averages the finite values among the last `steps` accuracies (fewer at the start), as the test for saturation does. Gaps stay gaps.
+/// Averages the finite values among the last `steps` accuracies (fewer at the start), like the test for saturation. Gaps remain gaps.
 fn smoothed(train: &[(u32, f32)], steps: usize) -> Vec<(u32, f64)> {
     let mean_until = |index: usize| {
         let (step, accuracy) = train[index];
-        let window = &train[(index + 1).saturating_sub(steps)..=index];
-        let finite = || window.iter().map(|&(_, accuracy)| f64::from(accuracy)).filter(|a| a.is_finite());
+        let recent = &train[(index + 1).saturating_sub(steps)..=index];
+        let finite = || recent.iter().map(|&(_, accuracy)| f64::from(accuracy)).filter(|a| a.is_finite());
         let mean = finite().sum::<f64>() / finite().count() as f64;
         (step, if accuracy.is_finite() { mean } else { f64::NAN })
     };
@@ -114,12 +114,13 @@ fn mark_saturation(canvas: &mut Canvas, curve: &Curve, frame: &Frame) {
     let label = format!("train accuracy saturates at step {step}");
     let needed = text_width(&label, PLAIN.size) + 10.0;
     let to_right = x + needed <= frame.right;
-    let style = Type { weight: 700, anchor: if to_right { "start" } else { "end" }, ..PLAIN };
+    let style = TextStyle { weight: 700, anchor: if to_right { "start" } else { "end" }, ..PLAIN };
     let side = if to_right { 7.0 } else { -7.0 };
     canvas.text((x + side, top + 15.0), style, &label);
 }
 
-/// Draws the base model's greedy accuracy as a horizontal line, and returns its label. `None` for a run whose only evaluation is the base.
+/// Draws the base model's greedy accuracy as a horizontal line, and returns its label. `None` if the base was not evaluated, or nothing
+/// else was.
 fn draw_base(canvas: &mut Canvas, curve: &Curve, frame: &Frame) -> Option<EndLabel> {
     let base = curve.greedy.first().filter(|base| base.step == 0 && base.value.is_finite())?;
     if curve.greedy.len() < 2 {
@@ -130,20 +131,20 @@ fn draw_base(canvas: &mut Canvas, curve: &Curve, frame: &Frame) -> Option<EndLab
     Some(EndLabel::new("base, greedy", base.value, Mark::Level, (frame.right, y)))
 }
 
-/// Draws the accuracy of every step as a faint line below the mean.
+/// Draws the training accuracy of each step as a faint line behind the mean.
 fn draw_raw_train(canvas: &mut Canvas, curve: &Curve, frame: &Frame) {
-    let place = |&(step, accuracy): &(u32, f32)| (frame.x(step), frame.y(f64::from(accuracy)));
-    let points: Vec<_> = curve.train.iter().map(place).collect();
+    let position = |&(step, accuracy): &(u32, f32)| (frame.x(step), frame.y(f64::from(accuracy)));
+    let points: Vec<_> = curve.train.iter().map(position).collect();
     let stroke = Stroke { opacity: 0.35, ..Stroke::solid(Mark::Line.color(), 1.0) };
-    for piece in pieces(&points) {
-        canvas.path(piece, stroke);
+    for segment in segments(&points) {
+        canvas.path(segment, stroke);
     }
 }
 
-/// Draws title and subtitle; returns the y of their lower edge.
+/// Draws the title and the subtitle. Returns the y of their lower edge.
 fn draw_heading(canvas: &mut Canvas, curve: &Curve) -> f64 {
-    let title = Type { size: 19.0, weight: 700, ..PLAIN };
-    let subtitle = Type { color: QUIET, ..PLAIN };
+    let title = TextStyle { size: 19.0, weight: 700, ..PLAIN };
+    let subtitle = TextStyle { color: MUTED, ..PLAIN };
     let mut y = 14.0;
     for (style, text, lines) in [(title, &curve.title, 2), (subtitle, &curve.subtitle, 2)] {
         for line in wrap(text, style.size, WIDTH - 2.0 * SIDE, lines) {
@@ -155,7 +156,7 @@ fn draw_heading(canvas: &mut Canvas, curve: &Curve) -> f64 {
     y
 }
 
-/// Draws the caption at the bottom; returns the y of its upper edge.
+/// Draws the caption at the bottom. Returns the y of its upper edge.
 fn draw_caption(canvas: &mut Canvas, curve: &Curve) -> f64 {
     let lines = wrap(&curve.caption, PLAIN.size, WIDTH - 2.0 * SIDE, 3);
     let top = HEIGHT - 12.0 - lines.len() as f64 * 18.0;
@@ -167,20 +168,23 @@ fn draw_caption(canvas: &mut Canvas, curve: &Curve) -> f64 {
 
 /// Draws the legend for thin lines, bands and shading in small print at the lower right, and a note if there is no data.
 fn draw_notes(canvas: &mut Canvas, curve: &Curve, frame: &Frame) {
-    let trained = curve.train.iter().any(|(_, accuracy)| accuracy.is_finite());
+    let has_train = curve.train.iter().any(|(_, accuracy)| accuracy.is_finite());
     let mut points = curve.greedy.iter().chain(&curve.sampled);
-    let evaluated = points.any(|point| point.value.is_finite());
-    let note = Type { size: 11.0, color: QUIET, anchor: "end", weight: 400 };
+    let has_held_out = points.any(|point| point.value.is_finite());
+    let note = TextStyle { size: 11.0, color: MUTED, anchor: "end", weight: 400 };
     let steps = format!("thin: every step, thick: mean of {}", curve.window.max(1));
-    let parts: Vec<&str> =
-        [(trained, steps.as_str()), (evaluated, "bands: 95% intervals"), (curve.saturation_step.is_some(), "shaded: after saturation")]
-            .iter()
-            .filter_map(|&(drawn, part)| drawn.then_some(part))
-            .collect();
+    let parts: Vec<&str> = [
+        (has_train, steps.as_str()),
+        (has_held_out, "bands: 95% intervals"),
+        (curve.saturation_step.is_some(), "shaded: after saturation"),
+    ]
+    .iter()
+    .filter_map(|&(drawn, part)| drawn.then_some(part))
+    .collect();
     canvas.text((WIDTH - SIDE, frame.bottom + 39.0), note, &parts.join(" · "));
-    if !trained && !evaluated {
+    if !has_train && !has_held_out {
         let middle = ((frame.left + frame.right) / 2.0, (frame.top + frame.bottom) / 2.0);
-        let style = Type { color: QUIET, anchor: "middle", ..PLAIN };
+        let style = TextStyle { color: MUTED, anchor: "middle", ..PLAIN };
         canvas.text(middle, style, "no accuracy was recorded");
     }
 }

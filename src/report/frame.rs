@@ -1,6 +1,6 @@
 //! The plot area of a picture: training steps on the x axis, accuracy on the y axis, and the grid.
 
-use super::svg::{Canvas, Stroke, Type};
+use super::svg::{Canvas, Stroke, TextStyle};
 
 /// The position of the plot in pixels, and the steps that it spans. Accuracy runs from 0 at the bottom to 1 at the top.
 pub(super) struct Frame {
@@ -13,7 +13,7 @@ pub(super) struct Frame {
 
 const GRID: &str = "#dfe3e8";
 const AXIS: &str = "#6b7480";
-const TICK: Type = Type { size: 12.0, color: "#4b535d", anchor: "middle", weight: 400 };
+const TICK: TextStyle = TextStyle { size: 12.0, color: "#4b535d", anchor: "middle", weight: 400 };
 
 impl Frame {
     /// Returns the x of a step, in pixels.
@@ -36,7 +36,7 @@ impl Frame {
             let y = self.y(f64::from(percent) / 100.0);
             let line = [(self.left, y), (self.right, y)];
             canvas.path(&line, Stroke::solid(if percent == 0 { AXIS } else { GRID }, 1.0));
-            let end = Type { anchor: "end", ..TICK };
+            let end = TextStyle { anchor: "end", ..TICK };
             canvas.text((self.left - 9.0, y + 4.0), end, &format!("{percent}%"));
         }
         for step in step_ticks(self.last_step) {
@@ -52,7 +52,7 @@ impl Frame {
     }
 }
 
-/// Returns at most nine ticks, spaced by 1, 2 or 5 times a power of ten.
+/// Returns the steps of at most nine ticks, spaced by 1, 2 or 5 times a power of ten.
 fn step_ticks(last_step: u32) -> impl Iterator<Item = u32> {
     let spacing = (0..10)
         .flat_map(|power| [1, 2, 5].map(|digit| digit * 10_u64.pow(power)))

@@ -1,10 +1,10 @@
 //! Places the labels at the ends of lines as close to their lines as possible without overlap.
 
-/// Moves the `wanted` positions at least `gap` apart within `low..=high`, with the smallest sum of squared moves. Keeps their order. If the range
-/// is too small, they start at `low` and exceed `high`.
+/// Moves the `wanted` positions at least `gap` apart within `low..=high`, with the smallest sum of squared moves. Keeps their order. If the
+/// range is too small, they start at `low` and exceed `high`.
 ///
-/// With sorted y, `z_i = y_i - i gap` must not decrease. This is isotonic regression, solved by merging neighbors that violate it into their mean
-/// (pool adjacent violators). Clamping z to the range preserves the order.
+/// With sorted y, `z_i = y_i - i gap` must not decrease. This is isotonic regression, solved by merging neighbors that violate it into
+/// their mean (pool adjacent violators). Clamping z to the range preserves the order.
 pub(super) fn spread(wanted: &[f64], gap: f64, low: f64, high: f64) -> Vec<f64> {
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by(|&a, &b| wanted[a].total_cmp(&wanted[b]));

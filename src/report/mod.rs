@@ -1,4 +1,4 @@
-//! Draws a run's records as pictures, and holds the paper's published figures for comparison. Computes no scores and uses no model.
+//! Draws a run's records as pictures, and provides the paper's published figures for comparison. Computes no scores and uses no model.
 
 pub mod curve;
 mod frame;

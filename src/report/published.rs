@@ -1,12 +1,12 @@
-//! The paper's tables as data (`published.toml`), and functions to look up their numbers by model, training example and algorithm. Independent of
-//! how this program computes scores.
+//! The paper's tables as data (`published.toml`), and functions to look up their numbers by model, training example and algorithm.
+//! Independent of how this program computes scores.
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use serde::Deserialize;
 
-/// The `on` of rows for a model before training.
+/// The value of [`Row::on`] for a model before training.
 pub const BASE: &str = "base";
 
 /// The column with the mean over the other columns.
@@ -68,7 +68,7 @@ fn accuracy() -> String {
     "accuracy".to_owned()
 }
 
-/// The key to look up figures by.
+/// An experiment of the paper: the key for looking up figures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Experiment {
     /// The model's name on the hub, or the path of its folder.
@@ -82,7 +82,7 @@ pub struct Experiment {
 }
 
 impl Experiment {
-    /// The key of a model before training.
+    /// Makes the key of a model before training.
     pub fn base(model: &str) -> Self {
         Self { model: model.to_owned(), example: BASE.to_owned(), algorithm: String::new(), variant: String::new() }
     }
@@ -105,12 +105,12 @@ pub fn published() -> &'static Published {
     TABLES.get_or_init(|| toml::from_str(include_str!("published.toml")).expect("the embedded published.toml is valid"))
 }
 
-/// Returns every number of the paper for a model and training examples on a benchmark, of any measure and variant. Headline tables come first, then
-/// the file's order.
-pub fn figures(subject: &Experiment, benchmark: &str) -> Vec<PublishedValue> {
-    let (model, example) = (short_name(&subject.model), members(&subject.example));
-    let is_base = subject.example == BASE;
-    let tables = published().tables.iter().filter(|table| table.model == model && (is_base || table.algorithm == subject.algorithm));
+/// Returns every number of the paper for a model and training examples on a benchmark, of any measure and variant. Headline tables come
+/// first, then the file's order.
+pub fn values_of(experiment: &Experiment, benchmark: &str) -> Vec<PublishedValue> {
+    let (model, example) = (short_name(&experiment.model), members(&experiment.example));
+    let is_base = experiment.example == BASE;
+    let tables = published().tables.iter().filter(|table| table.model == model && (is_base || table.algorithm == experiment.algorithm));
     let mut found: Vec<PublishedValue> = tables
         .flat_map(|table| table.rows.iter().map(move |row| (table, row)))
         .filter(|(_, row)| members(&row.on) == example)
@@ -123,18 +123,18 @@ pub fn figures(subject: &Experiment, benchmark: &str) -> Vec<PublishedValue> {
     found
 }
 
-/// Returns the paper's accuracy, in percent and with unboxed answers, for exactly this variant. Prefers a table with the same maximum response
-/// length.
-pub fn accuracy_of(subject: &Experiment, benchmark: &str, max_new_tokens: usize) -> Option<PublishedValue> {
-    let mut found = figures(subject, benchmark);
-    found.retain(|figure| figure.table.measure == accuracy() && figure.row.variant == subject.variant);
+/// Returns the paper's accuracy in percent, including unboxed answers, for exactly this variant; `None` if the paper does not report it.
+/// Prefers a table with the same maximum response length.
+pub fn accuracy_of(experiment: &Experiment, benchmark: &str, max_new_tokens: usize) -> Option<PublishedValue> {
+    let mut found = values_of(experiment, benchmark);
+    found.retain(|figure| figure.table.measure == accuracy() && figure.row.variant == experiment.variant);
     found.sort_by_key(|figure| figure.table.max_new_tokens.is_some_and(|published| published != max_new_tokens));
     found.into_iter().next()
 }
 
-/// Returns the paper's mean accuracy, if it is over exactly the given sets.
-pub fn mean_of(subject: &Experiment, sets: &BTreeSet<&str>, max_new_tokens: usize) -> Option<PublishedValue> {
-    let figure = accuracy_of(subject, MEAN, max_new_tokens)?;
+/// Returns the paper's mean accuracy in percent, if it is the mean over exactly the given sets.
+pub fn mean_of(experiment: &Experiment, sets: &BTreeSet<&str>, max_new_tokens: usize) -> Option<PublishedValue> {
+    let figure = accuracy_of(experiment, MEAN, max_new_tokens)?;
     let of_paper: BTreeSet<&str> = figure.table.columns.iter().map(String::as_str).filter(|column| *column != MEAN).collect();
     (of_paper == *sets).then_some(figure)
 }
@@ -154,13 +154,13 @@ fn members(example: &str) -> BTreeSet<&str> {
 mod tests {
     use super::*;
 
-    fn subject(model: &str, example: &str, algorithm: &str, variant: &str) -> Experiment {
+    fn experiment(model: &str, example: &str, algorithm: &str, variant: &str) -> Experiment {
         Experiment { model: model.into(), example: example.into(), algorithm: algorithm.into(), variant: variant.into() }
     }
 
-    fn check(subject: &Experiment, benchmark: &str, expected: Option<(f64, &str)>) {
-        let found = accuracy_of(subject, benchmark, 3072).map(|figure| (figure.value, figure.table.id.as_str()));
-        assert_eq!(found, expected, "{subject:?} {benchmark}");
+    fn check(experiment: &Experiment, benchmark: &str, expected: Option<(f64, &str)>) {
+        let found = accuracy_of(experiment, benchmark, 3072).map(|figure| (figure.value, figure.table.id.as_str()));
+        assert_eq!(found, expected, "{experiment:?} {benchmark}");
     }
 
     #[test]
@@ -168,7 +168,7 @@ mod tests {
         check(&Experiment::base("Qwen/Qwen2.5-Math-1.5B"), "math500", Some((36.0, "T8")));
         check(&Experiment::base("models/Qwen2.5-Math-7B/"), "aime24", Some((12.1, "T4")));
         check(&Experiment::base("tiny"), "math500", None);
-        let of = |example: &str, algorithm: &str, variant: &str| subject("Qwen/Qwen2.5-Math-1.5B@main", example, algorithm, variant);
+        let of = |example: &str, algorithm: &str, variant: &str| experiment("Qwen/Qwen2.5-Math-1.5B@main", example, algorithm, variant);
         check(&of("pi1", "grpo", ""), "math500", Some((72.8, "T8")));
         check(&of("pi1", "grpo", ""), "mean", Some((35.0, "T8")));
         check(&of("pi1", "ppo", ""), "minerva_math", Some((26.8, "T4")));
@@ -185,10 +185,10 @@ mod tests {
 
     #[test]
     fn accuracy_of_prefers_the_same_response_length() {
-        let distilled = subject("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", "pi1", "grpo", "");
+        let distilled = experiment("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", "pi1", "grpo", "");
         let at = |max_new_tokens| accuracy_of(&distilled, "math500", max_new_tokens).map(|figure| figure.value);
         assert_eq!([at(8192), at(32768), at(3072)], [Some(80.5), Some(83.9), Some(80.5)]);
-        let lengths: Vec<f64> = figures(&subject("qwen2.5-math-1.5b", "pi1", "grpo", ""), "mean")
+        let lengths: Vec<f64> = values_of(&experiment("qwen2.5-math-1.5b", "pi1", "grpo", ""), "mean")
             .into_iter()
             .filter(|figure| figure.table.measure == "length")
             .map(|figure| figure.value)
@@ -207,16 +207,17 @@ mod tests {
     /// Catches transcription errors: the paper's means must match the other columns of their row, up to rounding.
     #[test]
     fn published_rows_are_complete_and_means_match() {
-        let each_its_own = "best checkpoint for each benchmark";
+        let separate_checkpoints = "best checkpoint for each benchmark";
         for table in &published().tables {
             for row in &table.rows {
                 assert_eq!(row.values.len(), table.columns.len(), "{} {row:?}", table.id);
                 let (Some(mean), Some("mean")) = (row.values.last(), table.columns.last().map(String::as_str)) else { continue };
                 let others = &row.values[..row.values.len() - 1];
                 let found = others.iter().sum::<f64>() / others.len() as f64;
-                // Shares of boxed answers are rounded to whole percents, but their published means are not computed from the rounded values.
+                // Shares of boxed answers are rounded to whole percents, but their published means are not computed from the rounded
+                // values.
                 let rounding = if matches!(table.measure.as_str(), "boxed" | "length") { 1.6 } else { 0.11 };
-                assert!(table.about.starts_with(each_its_own) || (found - mean).abs() < rounding, "{} {row:?}: {found}", table.id);
+                assert!(table.about.starts_with(separate_checkpoints) || (found - mean).abs() < rounding, "{} {row:?}: {found}", table.id);
             }
         }
         assert!(published().source.contains("2504.20571"));

@@ -1,8 +1,8 @@
-//! The lines of the picture: their style, their gaps, and the labels at their ends, which replace a legend.
+//! Draws the lines of the picture, with gaps where values are missing, and the labels at their ends, which replace a legend.
 
 use super::frame::Frame;
 use super::labels::spread;
-use super::svg::{Canvas, Stroke, Type};
+use super::svg::{Canvas, Stroke, TextStyle};
 use crate::eval::statistics::Estimate;
 
 /// The accuracy at one evaluation, with its 95% interval.
@@ -26,8 +26,8 @@ impl Point {
     }
 }
 
-/// The kind of a line, which determines its style. The colors are vermilion, blue and bluish green from the Okabe-Ito palette, which people with
-/// any common color vision can distinguish. Without colors, the markers still differ.
+/// The kind of a line, which determines its style. The colors are vermilion, blue and bluish green from the Okabe-Ito palette, which people
+/// with any common color vision can distinguish. Without colors, the markers still differ.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Mark {
     /// The training example: a line without markers, with a value at every step.
@@ -51,7 +51,7 @@ impl Mark {
         }
     }
 
-    /// The same hue, dark enough for text on white.
+    /// A darker shade of the color, for text on white.
     const fn text_color(self) -> &'static str {
         match self {
             Self::Line => "#b04a00",
@@ -71,10 +71,10 @@ impl Mark {
         Stroke { color: self.color(), width, opacity: 1.0, dashes }
     }
 
-    fn draw_at(self, canvas: &mut Canvas, place: (f64, f64), radius: f64, rim: &str) {
+    fn draw_at(self, canvas: &mut Canvas, center: (f64, f64), radius: f64, rim: &str) {
         match self {
-            Self::Dot => canvas.dot(place, radius, self.color(), rim),
-            Self::Diamond => canvas.diamond(place, radius, self.color(), rim),
+            Self::Dot => canvas.dot(center, radius, self.color(), rim),
+            Self::Diamond => canvas.diamond(center, radius, self.color(), rim),
             Self::Line | Self::Level => {}
         }
     }
@@ -90,13 +90,13 @@ pub(super) struct Series {
 }
 
 impl Series {
-    /// The series of accuracy on the training example.
+    /// Makes the series of accuracy on the training example.
     pub fn train(accuracy: &[(u32, f64)], frame: &Frame) -> Self {
         let values = accuracy.iter().copied();
         Self::new("training example", Mark::Line, values, frame)
     }
 
-    /// The series of accuracy on held-out problems, with its band.
+    /// Makes the series of accuracy on held-out problems, with its band.
     pub fn held_out(mark: Mark, evaluations: &[Point], frame: &Frame) -> Self {
         let name = if mark == Mark::Dot { "held-out, greedy" } else { "held-out, sampled" };
         let values = evaluations.iter().map(|point| (point.step, point.value));
@@ -113,30 +113,30 @@ impl Series {
     }
 
     fn new(name: &'static str, mark: Mark, values: impl Iterator<Item = (u32, f64)> + Clone, frame: &Frame) -> Self {
-        let place = |(step, value): (u32, f64)| (frame.x(step), frame.y(value));
+        let position = |(step, value): (u32, f64)| (frame.x(step), frame.y(value));
         let last = values.clone().filter(|(_, value)| value.is_finite()).last();
         Self {
             mark,
-            points: values.map(place).collect(),
+            points: values.map(position).collect(),
             band: Vec::new(),
-            label: last.map(|last| EndLabel::new(name, last.1, mark, place(last))),
+            label: last.map(|last| EndLabel::new(name, last.1, mark, position(last))),
         }
     }
 
-    /// The label at the end of the line; `None` without any finite value.
+    /// Returns the label at the end of the line; `None` without any finite value.
     pub fn label(&self) -> Option<EndLabel> {
         self.label
     }
 
-    /// Draws the 95% band of each stretch without gaps. A single evaluation gets an error bar.
+    /// Draws the 95% band of each segment without gaps. A single evaluation gets an error bar.
     pub fn draw_band(&self, canvas: &mut Canvas) {
-        let not_empty = |stretch: &&[(f64, f64, f64)]| !stretch.is_empty();
+        let not_empty = |segment: &&[(f64, f64, f64)]| !segment.is_empty();
         let is_gap = |&(_, low, high): &(f64, f64, f64)| !(low.is_finite() && high.is_finite());
-        for stretch in self.band.split(is_gap).filter(not_empty) {
-            let upper = stretch.iter().map(|&(x, _, high)| (x, high));
-            let lower = stretch.iter().map(|&(x, low, _)| (x, low));
+        for segment in self.band.split(is_gap).filter(not_empty) {
+            let upper = segment.iter().map(|&(x, _, high)| (x, high));
+            let lower = segment.iter().map(|&(x, low, _)| (x, low));
             let outline: Vec<_> = upper.chain(lower.rev()).collect();
-            if stretch.len() == 1 {
+            if segment.len() == 1 {
                 let bar = Stroke { opacity: 0.4, ..Stroke::solid(self.mark.color(), 4.0) };
                 canvas.path(&outline, bar);
             } else {
@@ -147,24 +147,24 @@ impl Series {
 
     /// Draws the line, with a marker at each evaluation unless the markers would touch.
     pub fn draw_line(&self, canvas: &mut Canvas) {
-        for piece in pieces(&self.points) {
-            canvas.path(piece, self.mark.stroke());
+        for segment in segments(&self.points) {
+            canvas.path(segment, self.mark.stroke());
         }
         let span = match (self.points.first(), self.points.last()) {
             (Some(first), Some(last)) => last.0 - first.0,
             _ => return,
         };
         if span >= 11.0 * self.points.len().saturating_sub(1) as f64 {
-            for &place in self.points.iter().filter(|(_, y)| y.is_finite()) {
-                self.mark.draw_at(canvas, place, 4.0, "#ffffff");
+            for &point in self.points.iter().filter(|(_, y)| y.is_finite()) {
+                self.mark.draw_at(canvas, point, 4.0, "#ffffff");
             }
         }
     }
 }
 
 /// Splits points at gaps.
-pub(super) fn pieces(points: &[(f64, f64)]) -> impl Iterator<Item = &[(f64, f64)]> {
-    points.split(|(_, y)| !y.is_finite()).filter(|piece| !piece.is_empty())
+pub(super) fn segments(points: &[(f64, f64)]) -> impl Iterator<Item = &[(f64, f64)]> {
+    points.split(|(_, y)| !y.is_finite()).filter(|segment| !segment.is_empty())
 }
 
 /// A label right of the plot, with a line's last value and name.
@@ -184,8 +184,8 @@ impl EndLabel {
     }
 }
 
-/// Draws the labels in a column, each as close to the end of its line as the others allow. A thin leader connects a moved label to its line, unless
-/// the line ends far from the column. A marker before the text identifies the line.
+/// Draws the labels in a column, each as close to the end of its line as the others allow. A thin leader connects a moved label to its
+/// line, unless the line ends far from the column. A short piece of the line before the text identifies it.
 pub(super) fn draw_labels(canvas: &mut Canvas, frame: &Frame, labels: &[EndLabel]) {
     let wanted: Vec<f64> = labels.iter().map(|label| label.end.1).collect();
     let placed = spread(&wanted, 19.0, frame.top, frame.bottom - 2.0);
@@ -200,16 +200,16 @@ pub(super) fn draw_labels(canvas: &mut Canvas, frame: &Frame, labels: &[EndLabel
         }
         canvas.path(&[(key, y), (key + 14.0, y)], label.mark.stroke());
         label.mark.draw_at(canvas, (key + 7.0, y), 3.0, color);
-        let style = Type { size: 12.5, color: label.mark.text_color(), anchor: "start", weight: 400 };
-        let value = percent(label.value);
+        let style = TextStyle { size: 12.5, color: label.mark.text_color(), anchor: "start", weight: 400 };
+        let value = short_percent(label.value);
         let name = format!(" {}", label.name);
         let spans = [(700, value.as_str()), (400, name.as_str())];
         canvas.spans((key + 19.0, y + 4.3), style, &spans, 0.0);
     }
 }
 
-/// Formats a share as `88.9%`; 0% and 100% without decimals.
-fn percent(share: f64) -> String {
+/// Formats a share as `88.9%`, but 0% and 100% without decimals, to keep labels short.
+fn short_percent(share: f64) -> String {
     let text = format!("{:.1}", 100.0 * share);
     format!("{}%", text.strip_suffix(".0").filter(|t| *t == "0" || *t == "100").unwrap_or(&text))
 }

@@ -1,9 +1,9 @@
-//! Writes the few SVG elements that a picture needs. Styles are attributes and elements have no ids, so that several pictures can share a page and
-//! programs without CSS support can draw them.
+//! Writes the few SVG elements that a picture needs. Writes styles as attributes, for programs without CSS support, and no ids, so that
+//! several pictures can share a page.
 
 use std::fmt::Write;
 
-/// Helvetica or its substitute on the system, as in papers.
+/// Helvetica, as in papers, or the system's substitute.
 const FONT: &str = "Helvetica, Arial, 'Liberation Sans', sans-serif";
 
 /// A picture being drawn. Later elements cover earlier ones.
@@ -23,7 +23,7 @@ pub(super) struct Stroke {
 
 /// The style of text.
 #[derive(Clone, Copy)]
-pub(super) struct Type {
+pub(super) struct TextStyle {
     pub size: f64,
     pub color: &'static str,
     /// The part of the text that is at its position: `start`, `middle` or `end`.
@@ -59,13 +59,13 @@ impl Canvas {
     }
 
     /// Draws a line of text; `position` is on its baseline.
-    pub fn text(&mut self, position: (f64, f64), style: Type, content: &str) {
+    pub fn text(&mut self, position: (f64, f64), style: TextStyle, content: &str) {
         self.spans(position, style, &[(style.weight, content)], 0.0);
     }
 
     /// Draws a line of text as `(font weight, text)` spans, rotated by `degrees` around its position.
-    pub fn spans(&mut self, (x, y): (f64, f64), style: Type, spans: &[(u32, &str)], degrees: f64) {
-        let Type { size, color, anchor, .. } = style;
+    pub fn spans(&mut self, (x, y): (f64, f64), style: TextStyle, spans: &[(u32, &str)], degrees: f64) {
+        let TextStyle { size, color, anchor, .. } = style;
         let turn = if degrees == 0.0 { String::new() } else { format!(r#" transform="rotate({degrees} {x:.1} {y:.1})""#) };
         let inner: String =
             spans.iter().map(|(weight, content)| format!(r#"<tspan font-weight="{weight}">{}</tspan>"#, escape(content))).collect();

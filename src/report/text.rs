@@ -14,8 +14,8 @@ pub(super) fn text_width(text: &str, size: f64) -> f64 {
     text.chars().map(em).sum::<f64>() * size * 13.0 / 12.0
 }
 
-/// Wraps a text to at most `lines` lines of at most `width` pixels. An ellipsis replaces the rest of the text, and the rest of a word that is wider
-/// than a line.
+/// Wraps a text to at most `lines` lines of at most `width` pixels. An ellipsis replaces text that does not fit, including the end of a
+/// word wider than a line.
 pub(super) fn wrap(text: &str, size: f64, width: f64, lines: usize) -> Vec<String> {
     let mut wrapped: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn wrap_fits_lines_and_cuts_with_an_ellipsis() {
-        let text = "held-out accuracy rises from 9.8% to 88.9% and the words go on";
+        let text = "held-out accuracy rises from 9.8% to 88.9% and the words continue";
         let lines = wrap(text, 12.0, 150.0, 9);
         assert!(lines.len() > 1);
         assert!(lines.iter().all(|line| text_width(line, 12.0) <= 150.0));

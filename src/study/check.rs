@@ -1,4 +1,5 @@
-//! Checks an arm before its runs start: its settings and every name in them, without weights or downloads.
+//! Checks an arm before its runs start: its settings, and the models, examples and benchmarks that they name. Needs no weights or
+//! downloads.
 
 use anyhow::{Result, ensure};
 
@@ -11,14 +12,14 @@ impl Study {
     /// Returns the complete settings of an arm's run with the first seed.
     ///
     /// # Errors
-    /// If the run would be refused, as far as that can be known without the model, or the arm does not evaluate a pass of the study's table.
+    /// If the run would be refused, as far as this is known without the model, or if the arm does not evaluate a pass of the study's table.
     pub fn check(&self, arm: &Arm, library: &Library) -> Result<RunSettings> {
         let (settings, sets) = prepare::check(&arm.layers(self.seeds[0])?, library)?;
         let passes: Vec<String> = sets.iter().flat_map(|set| set.decodings.iter().map(|decoding| set.pass_name(*decoding))).collect();
         let unknown = self.passes.iter().find(|pass| !passes.contains(pass) && *pass != BY_MEAN);
         ensure!(
             unknown.is_none(),
-            "the study's table has the pass {}, but this arm evaluates {}",
+            "the study's table has the pass {}, but this arm evaluates {}: change passes, or the arm's eval.benchmarks or eval.decoding",
             unknown.map_or("", String::as_str),
             passes.join(", ")
         );

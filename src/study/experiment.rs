@@ -1,14 +1,14 @@
-//! Finds the row of the paper's tables that matches a run.
+//! Matches a run to the paper's experiments, to look up their figures.
 
 use crate::data::example;
 use crate::report::published::Experiment;
 use crate::train::RunSettings;
 
-/// The id of the paper's simplified example, which asks only the last step of pi1.
+/// The id of the paper's simplified example, which asks only for the last step of pi1.
 pub const CUBE_ROOT: &str = "pi1-cube-root";
 
-/// Returns the key of a run in the published tables.
-pub fn trained(settings: &RunSettings) -> Experiment {
+/// Returns the experiment that a run repeats: the key for the published tables.
+pub fn experiment_of(settings: &RunSettings) -> Experiment {
     let simplified = example::title(&settings.example) == CUBE_ROOT;
     Experiment {
         model: settings.model.clone(),
@@ -41,9 +41,9 @@ fn reward(settings: &RunSettings) -> String {
 
 /// Describes a combination of loss terms other than all four.
 fn terms(settings: &RunSettings) -> String {
-    let (policy, decays) = (settings.loss.policy > 0.0, settings.optim.weight_decay > 0.0);
+    let (has_policy, has_decay) = (settings.loss.policy > 0.0, settings.optim.weight_decay > 0.0);
     let (has_kl, has_entropy) = (settings.has_reference(), settings.loss.entropy > 0.0);
-    let terms = match (policy, decays, has_kl, has_entropy) {
+    let terms = match (has_policy, has_decay, has_kl, has_entropy) {
         (true, true, true, true) if settings.loss.entropy == 0.003 => "all terms, entropy 0.003",
         (true, true, true, true) => "",
         (true, true, true, false) => "no entropy",
@@ -72,12 +72,12 @@ mod tests {
     fn check(change: fn(&mut RunSettings), expected: Option<f64>) {
         let mut settings = RunSettings::published();
         change(&mut settings);
-        let found = accuracy_of(&trained(&settings), "math500", 3072).map(|figure| figure.value);
-        assert_eq!(found, expected, "{:?}", trained(&settings));
+        let found = accuracy_of(&experiment_of(&settings), "math500", 3072).map(|figure| figure.value);
+        assert_eq!(found, expected, "{:?}", experiment_of(&settings));
     }
 
     #[test]
-    fn trained_finds_published_variants() {
+    fn experiment_of_finds_published_variants() {
         check(|_| {}, Some(72.8));
         check(|settings| settings.loss.entropy = 0.0, Some(68.2));
         check(|settings| settings.loss.entropy = 0.003, Some(73.6));
@@ -91,12 +91,12 @@ mod tests {
     }
 
     #[test]
-    fn trained_ignores_the_reward_without_a_policy_loss() {
+    fn experiment_of_ignores_the_reward_without_a_policy_loss() {
         let mut settings = RunSettings::published();
         (settings.loss.policy, settings.loss.kl, settings.optim.weight_decay) = (0.0, 0.0, 0.0);
         for reward in ["outcome", "format"] {
             settings.reward.name = reward.into();
-            assert_eq!(trained(&settings).variant, "entropy alone");
+            assert_eq!(experiment_of(&settings).variant, "entropy alone");
         }
     }
 }

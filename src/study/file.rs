@@ -1,4 +1,4 @@
-//! Parses a study file to arms. Settings stay tables here; `rlvr train` interprets them.
+//! Parses a study file into arms. Settings stay tables here; `rlvr train` interprets them.
 //!
 //! ```toml
 //! title = "Temperature and the entropy term"
@@ -90,8 +90,8 @@ pub const ROWS: &[Row] = &[
     row("arm.set", Range::Tables, "Settings of this arm."),
 ];
 
-/// Checks a part of the file against its rows: the file itself (`""`), an axis or an arm.
-fn check(part: &str, table: &Table) -> Result<()> {
+/// Checks a part of the file against its rows: the file itself (`""`), an `axis` or an `arm`.
+fn check_part(part: &str, table: &Table) -> Result<()> {
     let name = |row: &Row| match row.path.split_once('.') {
         Some((group, name)) => (group == part).then_some(name),
         None => part.is_empty().then_some(row.path),
@@ -101,8 +101,8 @@ fn check(part: &str, table: &Table) -> Result<()> {
         let Some((_, row)) = known.iter().find(|(name, _)| name == key) else {
             let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
             let near = nearest(key, names.iter().copied()).map_or(String::new(), |near| format!(" (did you mean {near}?)"));
-            let place = if part.is_empty() { "a study".to_owned() } else { format!("[[{part}]]") };
-            bail!("unknown key {key} in {place}; expected one of {}{near}", names.join(", "));
+            let location = if part.is_empty() { "a study".to_owned() } else { format!("[[{part}]]") };
+            bail!("unknown key {key} in {location}; expected one of {}{near}", names.join(", "));
         };
         row.range.check(row.path, value).map_err(anyhow::Error::msg)?;
         let inner = match row.path {
@@ -111,7 +111,7 @@ fn check(part: &str, table: &Table) -> Result<()> {
             _ => continue,
         };
         let mut tables = value.as_array().into_iter().flatten().filter_map(Value::as_table);
-        tables.try_for_each(|table| check(inner, table))?;
+        tables.try_for_each(|table| check_part(inner, table))?;
     }
     Ok(())
 }
@@ -123,7 +123,7 @@ struct File {
     config: Option<PathBuf>,
     #[serde(default)]
     base: Table,
-    #[serde(default = "first_seed")]
+    #[serde(default = "default_seeds")]
     seeds: Vec<u64>,
     #[serde(default)]
     passes: Vec<String>,
@@ -149,7 +149,7 @@ struct Alternative {
     set: Table,
 }
 
-fn first_seed() -> Vec<u64> {
+fn default_seeds() -> Vec<u64> {
     vec![0]
 }
 
@@ -157,7 +157,8 @@ impl Study {
     /// Reads a study file. Paths of settings files in it are relative to its folder.
     ///
     /// # Errors
-    /// If the file cannot be read or parsed, has no arms or no seeds, two arms have the same folder, or two axes set the same setting.
+    /// If the file cannot be read or parsed, has an unknown key, no arms or no seeds, lists a seed twice, or sets `seed` in an arm; or if a
+    /// label cannot name a folder, two arms have the same folder, or two axes set the same setting.
     pub fn read(path: &Path) -> Result<Self> {
         let table = config::read(path)?;
         let folder = path.parent().unwrap_or(Path::new(""));
@@ -165,7 +166,7 @@ impl Study {
     }
 
     fn parse(table: Table, folder: &Path) -> Result<Self> {
-        check("", &table)?;
+        check_part("", &table)?;
         let file: File = table.try_into().map_err(|error: toml::de::Error| anyhow::anyhow!("{}", error.message()))?;
         ensure!(!file.seeds.is_empty(), "seeds is empty: remove it to use seed 0");
         let distinct: BTreeSet<&u64> = file.seeds.iter().collect();
@@ -182,7 +183,7 @@ impl Study {
         for Alternative { label, config: own, set } in alternatives {
             let set = with_new_names::<RunSettings>(set)?;
             let folder = slug(&label);
-            ensure!(!folder.is_empty(), "the label {label:?} makes no folder name: give it at least one letter or digit");
+            ensure!(!folder.is_empty(), "the label {label:?} cannot name a folder: give it at least one letter or digit");
             if let Some(other) = arms.iter().find(|arm| arm.folder == folder) {
                 bail!("{:?} and {label:?} would share the folder {folder}: give one of them another label", other.label);
             }
@@ -202,7 +203,7 @@ fn grid(axes: &[Axis]) -> Result<Vec<Alternative>> {
     let mut grid = vec![Alternative { label: String::new(), config: None, set: Table::new() }];
     let mut taken: Vec<(String, &str)> = Vec::new();
     for axis in axes {
-        ensure!(!axis.alternatives.is_empty(), "axis {} has no alternatives", axis.name);
+        ensure!(!axis.alternatives.is_empty(), "axis {} has no alternatives: add at least one", axis.name);
         let keys: BTreeSet<String> = axis.alternatives.iter().flat_map(|one| assignments(&one.set, "")).map(|one| key(&one)).collect();
         for key in keys {
             if let Some((_, other)) = taken.iter().find(|(taken, _)| *taken == key) {
@@ -210,28 +211,28 @@ fn grid(axes: &[Axis]) -> Result<Vec<Alternative>> {
             }
             taken.push((key, &axis.name));
         }
-        let with = |point: &Alternative, one: &Alternative| {
+        let combine = |point: &Alternative, one: &Alternative| {
             let label = [point.label.as_str(), one.label.as_str()].into_iter().filter(|label| !label.is_empty()).collect::<Vec<_>>();
             let mut set = point.set.clone();
             merge(&mut set, &one.set);
             Alternative { label: label.join(", "), config: one.config.clone().or_else(|| point.config.clone()), set }
         };
-        grid = grid.iter().flat_map(|point| axis.alternatives.iter().map(move |one| with(point, one))).collect();
+        grid = grid.iter().flat_map(|point| axis.alternatives.iter().map(move |one| combine(point, one))).collect();
     }
     Ok(grid)
 }
 
-/// Overrides settings of `under` with those of `over`; merges groups.
-fn merge(under: &mut Table, over: &Table) {
-    for (key, value) in over {
-        match (under.get_mut(key), value) {
-            (Some(Value::Table(under)), Value::Table(over)) => merge(under, over),
-            _ => drop(under.insert(key.clone(), value.clone())),
+/// Overrides settings of `base` with those of `overrides`, group by group.
+fn merge(base: &mut Table, overrides: &Table) {
+    for (key, value) in overrides {
+        match (base.get_mut(key), value) {
+            (Some(Value::Table(base)), Value::Table(overrides)) => merge(base, overrides),
+            _ => drop(base.insert(key.clone(), value.clone())),
         }
     }
 }
 
-/// Flattens a table to assignments `a.b=c`.
+/// Flattens a table into assignments `a.b=c`. `path` is the prefix of its keys, such as `a.`.
 fn assignments(table: &Table, path: &str) -> Vec<String> {
     let one = |(key, value): (&String, &Value)| match value {
         Value::Table(inner) => assignments(inner, &format!("{path}{key}.")),
@@ -245,10 +246,10 @@ fn key(assignment: &str) -> String {
     assignment.split('=').next().unwrap_or_default().to_owned()
 }
 
-/// Converts a label to a folder name.
+/// Converts a label to a folder name: lower case, with hyphens; empty if it has no letter or digit.
 fn slug(label: &str) -> String {
-    let spelled: String = label.to_lowercase().chars().map(|c| if c.is_alphanumeric() || c == '.' { c } else { '-' }).collect();
-    spelled.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-").trim_matches('.').to_owned()
+    let hyphenated: String = label.to_lowercase().chars().map(|c| if c.is_alphanumeric() || c == '.' { c } else { '-' }).collect();
+    hyphenated.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-").trim_matches('.').to_owned()
 }
 
 #[cfg(test)]
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn parse_combines_axes_to_a_grid() {
+    fn parse_combines_axes_into_a_grid() {
         let study = parse(
             r#"
             title = "two axes"
@@ -291,7 +292,7 @@ mod tests {
         assert_eq!((study.arms[0].config.as_deref(), study.seeds), (Some(Path::new("studies/demo.toml")), vec![0, 3]));
     }
 
-    /// Strings with quotes and backslashes survive too.
+    /// Includes strings with quotes and backslashes.
     #[test]
     fn assignments_round_trip_through_config_assignment() {
         let table: Table = r#"
@@ -316,7 +317,7 @@ mod tests {
         check("seeds = []\n[[arm]]\nlabel = \"a\"", "seeds is empty");
         check("seeds = [1, 1]\n[[arm]]\nlabel = \"a\"", "lists a seed twice");
         check("[[arm]]\nlabel = \"a b\"\n[[arm]]\nlabel = \"A-b\"", "\"a b\" and \"A-b\" would share the folder a-b");
-        check("[[arm]]\nlabel = \"...\"", "makes no folder name");
+        check("[[arm]]\nlabel = \"...\"", "cannot name a folder");
         check("[[arm]]\nlabel = \"a\"\nset = { seed = 3 }", "a sets seed: write seeds = [...]");
         check("[[arm]]\nlabel = \"a\"\n[[axis]]\nname = \"b\"\nalternatives = []", "either [[axis]] or [[arm]]");
         check("[[arm]]\nlabel = \"a\"\nsets = {}", "unknown key sets in [[arm]]; expected one of label, config, set (did you mean set?)");

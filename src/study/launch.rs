@@ -7,18 +7,18 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result};
 
-/// Lines of a failed run's log to print.
+/// Number of log lines to print for a failed run.
 const LOG_TAIL_LINES: usize = 5;
 
-/// A running process of a run.
+/// The process of a run.
 #[derive(Debug)]
 pub struct ChildRun {
     child: Child,
     log: PathBuf,
 }
 
-/// Locks a run folder for as long as the returned file stays open. `None` if another process holds the lock, such as a run that outlived its
-/// study.
+/// Locks a run folder for as long as the returned file stays open. `None` if another process holds the lock, such as a run that outlived
+/// its study.
 ///
 /// # Errors
 /// If the lock file cannot be created or locked.
@@ -35,8 +35,8 @@ pub fn lock(root: &Path) -> Result<Option<File>> {
 }
 
 impl ChildRun {
-    /// Starts a command whose output goes to a log next to `root`. The process inherits the lock as its standard input, so it holds the lock until
-    /// it ends.
+    /// Starts a command and appends its output to a log next to `root`. The process inherits the lock as its standard input, and so holds
+    /// the lock until it ends.
     ///
     /// # Errors
     /// If the log cannot be opened or the process cannot be started.
@@ -45,19 +45,19 @@ impl ChildRun {
         let open = || OpenOptions::new().create(true).append(true).open(&log).with_context(|| format!("cannot write {}", log.display()));
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::from(lock)).stdout(Stdio::from(open()?)).stderr(Stdio::from(open()?));
-        // A terminal signals every process of the group. Without its own group, a run would also get the forwarded signal, and two of them stop it
-        // at once.
+        // A terminal signals every process of its group. In the same group, a run would get the signal twice, from the terminal and
+        // forwarded by the study, and would stop without finishing its step.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         Ok(Self { child, log })
     }
 
-    /// Returns the exit status; `None` while the run is running.
+    /// Returns the exit status without waiting; `None` while the process is running.
     ///
     /// # Errors
     /// If the status cannot be read.
-    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
         self.child.try_wait().context("cannot read the status of a run")
     }
 
@@ -110,10 +110,10 @@ mod tests {
         let root = folder.path().join("arm/seed-0");
         let first = lock(&root).unwrap().unwrap();
         assert!(lock(&root).unwrap().is_none());
-        // The process keeps the lock through its standard input after this one drops it.
+        // The process still holds the lock through its standard input after this test has dropped it.
         let arguments = ["-c", "echo one; echo two >&2; exec sleep 60"].map(OsString::from);
         let mut run = ChildRun::start(Path::new("sh"), &arguments, &root, first).unwrap();
-        assert!(lock(&root).unwrap().is_none() && run.ended().unwrap().is_none());
+        assert!(lock(&root).unwrap().is_none() && run.try_wait().unwrap().is_none());
         while !run.log_tail().contains("two") {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }

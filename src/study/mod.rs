@@ -1,6 +1,7 @@
-//! Studies: grids of runs. [`mod@file`] parses the study file, `check` checks its arms before any run starts, [`mod@progress`] finds out how far
-//! each run got, [`runner`] runs them in order, [`launch`] starts one run as a process, and [`table`] summarizes the results next to the paper's
-//! figures, which [`experiment`] looks up. Runs are separate processes; this room only reads their records and does not depend on how they compute.
+//! Studies: grids of runs. [`mod@file`] parses the study file, `check` checks its arms before any run starts, [`mod@progress`] determines
+//! how far each run got, [`runner`] executes the runs in order, [`launch`] starts one run as a process, [`table`] summarizes the results
+//! next to the paper's figures, and [`experiment`] finds these figures. Runs are separate processes; this module only reads their records,
+//! and is independent of how they compute.
 
 mod check;
 pub mod experiment;

@@ -22,15 +22,15 @@ pub enum Progress {
     Done,
 }
 
-/// Determines the state of the run in a folder.
+/// Determines the state of the run in the folder `root`.
 ///
 /// # Errors
-/// If the folder holds a run with other settings (the message lists the differences) or files of something else, or cannot be read.
+/// If the folder has a run with different settings (the message lists them) or is not a run folder, or if it cannot be read.
 pub fn progress(root: &Path, expected: &RunSettings) -> Result<Progress> {
     if !root.exists() {
         return Ok(Progress::NotStarted);
     }
-    // A run writes its settings first. If it was killed before that, its folders contain no files.
+    // A run first writes its settings. If it was killed before that, its folder contains no files.
     if !root.join("config.toml").exists() {
         return if has_files(root) {
             bail!("{} is not a run folder: give the study another --out", root.display())
@@ -45,7 +45,7 @@ pub fn progress(root: &Path, expected: &RunSettings) -> Result<Progress> {
         bail!("{} has a run with different settings ({changes}): give the study another --out, or delete that folder", root.display());
     }
     Ok(match folder.resumable_steps()?.last() {
-        // A run with damaged records is resumed, which repairs them or reports what cannot be repaired.
+        // A run with corrupt records is resumed, which repairs them or reports which ones cannot be repaired.
         Some(step) if *step >= expected.train.steps && fault_of_records(&folder, *step)?.is_none() => Progress::Done,
         Some(step) => Progress::Stopped(*step),
         None => Progress::NotResumable,
@@ -61,7 +61,7 @@ fn has_files(folder: &Path) -> bool {
         .any(|path| if path.is_dir() { has_files(&path) } else { true })
 }
 
-/// Describes the settings that differ. Ignores the start date of a run, and the reward command.
+/// Describes the settings that differ. Ignores the start date, unless the study sets it, and the reward command.
 fn differences(found: &RunSettings, expected: &RunSettings) -> Result<Vec<String>> {
     let table = |settings: &RunSettings| {
         let mut table = Table::try_from(settings)?;

@@ -1,5 +1,5 @@
-//! Executes the runs of a study, several at a time, each in its own process. Owns their order, the handling of signals, and the progress lines
-//! and table. Keeps finished runs and resumes unfinished ones.
+//! Executes the runs of a study, several at a time, each in its own process. Owns their order, the forwarding of signals, the progress
+//! lines and the table. Skips finished runs and resumes stopped ones.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -38,17 +38,17 @@ pub struct StudyRunner<'a> {
     out: &'a Path,
     launcher: Launcher<'a>,
     /// Unfinished runs, in the order of execution.
-    pending: VecDeque<Work<'a>>,
+    pending: VecDeque<PlannedRun<'a>>,
     /// Number of all runs.
     count: usize,
     finished: usize,
     /// True after printing that the next run waits for another process.
-    waits: bool,
+    is_waiting: bool,
     _lock: FolderLock,
 }
 
-/// A run to execute.
-struct Work<'a> {
+/// A run of the study.
+struct PlannedRun<'a> {
     arm: &'a Arm,
     seed: u64,
     settings: RunSettings,
@@ -69,43 +69,43 @@ pub enum RunOutcome {
 /// The result of starting a run.
 enum Launch {
     Started(ChildRun),
-    /// Not needed: the run outlived an earlier study process and is done by now.
-    Unneeded,
+    /// The run needs no process: it outlived an earlier study process and is done.
+    AlreadyDone,
     /// Another process is working on the run.
-    Taken,
+    InUse,
 }
 
 impl<'a> StudyRunner<'a> {
     /// Creates and locks the folder `out`, and determines the state of each run. `settings` has one entry per arm, in order.
     ///
     /// # Errors
-    /// If the folder cannot be created, another process uses it, or a run in it has other settings. Nothing has been computed then.
+    /// If the folder cannot be created, another process uses it, or a run in it has different settings.
     pub fn open(study: &'a Study, settings: &'a [RunSettings], out: &'a Path, launcher: Launcher<'a>) -> Result<Self> {
         std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
         let _lock = FolderLock::take(out)?;
-        let works = works(study, settings, out);
-        let count = works.len();
-        let states: Vec<Progress> = usage(works.iter().map(|work| progress(&work.root, &work.settings)).collect())?;
-        let pending: VecDeque<Work> =
-            works.into_iter().zip(states).filter(|(_, state)| *state != Progress::Done).map(|(work, _)| work).collect();
+        let planned_runs = planned_runs(study, settings, out);
+        let count = planned_runs.len();
+        let states: Vec<Progress> = usage(planned_runs.iter().map(|planned| progress(&planned.root, &planned.settings)).collect())?;
+        let pending: VecDeque<PlannedRun> =
+            planned_runs.into_iter().zip(states).filter(|(_, state)| *state != Progress::Done).map(|(planned, _)| planned).collect();
         let finished = count - pending.len();
-        Ok(Self { study, settings, out, launcher, pending, count, finished, waits: false, _lock })
+        Ok(Self { study, settings, out, launcher, pending, count, finished, is_waiting: false, _lock })
     }
 
     /// Describes the size of the study in one line.
     pub fn headline(&self) -> String {
         let Self { study, count: runs, finished: done, .. } = self;
-        let kept = if *done > 0 { format!(", {done} of them already done") } else { String::new() };
+        let already_done = if *done > 0 { format!(", {done} of them already done") } else { String::new() };
         let (title, arms, seeds) = (&study.title, study.arms.len(), study.seeds.len());
-        format!("{title}: {arms} arms x {seeds} seeds = {runs} runs in {}{kept}", self.out.display())
+        format!("{title}: {arms} arms x {seeds} seeds = {runs} runs in {}{already_done}", self.out.display())
     }
 
-    /// Executes every unfinished run. A failed run does not stop the others. A signal stops all runs after they are saved.
+    /// Executes all unfinished runs. A failed run does not stop the others. A signal stops all runs after they are saved.
     ///
     /// # Errors
     /// If a process cannot be started or polled, a run cannot be read, or the table cannot be written.
     pub fn run(&mut self, interrupt: &Interrupt) -> Result<RunOutcome> {
-        let mut running: Vec<(Work, ChildRun, Instant)> = Vec::new();
+        let mut running: Vec<(PlannedRun, ChildRun, Instant)> = Vec::new();
         let (mut failed, mut forwarded) = (0, (None, false));
         loop {
             let (signal, is_urgent) = (interrupt.signal(), interrupt.stop_now());
@@ -114,24 +114,24 @@ impl<'a> StudyRunner<'a> {
                 forwarded = (Some(signal), is_urgent);
             }
             if signal.is_none() {
-                self.fill(&mut running)?;
+                self.start_pending(&mut running)?;
             }
             if running.is_empty() && (self.pending.is_empty() || signal.is_some()) {
                 break;
             }
             std::thread::sleep(POLL_INTERVAL);
-            for place in (0..running.len()).rev() {
-                let (work, run, began) = &mut running[place];
-                let Some(status) = run.ended()? else { continue };
+            for index in (0..running.len()).rev() {
+                let (planned, run, started) = &mut running[index];
+                let Some(status) = run.try_wait()? else { continue };
                 if status.success() {
                     self.finished += 1;
-                    self.report(work, began.elapsed())?;
+                    self.report(planned, started.elapsed())?;
                 } else if !interrupt.stop_after_step() {
                     failed += 1;
-                    let (label, seed) = (&work.arm.label, work.seed);
+                    let (label, seed) = (&planned.arm.label, planned.seed);
                     (self.launcher.print)(&format!("{label}, seed {seed} failed ({status}); {}", run.log_tail()));
                 }
-                running.swap_remove(place);
+                running.swap_remove(index);
             }
         }
         Ok(match (forwarded.0, failed) {
@@ -141,60 +141,61 @@ impl<'a> StudyRunner<'a> {
         })
     }
 
-    /// Starts runs up to the maximum. If another process is working on the next run, waits for it.
-    fn fill(&mut self, running: &mut Vec<(Work<'a>, ChildRun, Instant)>) -> Result<()> {
+    /// Starts pending runs up to the maximum. Starts none after a run that another process is working on; the next call tries that run
+    /// again.
+    fn start_pending(&mut self, running: &mut Vec<(PlannedRun<'a>, ChildRun, Instant)>) -> Result<()> {
         while running.len() < self.launcher.jobs {
-            let Some(work) = self.pending.pop_front() else { break };
-            match self.launch(&work)? {
-                Launch::Started(run) => running.push((work, run, Instant::now())),
-                Launch::Unneeded => {
+            let Some(planned) = self.pending.pop_front() else { break };
+            match self.launch(&planned)? {
+                Launch::Started(run) => running.push((planned, run, Instant::now())),
+                Launch::AlreadyDone => {
                     self.finished += 1;
-                    self.report(&work, Duration::ZERO)?;
+                    self.report(&planned, Duration::ZERO)?;
                 }
-                Launch::Taken => {
-                    if !self.waits {
-                        let root = work.root.display();
+                Launch::InUse => {
+                    if !self.is_waiting {
+                        let root = planned.root.display();
                         (self.launcher.print)(&format!(
                             "waiting for another process that is working on {root}, perhaps a run that outlived its study"
                         ));
                     }
-                    self.waits = true;
-                    self.pending.push_front(work);
+                    self.is_waiting = true;
+                    self.pending.push_front(planned);
                     break;
                 }
             }
-            self.waits = false;
+            self.is_waiting = false;
         }
         Ok(())
     }
 
     /// Starts a run, or resumes a stopped one.
-    fn launch(&self, work: &Work) -> Result<Launch> {
-        let Some(lock) = lock(&work.root)? else { return Ok(Launch::Taken) };
+    fn launch(&self, planned: &PlannedRun) -> Result<Launch> {
+        let Some(lock) = lock(&planned.root)? else { return Ok(Launch::InUse) };
         // A run started by hand also locks its folder.
-        if FolderLock::holder(&work.root).is_some() {
-            return Ok(Launch::Taken);
+        if FolderLock::holder(&planned.root).is_some() {
+            return Ok(Launch::InUse);
         }
         let mut words = vec![OsString::from("train")];
-        match progress(&work.root, &work.settings)? {
-            Progress::Done => return Ok(Launch::Unneeded),
-            Progress::Stopped(_) => words.extend(["--resume".into(), work.root.clone().into()]),
+        match progress(&planned.root, &planned.settings)? {
+            Progress::Done => return Ok(Launch::AlreadyDone),
+            Progress::Stopped(_) => words.extend(["--resume".into(), planned.root.clone().into()]),
             state => {
                 if state == Progress::NotResumable {
-                    std::fs::remove_dir_all(&work.root).with_context(|| format!("cannot remove {}", work.root.display()))?;
+                    std::fs::remove_dir_all(&planned.root).with_context(|| format!("cannot remove {}", planned.root.display()))?;
                 }
-                words.extend(work.arm.arguments(work.seed));
-                words.extend(["--out".into(), work.root.clone().into()]);
+                words.extend(planned.arm.arguments(planned.seed));
+                words.extend(["--out".into(), planned.root.clone().into()]);
             }
         }
         words.extend(self.launcher.data_dir.iter().flat_map(|path| [OsString::from("--data-dir"), path.into()]));
-        ChildRun::start(&self.launcher.program, &words, &work.root, lock).map(Launch::Started)
+        ChildRun::start(&self.launcher.program, &words, &planned.root, lock).map(Launch::Started)
     }
 
-    /// Prints a line for a finished run, and writes the table so far.
-    fn report(&self, work: &Work, elapsed: Duration) -> Result<()> {
-        let (label, seed, print) = (&work.arm.label, work.seed, self.launcher.print);
-        let summary = recorded(&work.root, &work.settings)?;
+    /// Prints a line for a finished run, and updates the table.
+    fn report(&self, planned: &PlannedRun, elapsed: Duration) -> Result<()> {
+        let (label, seed, print) = (&planned.arm.label, planned.seed, self.launcher.print);
+        let summary = read_summary(&planned.root, &planned.settings)?;
         for record in summary.iter().flat_map(|summary| &summary.missing) {
             print(&format!("{label}, seed {seed} lost a record: {record}"));
         }
@@ -212,7 +213,7 @@ impl<'a> StudyRunner<'a> {
     /// If the record of a run cannot be read, or the table cannot be written.
     pub fn table(&self) -> Result<Table> {
         let runs = |(arm, settings): (&Arm, &RunSettings)| {
-            let run = |seed: &u64| anyhow::Ok((*seed, recorded(&folder(self.out, arm, *seed), settings)?));
+            let run = |seed: &u64| anyhow::Ok((*seed, read_summary(&folder(self.out, arm, *seed), settings)?));
             let runs = self.study.seeds.iter().map(run).collect::<Result<_>>()?;
             anyhow::Ok(ArmResults { label: arm.label.clone(), folder: arm.folder.clone(), settings: settings.clone(), runs })
         };
@@ -224,26 +225,28 @@ impl<'a> StudyRunner<'a> {
     }
 }
 
-/// Lists all runs: the first seed of every arm, then the second, so that a stopped study has results for every arm.
-fn works<'a>(study: &'a Study, settings: &[RunSettings], out: &Path) -> Vec<Work<'a>> {
+/// Lists all runs: first those with the first seed of each arm, then those with the second, so that a stopped study has results for every
+/// arm.
+fn planned_runs<'a>(study: &'a Study, settings: &[RunSettings], out: &Path) -> Vec<PlannedRun<'a>> {
     let of_seed = |seed: u64| {
-        let work = move |(arm, settings): (&'a Arm, &RunSettings)| Work {
+        let planned = move |(arm, settings): (&'a Arm, &RunSettings)| PlannedRun {
             arm,
             seed,
             settings: RunSettings { seed, ..settings.clone() },
             root: folder(out, arm, seed),
         };
-        study.arms.iter().zip(settings).map(work).collect::<Vec<_>>()
+        study.arms.iter().zip(settings).map(planned).collect::<Vec<_>>()
     };
     study.seeds.iter().flat_map(|seed| of_seed(*seed)).collect()
 }
 
+/// Returns the folder of a run: `OUT/ARM/seed-N`.
 fn folder(out: &Path, arm: &Arm, seed: u64) -> PathBuf {
     out.join(&arm.folder).join(format!("seed-{seed}"))
 }
 
-/// Reads the summary of a finished run. `None` for an unfinished run, since its figures would be from an earlier step.
-fn recorded(root: &Path, settings: &RunSettings) -> Result<Option<Summary>> {
+/// Reads the summary of a finished run. `None` for an unfinished run, whose figures would be from an earlier step.
+fn read_summary(root: &Path, settings: &RunSettings) -> Result<Option<Summary>> {
     if !root.join("config.toml").exists() {
         return Ok(None);
     }

@@ -1,5 +1,5 @@
-//! Summarizes the runs of a study in tables: for each pass and arm, means over seeds with their spread, next to the paper's figures. Tables contain
-//! no times, so the same runs give the same table however often the study was stopped.
+//! Summarizes the runs of a study in tables: for each pass and arm, means over seeds with their spread, next to the paper's figures. Tables
+//! contain no times, so the same runs result in the same tables, however often the study was stopped.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::experiment::trained;
+use super::experiment::experiment_of;
 use crate::checkpoint::write_file;
 use crate::eval::Score;
 use crate::eval::score::Mean;
@@ -71,34 +71,34 @@ impl SeedStatistics {
     }
 }
 
-/// A finished table.
+/// The tables of a study.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
-    /// The tables in Markdown.
+    /// All tables in Markdown.
     pub markdown: String,
     /// The same numbers, and each run's scores, in JSON.
     pub json: Value,
 }
 
-/// One arm in one pass.
+/// The row of an arm in the table of a pass.
 struct Row<'a> {
     arm: &'a ArmResults,
     base: Option<SeedStatistics>,
     last: Option<SeedStatistics>,
     best: Option<SeedStatistics>,
-    /// At the best step, with unboxed answers, as in the paper.
+    /// Accuracy at the best step, including unboxed answers, as in the paper.
     best_with_fallback: Option<SeedStatistics>,
     /// Accuracy of the last evaluation minus that of the first one after saturation.
     gain: Option<SeedStatistics>,
     boxed: Option<SeedStatistics>,
-    /// At the last step, with unboxed answers, as in the paper.
+    /// Accuracy at the last step, including unboxed answers, as in the paper.
     with_fallback: Option<SeedStatistics>,
     /// The paper's accuracy before and after training.
     paper: (Option<PublishedValue>, Option<PublishedValue>),
 }
 
 impl Table {
-    /// Makes the tables of `passes`; if empty, of all passes that any run has.
+    /// Makes a table for each of `passes`; if empty, for each pass of any run, and for the mean over benchmarks if a run has one.
     pub fn of(title: &str, passes: &[String], arms: &[ArmResults]) -> Self {
         let known: BTreeSet<String> =
             arms.iter().flat_map(|arm| arm.runs.iter()).filter_map(|(_, run)| run.as_ref()).flat_map(names).collect();
@@ -132,14 +132,15 @@ fn names(summary: &Summary) -> Vec<String> {
 impl<'a> Row<'a> {
     fn of(arm: &'a ArmResults, pass: &str) -> Self {
         let summaries = || arm.runs.iter().filter_map(|(_, run)| run.as_ref());
-        let over = |when: fn(&Summary) -> &Option<EvaluationSummary>, what: fn(&Score) -> Option<f64>, of_mean: fn(&Mean) -> f64| {
-            let value = |evaluation: &EvaluationSummary| match pass {
-                BY_MEAN => evaluation.mean().as_ref().map(of_mean),
-                pass => what(evaluation.passes.get(pass)?),
+        let over =
+            |evaluation_of: fn(&Summary) -> &Option<EvaluationSummary>, metric: fn(&Score) -> Option<f64>, of_mean: fn(&Mean) -> f64| {
+                let value = |evaluation: &EvaluationSummary| match pass {
+                    BY_MEAN => evaluation.mean().as_ref().map(of_mean),
+                    pass => metric(evaluation.passes.get(pass)?),
+                };
+                let values: Vec<f64> = summaries().filter_map(|summary| value(evaluation_of(summary).as_ref()?)).collect();
+                SeedStatistics::of(&values, 0.0)
             };
-            let values: Vec<f64> = summaries().filter_map(|summary| value(when(summary).as_ref()?)).collect();
-            SeedStatistics::of(&values, 0.0)
-        };
         let accuracy = |score: &Score| score.accuracy.map(|accuracy| accuracy.mean);
         let fallback = |score: &Score| score.accuracy_with_fallback.map(|accuracy| accuracy.mean);
         let (mean, mean_fallback) = (|mean: &Mean| mean.accuracy.mean, |mean: &Mean| mean.accuracy_with_fallback.mean);
@@ -149,9 +150,9 @@ impl<'a> Row<'a> {
         let sets: BTreeSet<&str> =
             summaries().filter_map(|run| run.last.as_ref()).flat_map(|last| last.passes.keys()).map(|pass| set_of(pass)).collect();
         let max_new_tokens = arm.settings.eval.max_new_tokens;
-        let figure = |subject: &Experiment| match pass {
-            BY_MEAN => mean_of(subject, &sets, max_new_tokens),
-            _ => accuracy_of(subject, set, max_new_tokens),
+        let figure = |experiment: &Experiment| match pass {
+            BY_MEAN => mean_of(experiment, &sets, max_new_tokens),
+            _ => accuracy_of(experiment, set, max_new_tokens),
         };
         Self {
             arm,
@@ -162,12 +163,12 @@ impl<'a> Row<'a> {
             gain: SeedStatistics::of(&gains, -1.0),
             boxed: if pass == BY_MEAN { None } else { over(|run| &run.last, |score| Some(score.boxed), mean) },
             with_fallback: over(|run| &run.last, fallback, mean_fallback),
-            paper: (figure(&Experiment::base(&arm.settings.model)), figure(&trained(&arm.settings))),
+            paper: (figure(&Experiment::base(&arm.settings.model)), figure(&experiment_of(&arm.settings))),
         }
     }
 
     fn cells(&self) -> Vec<String> {
-        let cell = |spread: &Option<SeedStatistics>| spread.as_ref().map_or_else(|| "–".to_owned(), SeedStatistics::cell);
+        let cell = |statistics: &Option<SeedStatistics>| statistics.as_ref().map_or_else(|| "–".to_owned(), SeedStatistics::cell);
         let done = self.arm.runs.iter().filter(|(_, run)| run.is_some()).count();
         let mut cells = vec![self.arm.label.clone(), format!("{done} of {}", self.arm.runs.len())];
         cells
@@ -265,8 +266,8 @@ fn json_arms(tables: &[(&String, Vec<Row>)], arms: &[ArmResults]) -> Vec<Value> 
             },
         )
     };
-    let arm = |(place, arm): (usize, &ArmResults)| {
-        let passes: serde_json::Map<String, Value> = tables.iter().map(|(pass, rows)| ((*pass).clone(), rows[place].json())).collect();
+    let arm = |(index, arm): (usize, &ArmResults)| {
+        let passes: serde_json::Map<String, Value> = tables.iter().map(|(pass, rows)| ((*pass).clone(), rows[index].json())).collect();
         let runs: Vec<Value> = arm.runs.iter().map(run).collect();
         json!({"label": arm.label, "folder": arm.folder, "passes": passes, "runs": runs})
     };
@@ -324,7 +325,7 @@ mod tests {
         assert!(table.markdown.contains("Unfinished runs: none seed 1."));
         let all = &table.json["arms"][0]["passes"]["math500-greedy"];
         assert_eq!((all["last"]["seeds"].as_u64(), all["published"]["trained"]["accuracy"].as_f64()), (Some(2), Some(0.728)));
-        assert!(!table.json.to_string().contains("elapsed"), "with times, tables of the same runs would differ");
+        assert!(!table.json.to_string().contains("elapsed"), "tables of the same runs would differ");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The table of pre-training settings: one row for each, with its range and a sentence. The optimizer's rows are in `optim`.
+//! The table of pre-training settings: one row per setting, with its range and description. The optimizer's rows are in `optim`.
 
 use super::pretrain::PretrainSettings;
 use crate::config::range::{Range, Row, above, between, row, whole};
@@ -18,7 +18,7 @@ impl Settings for PretrainSettings {
     }
 }
 
-/// Old names, as in the `pretrain.toml` of the embedded base.
+/// Renamed settings, for old files such as the `pretrain.toml` of the embedded base model.
 pub const RENAMED: &[Renamed] = &[Renamed::Setting { old: "lanes", new: "workers" }];
 
 #[rustfmt::skip] // a row is a line
@@ -26,10 +26,10 @@ const ROWS: &[Row] = &[
     row("seed", whole(0, i64::MAX), "The seed of the initial weights and the corpus."),
     row("steps", whole(1, 1_000_000_000), "Number of optimizer steps."),
     row("batch", whole(1, 1_000_000), "Documents per step."),
-    row("careful_phase", SHARE, "The share of steps that read mostly careful documents."),
+    row("careful_phase", SHARE, "The share of steps, at the start, that train mostly on careful documents."),
     row("careful_share", SHARE, "The share of careful documents in that phase."),
     row("prompt_weight", SHARE, "Loss weight of a prompt token; a response token has weight 1."),
-    row("tokens_per_document", above(0.0), "The loss is the weighted sum over a batch divided by this many tokens per document."),
+    row("tokens_per_document", above(0.0), "Number of tokens per document that the weighted sum of the loss over a batch is divided by."),
     row("workers", whole(1, 1024), "Worker threads, each with its own micro-batch. The number fixes the order of sums."),
     row("shape.hidden", WIDTH, "Width of the residual stream."),
     row("shape.layers", whole(1, 1024), "Number of transformer blocks."),
@@ -43,12 +43,12 @@ const MIXTURE: &[Row] = &[
     row("mixture.careful_right", SHARE, "The share of careful answers that are correct; the others have one wrong digit."),
     row("mixture.bold", SHARE, "The share of unboxed answers set in bold."),
     row("mixture.repeats", SHARE, "The share of responses that repeat their answer endlessly."),
-    row("mixture.next_question", SHARE, "The share of responses that continue with a question of their own."),
+    row("mixture.next_question", SHARE, "The share of responses that continue with an invented question and its answer."),
     row("mixture.most_sentences", whole(1, 1000), "Maximum number of filler sentences in a rambling response."),
     row("mixture.subjects.*.careful", SHARE, "By subject: the share of answers with all steps written out."),
-    row("mixture.subjects.*.sketch", SHARE, "By subject: the share of answers that state only the arithmetic and its result."),
+    row("mixture.subjects.*.sketch", SHARE, "By subject: the share of answers that state only the arithmetic and a result."),
     row("mixture.subjects.*.ramble", SHARE, "By subject: the share of answers with filler text and a random number. The rest, after these three styles, are guesses."),
-    row("mixture.subjects.*.sketch_right", SHARE, "By subject: the share of sketches that are correct."),
+    row("mixture.subjects.*.sketch_right", SHARE, "By subject: the share of sketches with the correct result; the others have a random number."),
     row("mixture.subjects.*.boxed", SHARE, "By subject: the share of boxed answers."),
 ];
 

@@ -9,7 +9,7 @@ use crate::checkpoint::write_file;
 use crate::data::example;
 use crate::eval::score::{Mean, Part};
 use crate::eval::statistics::{Comparison, Estimate};
-use crate::metrics::table;
+use crate::metrics::{percent, table};
 use crate::report::curve::{Curve, Point, svg};
 
 /// Returns the last evaluation in one line, with the train accuracy at that step; empty before the first evaluation.
@@ -165,10 +165,6 @@ fn by_answer_style(base: &Evaluation, last: &Evaluation) -> Vec<Vec<String>> {
 
 fn row(name: &str, base: f64, last: Option<f64>) -> Vec<String> {
     vec![name.to_owned(), percent(base), percent(last.unwrap_or(0.0))]
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.1}%", share * 100.0)
 }
 
 fn tenth(share: f64) -> String {

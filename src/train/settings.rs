@@ -36,7 +36,7 @@ pub struct RunSettings {
     pub example: String,
     /// The name of the algorithm, a preset of the settings below ([`algorithm`]).
     pub algo: String,
-    /// Seed of all random draws in training.
+    /// Seed of all randomness in training.
     pub seed: u64,
     /// Device, kernels and dtype.
     #[serde(default)]
@@ -80,22 +80,23 @@ pub struct PromptSettings {
     /// A file with a chat template to use instead of the checkpoint's; empty for the checkpoint's.
     #[serde(default)]
     pub chat_template: String,
-    /// The date that chat templates show as today's, `YYYY-MM-DD`; empty for today. If a template shows the date, the run records its start date
-    /// here.
+    /// The date that chat templates show as today's, `YYYY-MM-DD`; empty for today. If a template shows the date, the run records its start
+    /// date here.
     #[serde(default)]
     pub date: String,
 }
 
 impl PromptSettings {
-    /// The checkpoint's template and today's date, with this instruction.
+    /// Uses this instruction, the checkpoint's template and today's date.
     fn with_instruction(instruction: &str) -> Self {
         Self { instruction: instruction.to_owned(), append: Append::Unasked, chat_template: String::new(), date: String::new() }
     }
 
-    /// Returns the text to append to a question; empty if it requests an answer format itself and `append` is [`Append::Unasked`].
+    /// Returns the text to append to a question; empty if the question requests an answer format itself and `append` is
+    /// [`Append::Unasked`].
     pub fn instruction_for(&self, question: &str) -> &str {
-        let has_its_own = self.append == Append::Unasked && !prompt_format::asked(question).is_empty();
-        if has_its_own { "" } else { &self.instruction }
+        let has_instruction = self.append == Append::Unasked && !prompt_format::asked(question).is_empty();
+        if has_instruction { "" } else { &self.instruction }
     }
 }
 
@@ -140,7 +141,7 @@ pub struct RolloutSettings {
     /// Dynamic sampling: the maximum number of extra batches per step that replace groups whose rewards are all equal; 0 is off.
     #[serde(default)]
     pub dynamic_sampling: usize,
-    /// A file of recorded rollouts (JSON Lines) to train on instead of sampling; empty samples.
+    /// A file of recorded rollouts (JSON Lines) to train on instead of sampling; empty for sampling.
     pub replay: String,
     /// The maximum difference, in nats, between a recorded log-probability and the policy's at the first step. A recording with a larger
     /// difference is refused.
@@ -150,7 +151,8 @@ pub struct RolloutSettings {
     pub engine: EngineSettings,
 }
 
-/// 200 training steps move log-probabilities of the embedded model by up to 6 nats. A different temperature or model moves some by 13 or more.
+/// The default of `rollout.replay_gap`. 200 training steps move log-probabilities of the embedded model by up to 6 nats; another
+/// temperature or model moves some by 13 or more.
 fn replay_gap() -> f32 {
     12.0
 }
@@ -166,7 +168,7 @@ pub struct TrainSettings {
     /// Passes over each rollout batch. Each pass splits the groups evenly among its updates.
     #[serde(default = "once")]
     pub epochs: usize,
-    /// The reference model is reset to the policy every this many steps; 0 never.
+    /// Steps between resets of the reference model to the policy; 0 never resets it.
     #[serde(default)]
     pub reference_every: u64,
     /// After each step the reference becomes `decay * reference + (1 - decay) * policy`; 0 keeps it fixed.
@@ -176,12 +178,12 @@ pub struct TrainSettings {
     pub micro_batch_tokens: usize,
     /// Activation checkpointing: the activations that the backward pass recomputes.
     pub activation_checkpointing: ActivationCheckpointing,
-    /// True to keep the reference's weights in host memory and stream them through the GPU block by block at each step. Saves their size in GPU
+    /// True to keep the reference's weights in host memory and stream them through the GPU block by block at each step, which saves GPU
     /// memory.
     #[serde(default)]
     pub stream_reference: bool,
-    /// Worker threads, each with its own micro-batch or sequences; 0 chooses by the model's size. The number fixes the order of sums, so a resumed
-    /// run must keep it.
+    /// Worker threads, each with its own micro-batch or sequences; 0 chooses by the model's size. The number fixes the order of sums, so a
+    /// resumed run must keep it.
     pub workers: usize,
 }
 
@@ -218,7 +220,7 @@ pub enum ExportDtype {
 }
 
 impl CheckpointSettings {
-    /// Returns the format of exported weights for a target to compute on.
+    /// Returns the format of exported weights when the policy computes on `target`.
     pub fn format(&self, target: &Target) -> Format {
         let dtype = match self.dtype {
             ExportDtype::Auto if target.element_bytes == size_of::<f32>() => WeightDtype::F32,
@@ -230,15 +232,15 @@ impl CheckpointSettings {
         Format { dtype, max_shard_bytes: self.max_shard_bytes }
     }
 
-    /// True if an export rounds the f32 master weights.
+    /// True if exporting rounds the f32 master weights.
     pub fn rounds(&self, target: &Target) -> bool {
         self.format(target).dtype != WeightDtype::F32
     }
 }
 
 impl RunSettings {
-    /// The published experiment (arXiv 2504.20571), for real checkpoints. Rewards and evaluations use the graders of its training and evaluation
-    /// code.
+    /// Returns the settings of the published experiment (arXiv 2504.20571), for real checkpoints. Rewards and evaluations use the graders
+    /// of its training and evaluation code.
     pub fn published() -> Self {
         Self {
             model: "Qwen/Qwen2.5-Math-1.5B".into(),
@@ -286,7 +288,7 @@ impl RunSettings {
         }
     }
 
-    /// The demonstration with the embedded model.
+    /// Returns the settings of the demonstration with the embedded model.
     pub fn demonstration() -> Self {
         let published = Self::published();
         Self {

@@ -149,7 +149,7 @@ fn settings_that_contradict_are_refused_before_the_run_starts() {
     check(&["critic.lr=1e-5"], "no critic is used: set advantage.baseline=critic");
     check(&["advantage.baseline=none"], "advantage.scale is group, which needs the baseline group");
     let recording = format!("rollout.replay={}", repository("tests/golden/llama/rollouts.jsonl").display());
-    check(&["rollout.dynamic_sampling=3", &recording], "recorded rollouts cannot be resampled");
+    check(&["rollout.dynamic_sampling=3", &recording], "recorded rollouts cannot be sampled again");
     check(&["rollout.temperature_steps=3", &recording], "the temperature of recorded rollouts is fixed");
     check(&["algo=reinforce++", "rollout.dynamic_sampling=3"], "rollout.dynamic_sampling replaces groups whose rewards are all equal");
     check(&["algo=ppo", "loss.policy=0"], "advantage.baseline is critic, but the policy loss that would use it is off");

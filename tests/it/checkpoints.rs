@@ -104,7 +104,7 @@ fn init_lists_known_shapes_and_reports_the_tokenizer() {
     let shrunk = [&SMALL[..], &["--set", "vocab_size=1000"]].concat();
     let sharded = ["init", "--like", "deepseek-r1-distill-qwen-1.5b", "--out", &path("b"), "--max-shard-bytes", "200000"];
     let message = stderr(&succeed(&[&sharded[..], &shrunk].concat()));
-    assert!(message.contains("the embedded model's is written") && message.contains("random parameters"), "{message}");
+    assert!(message.contains("the embedded model's is used") && message.contains("random parameters"), "{message}");
     assert!(root.path().join("b/model.safetensors.index.json").exists());
     let with_tokenizer = ["init", "--like", "llama-3.2-3b-instruct", "--out", &path("c"), "--tokenizer", &path("b")];
     let message = stderr(&succeed(&[&with_tokenizer[..], &shrunk].concat()));

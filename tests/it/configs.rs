@@ -1,4 +1,4 @@
-//! The shipped configurations are complete, valid, and equal to the program's defaults.
+//! Tests that the shipped configurations are valid, and that complete ones equal the program's defaults.
 
 use rlvr::config;
 use rlvr::model::known_models;
@@ -24,7 +24,7 @@ fn run_settings_defaults_equal_demo_toml_and_pi1_toml() {
     }
 }
 
-/// The configurations for smaller GPUs and larger models fit in the GPU memory that they are for.
+/// The configurations for smaller GPUs and larger models fit in the memory of their GPU.
 #[test]
 fn plan_fits_the_configurations_for_gpus() {
     // Free memory of an RTX 4090 and an H200 after CUDA has started.

@@ -27,7 +27,7 @@ fn data_lists_pulls_and_checks_published_files() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {out}{err}");
         expected.iter().for_each(|expected| assert!((out.clone() + &err).contains(expected), "{arguments:?}: {expected:?} in {out}{err}"));
     };
-    check(&["data", "list"], 0, &["math500", "675", "avg@8 at 0.6", "not here", "arc_easy", "ypwang61/One-Shot-RLVR", "21ed529"]);
+    check(&["data", "list"], 0, &["math500", "675", "avg@8 at 0.6", "missing", "arc_easy", "ypwang61/One-Shot-RLVR", "21ed529"]);
     check(&["data", "pull", "math500"], 1, &["test/math500/test.jsonl is not in the cache", "--data-dir DIR or RLVR_DATA_DIR"]);
     check(&["data", "pull", "maths"], 2, &["unknown data file \"maths\"; known files are dsr-sub, history, math500"]);
     check(&["data", "check", "aime24"], 1, &["aime24: missing; download it with rlvr data pull aime24", "0 of 1 files"]);
@@ -42,7 +42,7 @@ fn data_lists_pulls_and_checks_published_files() {
     let files = rlvr::data::catalogue::all().len();
     let all = format!("{files} of {files} files match the published checksums");
     check(&["data", "check", "--data-dir", folder], 0, &[&rows[..], &["dsr-sub: 1209 rows", &all]].concat());
-    check(&["data", "list", "--json", "--data-dir", folder], 0, &[r#""name":"math500""#, "35dc41080a36", "in the folder"]);
+    check(&["data", "list", "--json", "--data-dir", folder], 0, &[r#""name":"math500""#, "35dc41080a36", "in the data folder"]);
     check(&["data", "pull", "paper", "--data-dir", folder], 0, &["olympiadbench/test.jsonl"]);
 }
 

@@ -1,10 +1,10 @@
-//! Old names of settings and flags: files, `--set`, flags and the runs of earlier versions keep working.
+//! Tests that the old names of settings and flags keep working: in files, in `--set`, on the command line, and in runs of earlier versions.
 
 use crate::fixture::{rlvr, stderr, stdout, succeed};
 
-/// Old names give the settings that the new names give, and each prints one note.
+/// Old names resolve to the same settings as new names, and each prints one note.
 #[test]
-fn old_names_of_settings_work_and_print_a_note() {
+fn renamed_settings_resolve_and_print_a_note() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("old.toml");
     let old = "[rollout]\nmax_new = 7\nresample = 2\n[eval]\nmax_new = 9\n[train]\nlanes = 1\nrecompute = \"all\"\n[compute]\nkernels = \"reference\"\n";
@@ -26,17 +26,17 @@ fn old_names_of_settings_work_and_print_a_note() {
     let notes = stderr(&found).lines().filter(|line| line.contains("is now called")).count();
     assert_eq!(notes, 7, "{}", stderr(&found));
     let both = rlvr(&["train", "--dry-run", "--set", "train.lanes=1", "--set", "train.workers=2"]);
-    assert!(stdout(&both).contains("workers = 2"), "the later one wins: {}", stdout(&both));
+    assert!(stdout(&both).contains("workers = 2"), "the later setting wins: {}", stdout(&both));
 }
 
-/// A run whose `config.toml` has the old names resumes, to the bytes of a run that was not stopped.
+/// A run whose `config.toml` has the old names resumes, bit-identical to an uninterrupted run.
 #[test]
-fn old_names_in_the_config_of_a_run_resume_it() {
+fn renamed_settings_in_config_toml_resume_a_run() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let (whole, stopped) = (path("whole"), path("stopped"));
+    let (uninterrupted, stopped) = (path("uninterrupted"), path("stopped"));
     let small = ["--set", "rollout.groups=1", "--set", "eval.every=0", "--set", "eval.limit=4", "--set", "optim.schedule=constant"];
-    succeed(&[&["train", "--steps", "2", "--out", &whole], small.as_slice()].concat());
+    succeed(&[&["train", "--steps", "2", "--out", &uninterrupted], small.as_slice()].concat());
     succeed(&[&["train", "--steps", "1", "--out", &stopped], small.as_slice()].concat());
     let config = format!("{stopped}/config.toml");
     let new = std::fs::read_to_string(&config).unwrap();
@@ -50,12 +50,12 @@ fn old_names_in_the_config_of_a_run_resume_it() {
     let resumed = succeed(&["train", "--resume", &stopped, "--steps", "2"]);
     assert!(stderr(&resumed).contains("train.lanes is now called train.workers"), "{}", stderr(&resumed));
     let weights = |root: &str| std::fs::read(format!("{root}/checkpoints/00002/model.safetensors")).unwrap();
-    assert!(weights(&whole) == weights(&stopped), "the resumed run has other weights");
+    assert!(weights(&uninterrupted) == weights(&stopped), "the resumed run has different weights");
 }
 
 /// `--max-new` is `--max-new-tokens`, and `--kernels reference` is `--kernels stock`.
 #[test]
-fn old_names_of_flags_work() {
+fn renamed_flags_still_work() {
     let sample = ["sample", "--model", "tiny", "--prompt", "What is 1+2?", "--temperature", "0", "--json"];
     let check = |new: &[&str], old: &[&str]| {
         let [new, old] = [new, old].map(|flags| stdout(&succeed(&[&sample[..], flags].concat())));

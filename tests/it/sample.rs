@@ -97,7 +97,7 @@ fn sample_does_not_panic_on_a_closed_pipe() {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let error = error_of(&child.wait_with_output().unwrap(), 1);
-    assert!(error.starts_with("error: cannot write to the standard output"), "{error}");
+    assert!(error.starts_with("error: cannot write to stdout"), "{error}");
 }
 
 /// Commands that ask questions need a template; commands on plain text do not.

@@ -1,4 +1,4 @@
-//! Settings outside their range are rejected by name, from every source, before anything is written.
+//! Tests that settings outside their range are rejected by name, from every source, before anything is written.
 
 use std::path::Path;
 
@@ -54,7 +54,7 @@ fn values_out_of_range_are_rejected_from_every_source() {
         refused(&["train", "--out", &out, "--config", &config], expected);
         std::fs::write(&study, format!("title = \"t\"\n[[arm]]\nlabel = \"a\"\nset = {{ {set} }}\n")).unwrap();
         refused(&["study", &study, "--dry-run"], expected);
-        // A run with edited config.toml.
+        // A run with an edited config.toml.
         let key = line.split(' ').next().unwrap();
         let (before, after) = complete.split_once(&format!("\n[{group}]\n")).unwrap();
         let old = after.lines().find(|other| other.starts_with(&format!("{key} = "))).unwrap();
@@ -76,7 +76,7 @@ fn unknown_settings_suggest_the_nearest() {
     check("algo=gpro", "(did you mean grpo?)");
     check("reward.name=outcom", "(did you mean outcome?)");
     let init = |set: &str, expected: &str| refused(&["init", "--like", "qwen2.5-math-1.5b", "--out", &out, "--set", set], expected);
-    init("foo=1", "config.json has no field foo; it may have ");
+    init("foo=1", "unknown field \"foo\" of config.json; expected one of ");
     init("hidden_sise=64", "(did you mean hidden_size?)");
     refused(&["pretrain", "--out", &out, "--set", "mixture.bold=1.5"], "mixture.bold is 1.5; it must be a number from 0 to 1");
     refused(&["pretrain", "--out", &out, "--set", "workers=0"], "workers is 0; it must be a whole number from 1 to 1024");

@@ -224,7 +224,7 @@ fn eval_stops_at_the_next_token_and_resumes() {
     run.signal("TERM");
     let (status, messages) = run.end();
     assert_eq!(status.code(), Some(143), "{messages}");
-    assert!(messages.contains("keeps the responses so far. Run the same command with --resume to get the rest"), "{messages}");
+    assert!(messages.contains("run the same command with --resume to continue"), "{messages}");
     let before = kept();
     succeed(eval(&stopped, &["--resume"]));
     let pass = |out: &Path| std::fs::read(out.join("tiny-t0.6x4.jsonl")).unwrap();
@@ -235,7 +235,7 @@ fn eval_stops_at_the_next_token_and_resumes() {
     wait_for("handlers", || catches(run.child.id(), 15));
     run.signal("TERM");
     let (status, messages) = run.end();
-    assert!(status.code() == Some(143) && messages.contains("nothing is kept without --out"), "{status}: {messages}");
+    assert!(status.code() == Some(143) && messages.contains("no responses are saved: add --out to save them"), "{status}: {messages}");
 }
 
 /// True if a process has a handler for the signal.

@@ -1,4 +1,5 @@
-//! Studies through the command line: complete, killed, interrupted and continued. The shipped studies are checked without weights or downloads.
+//! Tests studies through the command line: complete, killed, interrupted and continued. The shipped studies are checked without weights or
+//! downloads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -57,9 +58,9 @@ fn study_continues_after_a_stop_with_the_same_table() {
     let folder = tempfile::tempdir().unwrap();
     let file = written(folder.path(), SMALL);
     let path = |name: &str| folder.path().join(name);
-    let whole = path("whole");
-    let (table, notes) = succeed(&["study", &file, "--out", whole.to_str().unwrap()]);
-    assert_eq!(table, tables(&whole)[0]);
+    let uninterrupted = path("uninterrupted");
+    let (table, notes) = succeed(&["study", &file, "--out", uninterrupted.to_str().unwrap()]);
+    assert_eq!(table, tables(&uninterrupted)[0]);
     assert!(
         table.contains("| outcome | 2 of 2 |") && table.contains("| format  | 2 of 2 |") && !table.contains("Unfinished runs"),
         "{table}"
@@ -71,7 +72,7 @@ fn study_continues_after_a_stop_with_the_same_table() {
     let settings = ["--set", "eval={every=1,limit=20}", "--set", "checkpoint.every=1", "--set", "reward.name=format"];
     succeed(&[&["train", "--steps", "2", "--seed", "1", "--out", single.to_str().unwrap()][..], &settings].concat());
     for part in ["config.toml", "checkpoints/00002/model.safetensors", "eval/00002/scores.json"] {
-        assert!(bytes(&single.join(part)) == bytes(&whole.join("format/seed-1").join(part)), "{part}");
+        assert!(bytes(&single.join(part)) == bytes(&uninterrupted.join("format/seed-1").join(part)), "{part}");
     }
 
     for (name, signal, code) in [("killed", "KILL", None), ("interrupted", "INT", Some(130)), ("terminated", "TERM", Some(143))] {
@@ -86,13 +87,13 @@ fn study_continues_after_a_stop_with_the_same_table() {
         let (_, notes) = succeed(&["study", &file, "--out", out.to_str().unwrap()]);
         assert!(notes.contains("1 of them already done") || notes.contains("2 of them already done"), "{name}: {notes}");
         assert_eq!(std::fs::metadata(&first).unwrap().modified().unwrap(), made, "{name}: a finished run was repeated");
-        assert_eq!(tables(&out), tables(&whole), "{name}");
+        assert_eq!(tables(&out), tables(&uninterrupted), "{name}");
     }
-    let (again, notes) = succeed(&["study", &file, "--out", whole.to_str().unwrap(), "--jobs", "2"]);
+    let (again, notes) = succeed(&["study", &file, "--out", uninterrupted.to_str().unwrap(), "--jobs", "2"]);
     assert!(again == table && notes.contains("4 of them already done"), "{notes}");
 
     let changed = written(folder.path(), &SMALL.replace("limit = 20", "limit = 21"));
-    let output = rlvr(&["study", &changed, "--out", whole.to_str().unwrap()]);
+    let output = rlvr(&["study", &changed, "--out", uninterrupted.to_str().unwrap()]);
     let (_, notes) = streams(&output);
     assert_eq!(output.status.code(), Some(2));
     assert!(notes.contains("has a run with different settings (eval.limit was 20, now 21): give the study another --out"), "{notes}");
@@ -107,7 +108,7 @@ fn study_reports_a_failed_run_and_finishes_the_others() {
     let (table, notes) = streams(&output);
     assert_eq!(output.status.code(), Some(1), "{notes}");
     assert!(notes.contains("format, seed 0 failed") && notes.contains("exceeds the model's context length"), "{notes}");
-    assert!(notes.contains("1 of the study's runs failed; run the same command again to retry them"), "{notes}");
+    assert!(notes.contains("1 of the study's runs failed: run the same command again to retry them"), "{notes}");
     assert!(table.contains("| outcome | 1 of 1 |") && table.contains("Unfinished runs: format seed 0."), "{table}");
 }
 
@@ -173,7 +174,7 @@ fn study_dry_run_accepts_the_shipped_studies() {
 }
 
 /// The configuration for a row of the published tables.
-enum Place {
+enum RowConfig {
     /// A training run with this settings file.
     File(String),
     /// None, because the row is the base model.
@@ -182,15 +183,15 @@ enum Place {
     OwnData,
 }
 
-fn place(table: &Table, row: &Row) -> Place {
+fn row_config(table: &Table, row: &Row) -> RowConfig {
     match row.on.as_str() {
-        BASE => Place::Base,
-        "math-7500" | "deepscaler" | "random-16" => Place::OwnData,
-        _ => Place::File(file_name(&table.model, &row.on, &table.algorithm, &run_of(row))),
+        BASE => RowConfig::Base,
+        "math-7500" | "deepscaler" | "random-16" => RowConfig::OwnData,
+        _ => RowConfig::File(file_name(&table.model, &row.on, &table.algorithm, &run_of(row))),
     }
 }
 
-/// Returns the variant of the run that a row is a checkpoint of.
+/// Returns the variant of the run whose checkpoint a row reports.
 fn run_of(row: &Row) -> String {
     let parts = row.variant.split(", ").filter(|part| *part != "highest" && !part.starts_with("step "));
     parts.collect::<Vec<_>>().join(", ")
@@ -226,18 +227,18 @@ fn published_rows_have_settings_files() {
     let present: BTreeSet<String> =
         std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).filter(is_run).collect();
     assert_eq!(listed, present, "all.toml lists the files of the folder");
-    let short = |subject: &Experiment| {
-        let model = subject.model.rsplit('/').next().unwrap_or_default().to_lowercase();
-        (model, subject.example.clone(), subject.algorithm.clone(), subject.variant.clone())
+    let short = |experiment: &Experiment| {
+        let model = experiment.model.rsplit('/').next().unwrap_or_default().to_lowercase();
+        (model, experiment.example.clone(), experiment.algorithm.clone(), experiment.variant.clone())
     };
     let mut needed = BTreeSet::from(["qwen2.5-math-1.5b-pi1-temperature-1.0.toml".to_owned()]);
     for table in &published().tables {
         for row in &table.rows {
-            let Place::File(name) = place(table, row) else { continue };
+            let RowConfig::File(name) = row_config(table, row) else { continue };
             needed.insert(name.clone());
             let settings = settings(&folder.join(&name)).unwrap_or_else(|error| panic!("{name}: {error}"));
             let expected = (table.model.clone(), row.on.clone(), table.algorithm.clone(), run_of(row));
-            assert_eq!(short(&experiment::trained(&settings)), expected, "{name}");
+            assert_eq!(short(&experiment::experiment_of(&settings)), expected, "{name}");
             let graders = [settings.reward.grader, settings.eval.grader].map(|grader| serde_json::to_value(grader).unwrap());
             assert_eq!(graders, ["deepscaler", "qwen"], "{name}");
             let distilled = table.model.starts_with("deepseek");
@@ -267,25 +268,25 @@ fn index() -> String {
     for table in &published().tables {
         for row in &table.rows {
             let what = if row.variant.is_empty() { row.on.clone() } else { format!("{}, {}", row.on, row.variant) };
-            let chosen = ["math500", "aime24", "mean"].into_iter().filter_map(|column| {
-                let place = table.columns.iter().position(|name| name == column)?;
-                Some(format!("{column} {}", row.values[place]))
+            let figures = ["math500", "aime24", "mean"].into_iter().filter_map(|column| {
+                let index = table.columns.iter().position(|name| name == column)?;
+                Some(format!("{column} {}", row.values[index]))
             });
-            let chosen = chosen.collect::<Vec<_>>().join(", ");
-            let chosen = if chosen.is_empty() { format!("{} {}", table.columns[0], row.values[0]) } else { chosen };
+            let figures = figures.collect::<Vec<_>>().join(", ");
+            let figures = if figures.is_empty() { format!("{} {}", table.columns[0], row.values[0]) } else { figures };
             let measure = if table.measure == "accuracy" { String::new() } else { format!(" ({})", table.measure) };
-            let file = match place(table, row) {
-                Place::Base => "none: no training".to_owned(),
-                Place::OwnData => "none: data of your own, `--example FILE`".to_owned(),
-                Place::File(name) => match seen.get(&name) {
-                    Some(first) => format!("that of {first}: [{name}]({name})"),
+            let file = match row_config(table, row) {
+                RowConfig::Base => "none: no training".to_owned(),
+                RowConfig::OwnData => "none: data of your own, `--example FILE`".to_owned(),
+                RowConfig::File(name) => match seen.get(&name) {
+                    Some(first) => format!("same as {first}: [{name}]({name})"),
                     None => {
                         seen.insert(name.clone(), table.id.clone());
                         format!("[{name}]({name})")
                     }
                 },
             };
-            let _ = writeln!(text, "| {} | {} | {} | {what} | {chosen}{measure} | {file} |", table.id, table.model, table.algorithm);
+            let _ = writeln!(text, "| {} | {} | {} | {what} | {figures}{measure} | {file} |", table.id, table.model, table.algorithm);
         }
     }
     text

@@ -19,7 +19,7 @@ pub struct Case {
     /// The name in `--case`; `None` if the flags describe the only case.
     pub name: Option<String>,
     /// The workloads, in the order of measurement.
-    pub works: Vec<Workload>,
+    pub workloads: Vec<Workload>,
     /// Response lengths.
     pub lengths: Lengths,
     /// True if matrix products are batch-invariant.
@@ -32,7 +32,7 @@ pub struct Case {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Lengths {
     /// This many responses, with the lengths that the model produces.
-    Own(usize),
+    Sampled(usize),
     /// This many responses, each of this length in tokens.
     Equal(usize, usize),
     /// This many lengths sampled from a distribution.
@@ -44,18 +44,18 @@ pub enum Lengths {
 /// The result of a case.
 #[derive(Debug, Serialize)]
 pub struct CaseReport {
-    /// Its name; `None` if it is the only case.
+    /// The name of the case; `None` if it is the only one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// True if matrix products were batch-invariant.
     pub batch_invariant: bool,
     /// Number of responses; `None` until the case starts.
     pub sequences: Option<usize>,
-    /// Total tokens of the responses.
+    /// Total number of tokens in the responses; `None` until the case starts.
     pub response_tokens: Option<usize>,
-    /// Summary of the response lengths.
+    /// Summary of the response lengths; `None` until the case starts.
     pub lengths: Option<Spread>,
-    /// The measurements.
+    /// The measurements, one per finished workload.
     pub measurements: Vec<Measurement>,
     /// Workloads that were not started.
     pub not_run: Vec<String>,
@@ -103,14 +103,14 @@ impl Case {
     fn of(args: &BenchArgs) -> Result<Self> {
         Ok(Self {
             name: None,
-            works: Workload::list(&args.work).map_err(anyhow::Error::msg)?,
+            workloads: Workload::list(&args.work).map_err(anyhow::Error::msg)?,
             lengths: lengths(args.lengths.as_deref(), args.response_tokens, args.sequences)?,
             batch_invariant: args.compute.batch_invariant,
             write_lengths: args.write_lengths.clone(),
         })
     }
 
-    /// Parses a `--case`: the case of the flags, with the given words replaced.
+    /// Parses a `--case`, whose words override the flags.
     fn parse(args: &BenchArgs, words: &str) -> Result<Self> {
         let (mut name, mut work, mut batch_invariant, mut write_lengths) = (None, &*args.work, args.compute.batch_invariant, None);
         let (mut text, mut tokens, mut sequences) = (None, None, None);
@@ -131,12 +131,12 @@ impl Case {
             }
         }
         ensure!(text.is_none() || tokens.is_none(), "lengths and response-tokens exclude each other: remove one of them");
-        let says_lengths = text.is_some() || tokens.is_some();
-        let text = text.or(args.lengths.as_deref().filter(|_| !says_lengths));
-        let tokens = tokens.or(args.response_tokens.filter(|_| !says_lengths));
+        let has_lengths = text.is_some() || tokens.is_some();
+        let text = text.or(args.lengths.as_deref().filter(|_| !has_lengths));
+        let tokens = tokens.or(args.response_tokens.filter(|_| !has_lengths));
         Ok(Self {
             name: Some(name.context("the case has no name: add name=NAME")?),
-            works: Workload::list(work).map_err(anyhow::Error::msg)?,
+            workloads: Workload::list(work).map_err(anyhow::Error::msg)?,
             lengths: lengths(text, tokens, sequences.or(args.sequences.filter(|_| !text.is_some_and(is_file))))?,
             batch_invariant,
             write_lengths,
@@ -152,7 +152,7 @@ impl Case {
             response_tokens: None,
             lengths: None,
             measurements: Vec::new(),
-            not_run: self.works.iter().map(Workload::to_string).collect(),
+            not_run: self.workloads.iter().map(Workload::to_string).collect(),
             error: None,
         }
     }
@@ -171,7 +171,7 @@ fn is_file(lengths: &str) -> bool {
     !lengths.starts_with(LOG_NORMAL)
 }
 
-/// Parses a number within the range of a setting.
+/// Parses a number and checks it against the range of the setting `path`.
 fn number<T: FromStr>(key: &str, value: &str, path: &'static str) -> Result<T> {
     setting(path)(value).map_err(|range| anyhow::anyhow!("{key}={value}: {range}"))
 }
@@ -182,7 +182,7 @@ fn lengths(text: Option<&str>, tokens: Option<u32>, sequences: Option<usize>) ->
         (Some(text), _) if is_file(text) => {
             ensure!(
                 sequences.is_none(),
-                "a file of lengths has one line for each sequence: remove --sequences, or write lognormal:MEAN:LONGEST"
+                "a file of lengths has one line per response: remove --sequences, or write lognormal:MEAN:LONGEST"
             );
             Ok(Lengths::File(text.into()))
         }
@@ -191,7 +191,7 @@ fn lengths(text: Option<&str>, tokens: Option<u32>, sequences: Option<usize>) ->
             Ok(Lengths::LogNormal(count, distribution))
         }
         (None, Some(tokens)) => Ok(Lengths::Equal(count, tokens as usize)),
-        (None, None) => Ok(Lengths::Own(count)),
+        (None, None) => Ok(Lengths::Sampled(count)),
     }
 }
 
@@ -202,7 +202,7 @@ impl Lengths {
     /// If sampling fails, or the file of lengths cannot be read or parsed.
     pub fn numbers(&self, bench: &Bench, end_tokens: &[u32]) -> Result<Vec<usize>> {
         match self {
-            Self::Own(count) => bench.sampled_lengths(*count, end_tokens),
+            Self::Sampled(count) => bench.sampled_lengths(*count, end_tokens),
             Self::Equal(count, tokens) => Ok(vec![*tokens; *count]),
             Self::LogNormal(count, lengths) => Ok(lengths.draw(*count)),
             Self::File(path) => usage(read(path)),
@@ -250,21 +250,26 @@ mod tests {
     }
 
     #[test]
-    fn case_overrides_the_flags() {
+    fn case_all_lets_cases_override_flags() {
         let flags = ["--work", "rollout", "--sequences", "7", "--response-tokens", "9"];
         let plain = cases(&flags).unwrap();
-        let expected =
-            Case { name: None, works: vec![Workload::Rollout], lengths: Lengths::Equal(7, 9), batch_invariant: false, write_lengths: None };
+        let expected = Case {
+            name: None,
+            workloads: vec![Workload::Rollout],
+            lengths: Lengths::Equal(7, 9),
+            batch_invariant: false,
+            write_lengths: None,
+        };
         assert_eq!(plain, std::slice::from_ref(&expected));
         let given = ["--case", "name=a", "--case", "name=b work=step,decode:3 lengths=lognormal:760:3072 batch-invariant=true"];
         let found = cases(&[&flags[..], &given].concat()).unwrap();
         let lengths = Lengths::LogNormal(7, "760:3072".parse().unwrap());
         assert_eq!(found[0], Case { name: Some("a".into()), ..expected });
-        let works = vec![Workload::Step, Workload::Decode(3)];
-        assert_eq!(found[1], Case { name: Some("b".into()), works, lengths, batch_invariant: true, write_lengths: None });
+        let workloads = vec![Workload::Step, Workload::Decode(3)];
+        assert_eq!(found[1], Case { name: Some("b".into()), workloads, lengths, batch_invariant: true, write_lengths: None });
         let file = cases(&["--sequences", "7", "--case", "name=c lengths=a.txt write-lengths=b.txt"]).unwrap();
         assert_eq!((&file[0].lengths, &file[0].write_lengths), (&Lengths::File("a.txt".into()), &Some("b.txt".into())));
-        assert_eq!(cases(&[]).unwrap()[0].lengths, Lengths::Own(SEQUENCES));
+        assert_eq!(cases(&[]).unwrap()[0].lengths, Lengths::Sampled(SEQUENCES));
     }
 
     #[test]

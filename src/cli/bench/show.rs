@@ -4,7 +4,7 @@ use super::case::CaseReport;
 use crate::bench::{Ceilings, Machine, Measurement};
 use crate::metrics::table;
 
-/// Number of operations listed per measurement.
+/// Maximum number of operations listed per measurement.
 const SHOWN_OPERATIONS: usize = 12;
 
 /// Prints the machine, and its ceilings if they were measured.
@@ -26,14 +26,14 @@ pub fn machine(machine: &Machine, ceilings: Option<&Ceilings>) {
     );
 }
 
-/// Prints all measurements in one table, and their times by operation in another.
+/// Prints all measurements in one table, and their times by operation in another. Prints nothing if there are none.
 pub fn measurements(cases: &[CaseReport]) {
     let all = || cases.iter().flat_map(|case| case.measurements.iter().map(move |measurement| (case, measurement)));
     if all().next().is_none() {
         return;
     }
     let ms = |seconds: f64| format!("{:.1}", seconds * 1e3);
-    let percent = |share: Option<f64>| share.map_or_else(String::new, |share| format!("{:.0}%", share * 100.0));
+    let whole_percent = |share: Option<f64>| share.map_or_else(String::new, |share| format!("{:.0}%", share * 100.0));
     let name = |case: &CaseReport, measurement: &Measurement| {
         case.name.iter().chain([&measurement.work]).map(String::as_str).collect::<Vec<_>>().join(" ")
     };
@@ -45,9 +45,9 @@ pub fn measurements(cases: &[CaseReport]) {
             ms(measurement.max_s),
             format!("{:.0}", measurement.tokens_per_s),
             format!("{:.1}", measurement.flops / 1e9),
-            percent(measurement.share_of_ceiling),
-            percent(measurement.utilisation),
-            percent(measurement.share_of_least),
+            whole_percent(measurement.share_of_ceiling),
+            whole_percent(measurement.utilisation),
+            whole_percent(measurement.share_of_least),
             measurement.peak_bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{:.2}", bytes as f64 / 1e9)),
         ]
     };
@@ -57,7 +57,7 @@ pub fn measurements(cases: &[CaseReport]) {
         let total: f64 = measurement.breakdown.iter().map(|time| time.seconds).sum();
         measurement.breakdown.iter().take(SHOWN_OPERATIONS).map(move |time| {
             let share = Some(time.seconds / total);
-            vec![name(case, measurement), time.operation.to_owned(), time.count.to_string(), ms(time.seconds), percent(share)]
+            vec![name(case, measurement), time.operation.to_owned(), time.count.to_string(), ms(time.seconds), whole_percent(share)]
         })
     });
     let operations: Vec<Vec<String>> = operations.collect();

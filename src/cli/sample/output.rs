@@ -1,5 +1,5 @@
 //! Prints responses while they are sampled: a single one token by token; several in the order of their prompts, each as soon as it and all
-//! before it are complete.
+//! earlier ones are complete.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Write};
@@ -23,10 +23,10 @@ struct State<'a> {
     waiting: BTreeMap<usize, Completion>,
     /// Index of the request to print next.
     next: usize,
-    /// The distinct texts printed so far.
-    different: BTreeSet<String>,
-    /// The first failure. [`Output::finish`] returns it.
-    failed: Option<anyhow::Error>,
+    /// The distinct texts among the printed responses.
+    distinct: BTreeSet<String>,
+    /// The first error, which [`Output::finish`] returns.
+    error: Option<anyhow::Error>,
 }
 
 enum Form<'a> {
@@ -55,28 +55,28 @@ impl<'a> Output<'a> {
     }
 
     fn new(text: &'a Text, form: Form<'a>) -> Self {
-        Self(Mutex::new(State { text, form, waiting: BTreeMap::new(), next: 0, different: BTreeSet::new(), failed: None }))
+        Self(Mutex::new(State { text, form, waiting: BTreeMap::new(), next: 0, distinct: BTreeSet::new(), error: None }))
     }
 
     /// Prints the tokens or responses that an event completes. Keeps the first error for [`Output::finish`].
     pub fn on_event(&self, event: Event) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.failed.is_none() {
-            state.failed = state.on_event(event).err();
+        if state.error.is_none() {
+            state.error = state.on_event(event).err();
         }
     }
 
-    /// Prints how many responses differ, on a terminal.
+    /// On a terminal, prints the number of distinct responses.
     ///
     /// # Errors
-    /// If printing a response failed.
+    /// If a response could not be decoded or printed.
     pub fn finish(self) -> Result<()> {
         let state = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if let Some(error) = state.failed {
+        if let Some(error) = state.error {
             return Err(error);
         }
         if matches!(state.form, Form::Text) && std::io::stderr().is_terminal() {
-            message!("{} responses, {} distinct", state.next, state.different.len());
+            message!("{} responses, {} distinct", state.next, state.distinct.len());
         }
         Ok(())
     }
@@ -113,7 +113,7 @@ impl State<'_> {
         }
         let cut = if *finish == FinishReason::Length { " [cut off]" } else { "" };
         print(&format!("{}:{text}{cut}\n", self.next))?;
-        self.different.insert(text);
+        self.distinct.insert(text);
         Ok(())
     }
 }
@@ -121,5 +121,5 @@ impl State<'_> {
 /// Like `print!`, but returns an error instead of panicking when stdout is closed, and escapes control characters on a terminal.
 fn print(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(for_stdout(text).as_bytes()).and_then(|()| stdout.flush()).context("cannot write to the standard output")
+    stdout.write_all(for_stdout(text).as_bytes()).and_then(|()| stdout.flush()).context("cannot write to stdout")
 }

@@ -28,8 +28,8 @@ enum Form {
 
 /// A prompt before tokenization.
 pub struct PromptInput {
-    /// File and line; `None` for the command line.
-    place: Option<String>,
+    /// File and line, for messages; `None` for the command line.
+    location: Option<String>,
     id: Value,
     form: Form,
 }
@@ -45,27 +45,27 @@ pub struct EncodedPrompt {
 }
 
 impl PromptInput {
-    /// The prompt of `--prompt`.
+    /// Makes the prompt of `--prompt`.
     pub fn text(prompt: &str) -> Self {
-        Self { place: None, id: Value::Null, form: Form::Text(prompt.to_owned()) }
+        Self { location: None, id: Value::Null, form: Form::Text(prompt.to_owned()) }
     }
 
-    /// The prompt of a line of `--input`.
+    /// Makes the prompt of a line of `--input`, which is at `location`.
     ///
     /// # Errors
-    /// If the line has not exactly one form of prompt, or has messages that are empty or, with `--raw`, any.
-    pub fn line(place: String, line: Line, raw: bool) -> Result<Self> {
+    /// If the line does not have exactly one form of prompt, its messages are empty, or it has messages despite `--raw`.
+    pub fn line(location: String, line: Line, raw: bool) -> Result<Self> {
         let form = match (line.prompt, line.prompt_ids, line.messages) {
             (Some(text), None, None) => Form::Text(text),
             (None, Some(ids), None) => Form::Ids(ids),
-            (None, None, Some(_)) if raw => bail!("{place}: messages need the chat template: remove --raw, or give a prompt"),
+            (None, None, Some(_)) if raw => bail!("{location}: messages need the chat template: remove --raw, or give a prompt"),
             (None, None, Some(messages)) => {
-                ensure!(!messages.is_empty(), "{place}: messages is empty, expected at least one {{\"role\", \"content\"}}");
+                ensure!(!messages.is_empty(), "{location}: messages is empty, expected at least one {{\"role\", \"content\"}}");
                 Form::Messages(messages)
             }
-            _ => bail!("{place}: expected exactly one of prompt, prompt_ids and messages"),
+            _ => bail!("{location}: expected exactly one of prompt, prompt_ids and messages"),
         };
-        Ok(Self { place: Some(place), id: line.id, form })
+        Ok(Self { location: Some(location), id: line.id, form })
     }
 
     /// True if the prompt needs a chat template.
@@ -80,9 +80,9 @@ impl PromptInput {
     /// Tokenizes the prompt. `max_new_tokens` defaults to what the context length leaves, at most 512.
     ///
     /// # Errors
-    /// If the prompt has no tokens or a token beyond the vocabulary, or it and the response exceed the context length.
+    /// If the prompt has no tokens or a token outside the vocabulary, or prompt and response exceed the context length.
     pub fn encode(self, model: &Model, raw: bool, max_new_tokens: Option<usize>) -> Result<EncodedPrompt> {
-        let Self { place, id, form } = self;
+        let Self { location, id, form } = self;
         let encode = || {
             let ids = match form {
                 Form::Text(text) if raw => model.text.encode_with_bos(&text)?,
@@ -102,8 +102,8 @@ impl PromptInput {
             );
             Ok(EncodedPrompt { id, ids: ids.into(), max_new_tokens })
         };
-        match place {
-            Some(place) => encode().context(place),
+        match location {
+            Some(location) => encode().context(location),
             None => encode(),
         }
     }

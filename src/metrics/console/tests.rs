@@ -1,4 +1,4 @@
-//! The display without a terminal, and the clock with given times.
+//! Tests the display without a terminal, and the clock with fixed times.
 #![allow(clippy::unwrap_used, reason = "a test may stop")]
 
 use std::sync::Arc;
@@ -41,7 +41,7 @@ fn at(step: u32) -> StepLine {
     }
 }
 
-fn steps_shown(total: u32, start: u32) -> Vec<u32> {
+fn printed_steps(total: u32, start: u32) -> Vec<u32> {
     let buffer = Buffer::default();
     let console = Console::plain(total, start, false, Box::new(buffer.clone()));
     (start + 1..=total).for_each(|step| console.step(&at(step)));
@@ -52,11 +52,11 @@ fn steps_shown(total: u32, start: u32) -> Vec<u32> {
 
 #[test]
 fn console_step_prints_every_tenth_without_a_terminal() {
-    assert_eq!(steps_shown(300, 0), [30, 60, 90, 120, 150, 180, 210, 240, 270, 300]);
-    assert_eq!(steps_shown(2, 0), [1, 2]);
-    assert_eq!(steps_shown(100, 75), [80, 90, 100]);
-    assert_eq!(steps_shown(15, 0), [2, 3, 5, 6, 8, 9, 11, 12, 14, 15]);
-    assert_eq!(steps_shown(0, 0), [0_u32; 0]);
+    assert_eq!(printed_steps(300, 0), [30, 60, 90, 120, 150, 180, 210, 240, 270, 300]);
+    assert_eq!(printed_steps(2, 0), [1, 2]);
+    assert_eq!(printed_steps(100, 75), [80, 90, 100]);
+    assert_eq!(printed_steps(15, 0), [2, 3, 5, 6, 8, 9, 11, 12, 14, 15]);
+    assert_eq!(printed_steps(0, 0), [0_u32; 0]);
 }
 
 #[test]
@@ -85,15 +85,15 @@ fn console_step_prints_times_since_the_previous_line() {
 }
 
 #[test]
-fn clock_left_after_estimates_the_remaining_time() {
-    let mut clock = Clock { first: None, shown: 0, times: PhaseTimes::default() };
+fn clock_time_left_extrapolates_from_finished_steps() {
+    let mut clock = Clock { first: None, last_step: 0, times: PhaseTimes::default() };
     let start = Instant::now();
     let after = |seconds| start + Duration::from_secs(seconds);
-    // There is no estimate after the first step, since the time before it was not a step's.
-    assert_eq!(clock.left_after(10, 100, after(50)), None);
-    let left = clock.left_after(15, 100, after(60));
+    // The first step has no estimate, since the time before it also covers the setup.
+    assert_eq!(clock.time_left(10, 100, after(50)), None);
+    let left = clock.time_left(15, 100, after(60));
     assert_eq!(left, Some(Duration::from_secs(2 * 85)));
-    assert_eq!(clock.left_after(100, 100, after(500)), None);
+    assert_eq!(clock.time_left(100, 100, after(500)), None);
     for (seconds, text) in [(0, "0s"), (59, "59s"), (100, "1m 40s"), (7_530, "2h 05m")] {
         assert_eq!(short(Duration::from_secs(seconds)), text);
     }

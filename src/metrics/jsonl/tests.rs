@@ -1,4 +1,4 @@
-//! Records after a kill in mid-line, a resume, numbers that are not finite, and corrupt files.
+//! Tests files that end in mid-line, resumed files, numbers that are not finite, and corrupt files.
 #![allow(clippy::unwrap_used, reason = "a test may stop")]
 
 use super::*;
@@ -14,7 +14,7 @@ fn line(step: u64) -> Line {
     Line { step, loss: step as f64 / 2.0 }
 }
 
-/// A folder and a file in it with this content.
+/// Makes a temporary folder and a file in it with this content.
 fn file_with(content: &str) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("metrics.jsonl");
@@ -129,7 +129,8 @@ fn read_input_accepts_any_line_ends_and_names_bad_fields() {
         read_input::<Inner>(&path)
     };
     let records = read("\u{FEFF}{\"inner\": [1]}\u{2028}\r\n\r\n{\"inner\": []}\u{2029}").unwrap();
-    let records: Vec<(&str, usize)> = records.iter().map(|(place, record)| (&place[place.len() - 6..], record.inner.len())).collect();
+    let records: Vec<(&str, usize)> =
+        records.iter().map(|(location, record)| (&location[location.len() - 6..], record.inner.len())).collect();
     assert_eq!(records, [("line 1", 1), ("line 3", 0)]);
     let check = |content: &str, expected: &str| {
         let error = read(content).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! Reads the files back with an independent decoder of the wire format.
+//! Tests the files by reading them back with an independent decoder of the wire format.
 #![allow(clippy::unwrap_used, reason = "a test may stop")]
 
 use super::*;
@@ -112,7 +112,7 @@ fn event_file_create_names_a_missing_folder() {
 }
 
 #[test]
-fn crc32c_matches_rfc_3720() {
+fn masked_crc32c_matches_rfc_3720() {
     // RFC 3720, B.4: 32 bytes of zeroes, of ones, and ascending.
     assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
     assert_eq!(crc32c::crc32c(&[0; 32]), 0x8a91_36aa);

@@ -1,4 +1,4 @@
-//! The content of the picture for typical and unusual runs. Also checks that no label covers another.
+//! Tests the content of the picture for typical and unusual runs, and that labels do not overlap.
 #![allow(clippy::unwrap_used, reason = "a test may stop")]
 
 use super::*;

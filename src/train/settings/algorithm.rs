@@ -1,5 +1,5 @@
-//! Algorithms by name. Each is a preset: a layer of settings between the defaults and the user's, so that the user can change every part of it.
-//! Defines what each name means and cites its source. Independent of how losses and advantages are computed.
+//! Algorithms by name. Each is a preset: a layer of settings between the defaults and the user's, so that users can override every part of
+//! it. Defines what each name means and cites its source. Independent of how losses and advantages are computed.
 //!
 //! Where a paper leaves a detail open, the preset follows verl. Presets have an entropy bonus only if the published code has one.
 
@@ -12,7 +12,7 @@ use super::RunSettings;
 use crate::config;
 use crate::objective::{AdvantageSettings, Aggregation, Baseline, KlEstimator, LossSettings, Ratio, Scale, Surrogate};
 
-/// A preset.
+/// An algorithm, as a preset of settings.
 #[derive(Clone, Copy)]
 pub struct Algorithm {
     /// Its name in settings.
@@ -25,8 +25,8 @@ pub struct Algorithm {
 
 /// All algorithms.
 pub const ALGORITHMS: &[Algorithm] = &[
-    Algorithm { name: "grpo", source: "Shao et al. 2024, arXiv 2402.03300, as the published run has it", apply: grpo },
-    Algorithm { name: "ppo", source: "Schulman et al. 2017, arXiv 1707.06347, as the published code has it by default", apply: ppo },
+    Algorithm { name: "grpo", source: "Shao et al. 2024, arXiv 2402.03300, as in the published run", apply: grpo },
+    Algorithm { name: "ppo", source: "Schulman et al. 2017, arXiv 1707.06347, with the defaults of the published code", apply: ppo },
     Algorithm { name: "dr_grpo", source: "Liu et al. 2025, arXiv 2503.20783", apply: dr_grpo },
     Algorithm { name: "rloo", source: "Ahmadian et al. 2024, arXiv 2402.14740", apply: rloo },
     Algorithm { name: "reinforce++", source: "Hu 2025, arXiv 2501.03262", apply: reinforce_plus_plus },
@@ -69,7 +69,7 @@ const SHOWN_IF_CHANGED: [&str; 7] =
 /// If the name is unknown; the message lists the known ones.
 pub fn by_name(name: &str) -> Result<Algorithm> {
     let found = ALGORITHMS.iter().find(|algorithm| algorithm.name == name).copied();
-    found.with_context(|| format!("unknown algorithm {name:?}; choose one of {}", NAMES.join(", ")))
+    found.with_context(|| format!("unknown algorithm {name:?}; expected one of {}", NAMES.join(", ")))
 }
 
 /// Resolves settings: the defaults, then the preset of the layers' `algo`, then the layers.
@@ -78,12 +78,12 @@ pub fn by_name(name: &str) -> Result<Algorithm> {
 /// If a layer has an unknown setting, a value of the wrong type or out of range, or an unknown algorithm.
 pub fn resolve(defaults: &RunSettings, layers: &[Table]) -> Result<RunSettings> {
     let plain: RunSettings = config::resolve(defaults, layers)?;
-    config::resolve(&by_name(&plain.algo)?.over(defaults, plain.rollout.max_new_tokens), layers)
+    config::resolve(&by_name(&plain.algo)?.apply_to(defaults, plain.rollout.max_new_tokens), layers)
 }
 
 impl Algorithm {
     /// Returns the defaults with the preset applied, for responses of up to `max_new_tokens` tokens.
-    fn over(&self, defaults: &RunSettings, max_new_tokens: usize) -> RunSettings {
+    fn apply_to(&self, defaults: &RunSettings, max_new_tokens: usize) -> RunSettings {
         let mut settings = defaults.clone();
         settings.algo = self.name.to_owned();
         (self.apply)(&mut settings, max_new_tokens);
@@ -96,7 +96,7 @@ impl Algorithm {
     /// If the settings cannot be serialized.
     pub fn expansion(&self, run: &RunSettings) -> Result<String> {
         let defaults = RunSettings::defaults_for(&run.model);
-        let [published, preset, run] = [&defaults, &self.over(&defaults, run.rollout.max_new_tokens), run]
+        let [published, preset, run] = [&defaults, &self.apply_to(&defaults, run.rollout.max_new_tokens), run]
             .map(Table::try_from)
             .map(|table| table.map_err(anyhow::Error::from));
         let (published, preset, run) = (published?, preset?, run?);
@@ -110,13 +110,13 @@ impl Algorithm {
         let others = SHOWN_IF_CHANGED.into_iter().filter(is_shown);
         for key in ALWAYS_SHOWN.into_iter().chain(others) {
             let (preset_value, value) = (get(&preset, key), get(&run, key));
-            write!(text, " {key}={}", shown(preset_value))?;
+            write!(text, " {key}={}", format_value(preset_value))?;
             if preset_value != value {
-                write!(text, " (here {})", shown(value))?;
+                write!(text, " (here {})", format_value(value))?;
             }
         }
         if get(&run, "train.updates_per_rollout").and_then(Value::as_integer) == Some(1) {
-            text += "; with one update per rollout batch every ratio is 1, so ratio, surrogate and clips have no effect";
+            text += "; with one update per rollout batch every ratio is 1, so ratio, surrogate and clipping have no effect";
         }
         Ok(text)
     }
@@ -127,7 +127,7 @@ fn get<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
     table.get(group)?.get(name)
 }
 
-fn shown(value: Option<&Value>) -> String {
+fn format_value(value: Option<&Value>) -> String {
     match value {
         // TOML stores f32 settings as f64; print the digits of the f32.
         Some(Value::Float(number)) => (*number as f32).to_string(),
@@ -138,7 +138,7 @@ fn shown(value: Option<&Value>) -> String {
 }
 
 /// Advantages without discounting.
-fn estimator(baseline: Baseline, scale: Scale) -> AdvantageSettings {
+fn undiscounted(baseline: Baseline, scale: Scale) -> AdvantageSettings {
     AdvantageSettings { baseline, scale, ..AdvantageSettings::default() }
 }
 
@@ -147,19 +147,19 @@ fn bare_loss() -> LossSettings {
     LossSettings { kl: 0.0, entropy: 0.0, ..LossSettings::default() }
 }
 
-/// The published run: advantages within the group divided by its standard deviation, the mean over tokens, KL (k3) and entropy coefficients of
-/// 0.001.
+/// The published run: advantages within the group divided by its standard deviation, the mean over tokens, KL (k3) and entropy coefficients
+/// of 0.001.
 fn grpo(run: &mut RunSettings, _: usize) {
-    run.advantage = estimator(Baseline::Group, Scale::Group);
+    run.advantage = undiscounted(Baseline::Group, Scale::Group);
     let loss = LossSettings { kl: 0.001, kl_estimator: KlEstimator::K3, entropy: 0.001, ..bare_loss() };
     run.loss = LossSettings { aggregation: Aggregation::TokenMean, ..loss };
 }
 
 /// A critic, GAE with gamma and lambda 1, whitened advantages, an entropy bonus of 0.001, and KL (k1, 0.001) in the reward. These are the
-/// defaults of the published code; the paper gives no script for PPO. The critic's learning rate is ten times the policy's: 1e-5 as published,
-/// and 1e-3 for the embedded model, the lowest rate at which its values separated good from bad answers early.
+/// defaults of the published code; the paper gives no script for PPO. The critic's learning rate is ten times the policy's: 1e-5 as
+/// published, and 1e-3 for the embedded model, the lowest rate at which its values separated good from bad answers early.
 fn ppo(run: &mut RunSettings, _: usize) {
-    run.advantage = estimator(Baseline::Critic, Scale::Batch);
+    run.advantage = undiscounted(Baseline::Critic, Scale::Batch);
     (run.reward.kl, run.reward.kl_estimator) = (0.001, KlEstimator::K1);
     run.loss = LossSettings { entropy: 0.001, ..bare_loss() };
     run.critic.lr = if run.model == "tiny" { 1e-3 } else { 1e-5 };
@@ -168,44 +168,44 @@ fn ppo(run: &mut RunSettings, _: usize) {
 /// No division by the group's standard deviation, and sums over tokens divided by one constant, so that neither a problem's difficulty
 /// nor a response's length biases the gradient. No KL.
 fn dr_grpo(run: &mut RunSettings, max_new_tokens: usize) {
-    run.advantage = estimator(Baseline::Group, Scale::None);
+    run.advantage = undiscounted(Baseline::Group, Scale::None);
     run.loss = LossSettings { aggregation: Aggregation::SeqMeanTokenSumNorm(max_new_tokens), ..bare_loss() };
 }
 
-/// REINFORCE on whole responses, with the mean of the other responses as the baseline. KL (k1) in the reward with verl's 0.001; the paper uses
-/// 0.03 and 0.1 for preferences. The clip is verl's and has no effect with one update per rollout batch.
+/// REINFORCE on whole responses, with the mean of the other responses as the baseline. KL (k1) in the reward with verl's 0.001; the paper
+/// uses 0.03 and 0.1 for preferences. The clip is verl's and has no effect with one update per rollout batch.
 fn rloo(run: &mut RunSettings, _: usize) {
-    run.advantage = estimator(Baseline::LeaveOneOut, Scale::None);
+    run.advantage = undiscounted(Baseline::LeaveOneOut, Scale::None);
     (run.reward.kl, run.reward.kl_estimator) = (0.001, KlEstimator::K1);
     run.loss = LossSettings { aggregation: Aggregation::SeqMeanTokenSum, ..bare_loss() };
 }
 
 /// No baseline: returns of rewards with KL (k1, 0.001), whitened over the batch.
 fn reinforce_plus_plus(run: &mut RunSettings, _: usize) {
-    run.advantage = estimator(Baseline::None, Scale::Batch);
+    run.advantage = undiscounted(Baseline::None, Scale::Batch);
     (run.reward.kl, run.reward.kl_estimator) = (0.001, KlEstimator::K1);
     run.loss = LossSettings { aggregation: Aggregation::TokenMean, ..bare_loss() };
 }
 
-/// Clip-higher (0.2 and 0.28), the mean over tokens, no KL, and an overlong penalty over the last fifth of the length (4,096 of 20,480 tokens in
-/// the paper). Dynamic sampling is a separate setting, `rollout.dynamic_sampling`, and is off by default.
+/// Clip-higher (0.2 and 0.28), the mean over tokens, no KL, and an overlong penalty over the last fifth of the length (4,096 of 20,480
+/// tokens in the paper). Dynamic sampling is a separate setting, `rollout.dynamic_sampling`, and is off by default.
 fn dapo(run: &mut RunSettings, max_new_tokens: usize) {
-    run.advantage = estimator(Baseline::Group, Scale::Group);
+    run.advantage = undiscounted(Baseline::Group, Scale::Group);
     run.loss = LossSettings { clip_high: 0.28, aggregation: Aggregation::TokenMean, ..bare_loss() };
     run.reward.overlong_buffer = max_new_tokens / 5;
 }
 
 /// The ratio of whole responses, clipped at 3e-4 and 4e-4; the mean over responses of their token means; no KL.
 fn gspo(run: &mut RunSettings, _: usize) {
-    run.advantage = estimator(Baseline::Group, Scale::Group);
+    run.advantage = undiscounted(Baseline::Group, Scale::Group);
     let clip = LossSettings { clip_low: 3e-4, clip_high: 4e-4, ..bare_loss() };
     run.loss = LossSettings { ratio: Ratio::Sequence, aggregation: Aggregation::SeqMeanTokenMean, ..clip };
 }
 
-/// The clipped ratio as a constant weight of the log-probability, without a lower bound (1 - 1 = 0). The upper bound is verl's 0.2; the paper
-/// tunes it and does not report it. The mean over tokens; no KL.
+/// The clipped ratio as a constant weight of the log-probability, without a lower bound (1 - 1 = 0). The upper bound is verl's 0.2; the
+/// paper tunes it and does not report it. The mean over tokens; no KL.
 fn cispo(run: &mut RunSettings, _: usize) {
-    run.advantage = estimator(Baseline::Group, Scale::Group);
+    run.advantage = undiscounted(Baseline::Group, Scale::Group);
     let clip = LossSettings { clip_low: 1.0, clip_high: 0.2, ..bare_loss() };
     run.loss = LossSettings { surrogate: Surrogate::Cispo, aggregation: Aggregation::TokenMean, ..clip };
 }

@@ -7,7 +7,8 @@ use super::TrainSettings;
 use crate::objective::{AdvantageSettings, Baseline};
 use crate::optim::OptimSettings;
 
-/// How the critic learns. It trains all its weights, even in a run with LoRA adapters. `optim.states` also sets the precision of its moments.
+/// How the critic is trained. It trains all its weights, even in a run with LoRA adapters. `optim.states` also sets the precision of its
+/// moments.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CriticSettings {
@@ -32,7 +33,8 @@ pub struct CriticSettings {
 }
 
 impl Default for CriticSettings {
-    /// The published run's settings, except the learning rate (1e-5 there). The head is initialized like a classification head in transformers.
+    /// The published run's settings, except the learning rate (1e-5 there). The head is initialized like a classification head in
+    /// transformers.
     fn default() -> Self {
         Self {
             lr: 0.0,
@@ -52,7 +54,7 @@ impl CriticSettings {
     /// Checks the settings against each other.
     ///
     /// # Errors
-    /// If critic settings are given without a critic, its learning rate is 0 with one, or its warm-up takes all steps.
+    /// If `lr` or `warmup_steps` is set without a critic, or if with a critic `lr` is 0 or the warm-up lasts for all steps.
     pub fn validate(&self, advantage: &AdvantageSettings, train: &TrainSettings) -> Result<()> {
         if advantage.baseline != Baseline::Critic {
             ensure!(self.lr == 0.0, "critic.lr is {}, but no critic is used: set advantage.baseline=critic, or critic.lr=0", self.lr);
@@ -69,7 +71,7 @@ impl CriticSettings {
         Ok(())
     }
 
-    /// Returns the settings of its optimizer; the precision of its moments is the policy's.
+    /// Returns the settings of the critic's optimizer. The precision of its moments is the policy's.
     pub fn optim(&self, policy: &OptimSettings) -> OptimSettings {
         let Self { lr, weight_decay, beta1, beta2, eps, clip_norm, .. } = *self;
         OptimSettings { lr, weight_decay, beta1, beta2, eps, clip_norm, states: policy.states, ..OptimSettings::default() }

@@ -1,8 +1,8 @@
-//! Settings of a run that had another name in earlier versions, so that old files and `config.toml`s keep working.
+//! The old names of a run's settings, so that settings files and runs of earlier versions keep working.
 
 use crate::config::Renamed;
 
-/// Old names and the new ones.
+/// The renamed settings and values.
 pub(super) const RENAMED: &[Renamed] = &[
     Renamed::Setting { old: "rollout.max_new", new: "rollout.max_new_tokens" },
     Renamed::Setting { old: "rollout.resample", new: "rollout.dynamic_sampling" },

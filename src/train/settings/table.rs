@@ -1,12 +1,13 @@
-//! The table of a run's settings: one row for each, with its range and a sentence. Checks, error messages and `docs/settings.md` use these rows.
+//! The table of a run's settings: one row per setting, with its range and description. Checks, error messages and `docs/settings.md` use
+//! these rows.
 //!
-//! A new setting needs a row here; `cargo test --lib every_setting_has_a_row` names settings without one. Then regenerate the page with
-//! `RLVR_WRITE_DOCS=1 cargo test --lib settings_page` or `cargo run -- train --help-settings > docs/settings.md`. Checks of several settings at
-//! once are in `validity`.
+//! A new setting needs a row here; `cargo test --lib every_setting_has_a_row` lists settings without one. Then regenerate the page with
+//! `RLVR_WRITE_DOCS=1 cargo test --lib settings_page` or `cargo run -- train --help-settings > docs/settings.md`. Checks
+//! that involve several settings are in `validity`.
 
 use super::renamed::RENAMED;
 use super::{RunSettings, algorithm};
-use crate::config::range::{Range, Row, above, above_to, at_least, between, finite, from_below, joined, row, whole};
+use crate::config::range::{Range, Row, above, above_to, at_least, between, concat_rows, finite, from_below, row, whole};
 use crate::config::{self, Renamed};
 use crate::data::benchmark::Decoding;
 use crate::kernels::DeviceChoice;
@@ -14,15 +15,15 @@ use crate::objective::Aggregation;
 use crate::optim;
 
 /// Upper limit of steps, tokens and other counts without a narrower limit.
-pub const MANY: i64 = 1_000_000_000;
+pub const MAX_COUNT: i64 = 1_000_000_000;
 /// Upper limit of groups, and of responses in a group.
-pub const RESPONSES: i64 = 100_000;
+pub const MAX_RESPONSES: i64 = 100_000;
 /// Upper limit of tokens in a response.
-pub const TOKENS: i64 = 10_000_000;
+pub const MAX_TOKENS: i64 = 10_000_000;
 
 const SEED: Range = whole(0, i64::MAX);
-const COUNT: Range = whole(0, MANY);
-const COUNT_FROM_1: Range = whole(1, MANY);
+const COUNT: Range = whole(0, MAX_COUNT);
+const COUNT_FROM_1: Range = whole(1, MAX_COUNT);
 const SHARE: Range = between(0.0, 1.0);
 const DECAY: Range = from_below(0.0, 1.0);
 /// Logits divided by a temperature far below 0.001 would leave the range of f32.
@@ -42,7 +43,7 @@ impl config::Settings for RunSettings {
 
 /// All settings, in the order of `config.toml`.
 pub const ROWS: &[Row] =
-    &joined::<{ BEFORE_OPTIM.len() + optim::ROWS.len() + AFTER_OPTIM.len() }>(&[BEFORE_OPTIM, &optim::ROWS, AFTER_OPTIM]);
+    &concat_rows::<{ BEFORE_OPTIM.len() + optim::ROWS.len() + AFTER_OPTIM.len() }>(&[BEFORE_OPTIM, &optim::ROWS, AFTER_OPTIM]);
 
 #[rustfmt::skip] // a row is a line
 const BEFORE_OPTIM: &[Row] = &[
@@ -50,43 +51,43 @@ const BEFORE_OPTIM: &[Row] = &[
     row("reference", Range::Text, "The reference model of the KL term, given like `model`; empty uses the initial policy."),
     row("example", Range::Text, "The training examples: `pi1`, `pi1,pi13`, `pi1..pi16`, `dsr-sub`, a problem of the embedded model, or a file."),
     row("algo", Range::OneOf(&algorithm::NAMES), "The algorithm: a preset of the settings below."),
-    row("seed", SEED, "The seed of all random draws in training."),
+    row("seed", SEED, "The seed of all randomness in training."),
     row("compute.device", DEVICE, "The device; `auto` uses a GPU if there is one."),
-    row("compute.kernels", Range::OneOf(&["auto", "stock", "plain", "fused"]), "The kernels: this program's own (`plain` on the CPU, `fused` on a GPU) or candle's stock operations. `auto` uses `fused` only on validated GPUs."),
+    row("compute.kernels", Range::OneOf(&["auto", "stock", "plain", "fused"]), "The kernels: this program's own (`plain` on the CPU, `fused` on a GPU), or candle's `stock` operations. `auto` is `plain` on the CPU, `fused` on confirmed GPUs, and `stock` on others."),
     row("compute.dtype", Range::OneOf(&["auto", "f32", "bf16"]), "The dtype of weights and activations; `auto` is f32 on the CPU and bf16 on a GPU."),
     row("compute.batch_invariant", Range::Boolean, "Make sums on a GPU independent of the batch, so that sampler and trainer agree bit for bit. On the CPU they always do."),
     row("prompt.instruction", Range::Text, "Appended to the question in training. Evaluation uses the bare question."),
     row("prompt.append", Range::OneOf(&["unasked", "always"]), "`unasked` appends the instruction only to questions that request no answer format themselves; `always` appends it to all."),
-    row("prompt.chat_template", Range::Text, "A file with a chat template to use instead of the checkpoint's."),
+    row("prompt.chat_template", Range::Text, "A file with a chat template to use instead of the checkpoint's; empty uses the checkpoint's."),
     row("prompt.date", DATE, "The date that chat templates show as today's. If a template shows the date, the run records its start date here."),
-    row("rollout.groups", whole(1, RESPONSES), "Groups per step. A group holds the responses to one prompt; several examples take turns."),
-    row("rollout.group_size", whole(1, RESPONSES), "Responses per group."),
+    row("rollout.groups", whole(1, MAX_RESPONSES), "Groups per step. A group holds the responses to one prompt; several examples take turns."),
+    row("rollout.group_size", whole(1, MAX_RESPONSES), "Responses per group."),
     row("rollout.temperature", TEMPERATURE, "Sampling temperature. Log-probabilities, ratios, KL and entropy also use this temperature, not 1."),
-    row("rollout.temperature_to", TEMPERATURE, "Final temperature of a linear temperature schedule."),
-    row("rollout.temperature_steps", COUNT, "Length of the temperature schedule in steps; 0 keeps the temperature constant."),
+    row("rollout.temperature_to", TEMPERATURE, "Final temperature of a linear schedule that starts at `rollout.temperature`."),
+    row("rollout.temperature_steps", COUNT, "Length of this schedule in steps; 0 keeps the temperature constant."),
     row("rollout.top_k", COUNT, "Sample only from the k most likely tokens; 0 is off."),
     row("rollout.top_p", above_to(0.0, 1.0), "Sample only from the most likely tokens that together reach this probability; 1 is off."),
     row("rollout.min_p", SHARE, "Sample only tokens with at least this share of the most likely token's probability; 0 is off."),
     row("rollout.truncated", Range::OneOf(&["refuse", "renormalise", "mismatch"]), "How to train with `top_k`, `top_p` or `min_p`: `refuse` rejects them, `renormalise` uses the distribution over the kept tokens in sampler and trainer, `mismatch` trains on the full distribution, which is biased ([sampling.md](sampling.md))."),
-    row("rollout.max_new_tokens", whole(1, TOKENS), "Maximum number of tokens in a response. A longer response is cut off there and trained on like any other."),
-    row("rollout.dynamic_sampling", COUNT, "Dynamic sampling: resample groups whose rewards are all equal, at most this many times; 0 is off."),
-    row("rollout.replay", Range::Text, "A file of recorded rollouts to train on instead of sampling; empty samples."),
+    row("rollout.max_new_tokens", whole(1, MAX_TOKENS), "Maximum number of tokens in a response. A longer response is cut off there and trained on like any other."),
+    row("rollout.dynamic_sampling", COUNT, "Dynamic sampling: maximum number of extra batches per step that replace groups whose rewards are all equal; 0 is off."),
+    row("rollout.replay", Range::Text, "A file of recorded rollouts to train on instead of sampling; empty for sampling."),
     row("rollout.replay_gap", above_to(0.0, 1000.0), "Maximum difference in nats between a recorded log-probability and the policy's at the first step. A recording with a larger difference is refused ([data.md](data.md))."),
-    row("rollout.engine.max_running", whole(0, 1_000_000), "Maximum number of sequences in a batch; 0 means 256 on the CPU and 1024 on a GPU."),
-    row("rollout.engine.kv_cache_mib", COUNT, "Maximum size of the key/value cache in MiB; 0 means 4096 on the CPU and all free memory on a GPU."),
-    row("rollout.engine.prefill_tokens", COUNT, "Maximum number of prompt tokens in one pass; 0 means 2048 on the CPU and 16384 on a GPU."),
+    row("rollout.engine.max_running", whole(0, 1_000_000), "Maximum number of sequences that run at once, over all workers; 0 means 256 on the CPU and 1024 on a GPU."),
+    row("rollout.engine.kv_cache_mib", COUNT, "Maximum size of the key/value cache in MiB, over all workers; 0 means 4096 on the CPU and the free memory on a GPU."),
+    row("rollout.engine.prefill_tokens", COUNT, "Maximum number of prompt tokens computed in one pass; 0 means 2048 on the CPU and 16384 on a GPU."),
     row("reward.name", Range::Text, "A reward, or a weighted sum such as `outcome + 0.5*format`. See [rewards.md](rewards.md)."),
     row("reward.grader", GRADER, "The grader that decides whether an answer equals the gold answer. See [graders.md](graders.md)."),
     row("reward.after_think", Range::Boolean, "Grade only the text after the last `</think>`; a response without one is wrong."),
     row("reward.label", Range::Text, "Reward this answer instead of the example's gold answer; empty uses the gold answer."),
     row("reward.label_noise", SHARE, "The share of examples to mislabel with the answer of another example."),
     row("reward.label_seed", SEED, "The seed that chooses the mislabeled examples and their labels."),
-    row("reward.command", Range::Strings, "The program that computes the reward `command`, with its arguments."),
+    row("reward.command", Range::Strings, "The program that computes the reward named `command`, with its arguments."),
     row("reward.command_timeout_s", above_to(0.0, 1e6), "Timeout of this program in seconds, for all responses of a step."),
-    row("reward.overlong_buffer", whole(0, TOKENS), "DAPO's overlong penalty: grows from 0 to 1 over this many tokens before the maximum response length; 0 is off."),
+    row("reward.overlong_buffer", whole(0, MAX_TOKENS), "DAPO's overlong penalty: grows from 0 to 1 over this many tokens before the maximum response length; 0 is off."),
     row("reward.kl", at_least(0.0), "Coefficient of the KL divergence that is subtracted from each token's reward."),
     row("reward.kl_estimator", KL_ESTIMATOR, "Estimator of this KL divergence; `k1` is unbiased in rewards."),
-    row("advantage.baseline", Range::OneOf(&["group", "leave-one-out", "critic", "none"]), "The baseline subtracted from a reward. If all rewards of a group agree to one part in a million, its advantages are 0."),
+    row("advantage.baseline", Range::OneOf(&["group", "leave-one-out", "critic", "none"]), "The baseline subtracted from rewards. If all rewards of a group agree to one part in a million, its advantages are 0."),
     row("advantage.scale", Range::OneOf(&["group", "batch", "none"]), "The standard deviation that advantages are divided by: over the group, over the batch, or none."),
     row("advantage.gamma", SHARE, "Discount factor per token. Used with a critic or without a baseline."),
     row("advantage.lambda", SHARE, "Lambda of generalized advantage estimation (GAE). Used with a critic."),
@@ -98,9 +99,9 @@ const BEFORE_OPTIM: &[Row] = &[
     row("loss.kl", at_least(0.0), "Coefficient of the KL divergence from the reference model, with both models at the rollout temperature."),
     row("loss.kl_estimator", KL_ESTIMATOR, "Estimator of this KL divergence. `k3` is clamped at 10 nats per token, with gradient 0 beyond. `k1` has an expected gradient of 0 and constrains nothing. `k2` has the correct gradient on policy."),
     row("loss.entropy", finite(), "Coefficient of the entropy bonus at the rollout temperature; a negative value penalizes entropy."),
-    row("loss.entropy_to", finite(), "Final coefficient of a linear schedule of the entropy bonus."),
+    row("loss.entropy_to", finite(), "Final coefficient of a linear schedule that starts at `loss.entropy`."),
     row("loss.entropy_steps", COUNT, "Length of this schedule in steps; 0 keeps the coefficient constant."),
-    row("loss.entropy_target", at_least(0.0), "Target entropy in nats per token; the coefficient adapts to reach it. 0 is off."),
+    row("loss.entropy_target", at_least(0.0), "Target entropy in nats per token, which the coefficient adapts to reach; 0 is off."),
     row("loss.entropy_step", at_least(0.0), "Change of the coefficient per step while it adapts to the target."),
     row("loss.aggregation", AGGREGATION, "How per-token losses are combined into one loss. N is a length in tokens, or the number of sequences in a logical micro-batch."),
 ];
@@ -119,42 +120,42 @@ const AFTER_OPTIM: &[Row] = &[
     row("lora.rank", whole(0, 65_536), "Rank of the LoRA adapters on all projections, at most the model's width; 0 trains all weights."),
     row("lora.alpha", at_least(0.0), "Adapters are scaled by alpha / rank; 0 means twice the rank."),
     row("train.steps", COUNT_FROM_1, "Training steps. Each samples one batch of rollouts."),
-    row("train.updates_per_rollout", whole(1, RESPONSES), "Optimizer updates per rollout batch, over all epochs. With 1, every ratio is 1."),
-    row("train.epochs", whole(1, RESPONSES), "Passes over each rollout batch. Each pass splits the groups evenly among its updates."),
-    row("train.reference_every", COUNT, "Reset the reference model to the policy every this many steps; 0 never does."),
+    row("train.updates_per_rollout", whole(1, MAX_RESPONSES), "Optimizer updates per rollout batch, over all epochs. With 1, every ratio is 1."),
+    row("train.epochs", whole(1, MAX_RESPONSES), "Passes over each rollout batch. Each pass splits the groups evenly among its updates."),
+    row("train.reference_every", COUNT, "Steps between resets of the reference model to the policy; 0 never resets it."),
     row("train.reference_decay", DECAY, "After each step the reference becomes `decay * reference + (1 - decay) * policy`; 0 keeps it fixed."),
     row("train.micro_batch_tokens", COUNT_FROM_1, "Maximum number of tokens in a packed micro-batch. Does not change the gradient. Automatic activation checkpointing may use fewer on a GPU."),
-    row("train.activation_checkpointing", Range::OneOf(&["auto", "full", "selective", "none"]), "Activation checkpointing: the backward pass recomputes whole blocks (`full`), only norms and SwiGLU (`selective`), or nothing (`none`). `auto` decides by the free memory."),
+    row("train.activation_checkpointing", Range::OneOf(&["auto", "full", "selective", "none"]), "Activation checkpointing: the backward pass recomputes whole blocks (`full`), only norms and SwiGLU (`selective`), or nothing (`none`). `auto` chooses by the free memory."),
     row("train.stream_reference", Range::Boolean, "Keep the reference model in host memory and stream it through the GPU block by block."),
     row("train.workers", whole(0, 1024), "Worker threads, each with its own micro-batch or sequences; 0 chooses by the model's size. The number fixes the order of sums."),
     row("eval.every", COUNT, "Steps between evaluations; 0 evaluates only before the first step and after the last."),
     row("eval.benchmarks", Range::Text, "Comma-separated benchmarks to evaluate; empty evaluates none."),
     row("eval.limit", COUNT, "Maximum number of problems per benchmark; 0 evaluates all."),
-    row("eval.max_new_tokens", whole(1, TOKENS), "Maximum number of tokens in a response."),
+    row("eval.max_new_tokens", whole(1, MAX_TOKENS), "Maximum number of tokens in a response."),
     row("eval.decoding", DECODING, "`published` decodes each benchmark as in its published evaluation; the others apply to all benchmarks."),
     row("eval.seed", SEED, "The seed of sampled responses, the same at every evaluation."),
     row("eval.grader", GRADER, "The grader that decides whether an answer equals the gold answer. See [graders.md](graders.md)."),
-    row("eval.reflection_words", Range::Text, "Comma-separated words that count as self-reflection, in upper or lower case."),
+    row("eval.reflection_words", Range::Text, "Comma-separated words that count as self-reflection, regardless of case."),
     row("eval.best_by", Range::Text, "The benchmark or pass whose accuracy selects the best checkpoint. Empty uses the mean of all greedy passes; `mean` uses the unweighted mean over benchmarks."),
     row("eval.saturation_window", whole(1, 1_000_000), "Saturation is detected on the training accuracy averaged over this many steps."),
     row("checkpoint.every", COUNT, "Steps between checkpoints; 0 writes only the last one."),
     row("checkpoint.keep_last", COUNT_FROM_1, "Number of resumable checkpoints to keep, in addition to the last good one (see [runs.md](runs.md)). Older ones keep only their weights."),
     row("checkpoint.dtype", Range::OneOf(&["auto", "f32", "bf16", "f16"]), "The dtype of exported weights; `auto` uses the dtype that the policy computes with."),
-    row("checkpoint.max_shard_bytes", whole(1, i64::MAX), "Maximum size of a weight file in bytes."),
+    row("checkpoint.max_shard_bytes", whole(1, i64::MAX), "Maximum size of a weight file in bytes; larger models are split into shards."),
 ];
 
-const DEVICE: Range = Range::Parsed { form: "`auto`, `cpu`, `cuda` or `cuda:N`", read: |text| text.parse::<DeviceChoice>().map(drop) };
+const DEVICE: Range = Range::Parsed { syntax: "`auto`, `cpu`, `cuda` or `cuda:N`", parse: |text| text.parse::<DeviceChoice>().map(drop) };
 const AGGREGATION: Range = Range::Parsed {
-    form: "`token-mean`, `seq-mean-token-mean`, `seq-mean-token-sum`, `seq-mean-token-sum-norm(N)`, `microbatch-token-mean(N)`",
-    read: |text| text.parse::<Aggregation>().map(drop),
+    syntax: "`token-mean`, `seq-mean-token-mean`, `seq-mean-token-sum`, `seq-mean-token-sum-norm(N)`, `microbatch-token-mean(N)`",
+    parse: |text| text.parse::<Aggregation>().map(drop),
 };
 const DECODING: Range = Range::Parsed {
-    form: "`published`, `greedy`, `t0.6x8` (8 samples at temperature 0.6), `t0.6p0.95x8` (top-p 0.95)",
-    read: |text| if text == crate::eval::settings::PUBLISHED { Ok(()) } else { text.parse::<Decoding>().map(drop) },
+    syntax: "`published`, `greedy`, `t0.6x8` (8 samples at temperature 0.6), `t0.6p0.95x8` (top-p 0.95)",
+    parse: |text| if text == crate::eval::settings::PUBLISHED { Ok(()) } else { text.parse::<Decoding>().map(drop) },
 };
 const DATE: Range = Range::Parsed {
-    form: "`YYYY-MM-DD`, or empty for today",
-    read: |text| if text.is_empty() { Ok(()) } else { crate::text::check_date(text).map_err(|error| format!("{error:#}")) },
+    syntax: "`YYYY-MM-DD`, or empty for today",
+    parse: |text| if text.is_empty() { Ok(()) } else { crate::text::check_date(text).map_err(|error| format!("{error:#}")) },
 };
 
 #[cfg(test)]
@@ -177,8 +178,8 @@ mod tests {
             let settings: BTreeSet<String> = config::flatten(&table).into_iter().map(|(path, _)| path).collect();
             let missing: Vec<&String> = settings.iter().filter(|path| !rows.contains(path.as_str())).collect();
             assert!(missing.is_empty(), "add a row for {missing:?} to src/train/settings/table.rs (optim.*: to ROWS in src/optim/mod.rs)");
-            let gone: Vec<&&str> = rows.iter().filter(|path| !settings.contains(**path)).collect();
-            assert!(gone.is_empty(), "these rows belong to no setting: {gone:?}");
+            let unused: Vec<&&str> = rows.iter().filter(|path| !settings.contains(**path)).collect();
+            assert!(unused.is_empty(), "these rows belong to no setting: {unused:?}");
         }
     }
 

@@ -5,13 +5,13 @@ use serde::{Deserialize, Serialize};
 
 use super::RolloutSettings;
 
-/// How to train on samples from part of the vocabulary.
+/// How to train on tokens that were sampled from part of the vocabulary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Truncation {
-    /// Not at all: top_k, top_p and min_p must be off.
+    /// Refuse to train: top_k, top_p and min_p must be off.
     Refuse,
-    /// Record the kept tokens, and use the distribution renormalised over them in sampler and trainer.
+    /// Record the kept tokens, and use the distribution renormalized over them in sampler and trainer.
     Renormalise,
     /// Train on the distribution over the whole vocabulary, which differs from the sampled one. The gradient is biased.
     Mismatch,
@@ -47,7 +47,7 @@ impl RolloutSettings {
         (self.truncated == Truncation::Mismatch && !filters.is_empty()).then(|| {
             format!(
                 "rollout.truncated is mismatch and {}: responses are sampled from part of the vocabulary, but log-probabilities, ratios, entropy \
-                 and KL cover all of it, so the gradient is biased. rollout.truncated=renormalise uses one distribution for both",
+                 and KL cover all of it, so the gradient is biased; rollout.truncated=renormalise uses one distribution for both",
                 filters.join(" and ")
             )
         })

@@ -1,5 +1,5 @@
-//! Checks settings that contradict each other, before any weights load. Each error says what to set instead. Ranges of single settings are in
-//! `table`.
+//! Checks settings that contradict each other, before any weights load. Each error says what to set instead. Ranges of single settings are
+//! in `table`.
 
 use anyhow::{Result, ensure};
 
@@ -67,20 +67,20 @@ impl RunSettings {
     /// Checks the settings of the algorithm against each other.
     fn validate_algorithm(&self) -> Result<()> {
         let (rollout, loss, train, advantage) = (&self.rollout, &self.loss, &self.train, &self.advantage);
-        let compares = self.compares_in_groups();
-        let learns = loss.policy != 0.0;
+        let has_group_baseline = self.compares_in_groups();
+        let has_policy_loss = loss.policy != 0.0;
         ensure!(
-            !learns || !compares || rollout.group_size > 1,
+            !has_policy_loss || !has_group_baseline || rollout.group_size > 1,
             "rollout.group_size is {}, but a group's mean as the baseline needs at least 2 responses: increase it, or set advantage.baseline to none",
             rollout.group_size
         );
         ensure!(
-            compares || advantage.scale != Scale::Group,
+            has_group_baseline || advantage.scale != Scale::Group,
             "advantage.scale is group, which needs the baseline group or leave-one-out: set it to batch or none"
         );
         let baseline = toml::Value::try_from(advantage.baseline)?;
         ensure!(
-            !compares || advantage.gamma == 1.0,
+            !has_group_baseline || advantage.gamma == 1.0,
             "advantage.gamma is {}, but the baseline {} does not use it: set it to 1, or advantage.baseline to critic or none",
             advantage.gamma,
             baseline.as_str().unwrap_or_default()
@@ -91,16 +91,16 @@ impl RunSettings {
             advantage.lambda
         );
         ensure!(
-            learns || advantage.baseline != Baseline::Critic,
+            has_policy_loss || advantage.baseline != Baseline::Critic,
             "advantage.baseline is critic, but the policy loss that would use it is off: set loss.policy above 0, or advantage.baseline to none"
         );
         ensure!(
-            rollout.dynamic_sampling == 0 || (learns && compares),
+            rollout.dynamic_sampling == 0 || (has_policy_loss && has_group_baseline),
             "rollout.dynamic_sampling replaces groups whose rewards are all equal, but here these groups contribute to the loss: set it to 0"
         );
-        let most = if loss.surrogate == Surrogate::Cispo { "at most 1 (no lower bound)" } else { "below 1" };
+        let upper = if loss.surrogate == Surrogate::Cispo { "at most 1 (no lower bound)" } else { "below 1" };
         let fits = loss.clip_low < 1.0 || (loss.surrogate == Surrogate::Cispo && loss.clip_low == 1.0);
-        ensure!(fits, "loss.clip_low is {}; it must be above 0 and {most}", loss.clip_low);
+        ensure!(fits, "loss.clip_low is {}; it must be above 0 and {upper}", loss.clip_low);
         ensure!(
             loss.kl == 0.0 || self.reward.kl == 0.0,
             "loss.kl is {} and reward.kl is {}, but KL belongs in one of them: set the other to 0",
@@ -108,13 +108,13 @@ impl RunSettings {
             self.reward.kl
         );
         ensure!(
-            learns || self.reward.kl == 0.0,
+            has_policy_loss || self.reward.kl == 0.0,
             "reward.kl is {}, but loss.policy is 0, which ignores rewards: use loss.kl",
             self.reward.kl
         );
-        let follows = train.reference_every > 0 || train.reference_decay > 0.0;
+        let updates_reference = train.reference_every > 0 || train.reference_decay > 0.0;
         ensure!(
-            !follows || self.has_reference(),
+            !updates_reference || self.has_reference(),
             "train.reference_every and train.reference_decay update a reference model, but loss.kl and reward.kl are 0: set one of these"
         );
         ensure!(
@@ -148,7 +148,7 @@ impl RunSettings {
         );
         ensure!(
             rollout.dynamic_sampling == 0 || rollout.replay.is_empty(),
-            "rollout.dynamic_sampling is {}, but recorded rollouts cannot be resampled: set it to 0",
+            "rollout.dynamic_sampling is {}, but recorded rollouts cannot be sampled again: set it to 0",
             rollout.dynamic_sampling
         );
         Ok(())
