@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Packs everything needed to test and benchmark this program on a GPU machine: the stripped program and test program, the library that records
-# kernel times, the check and its report, and the comparison with PyTorch. The GPU machine needs neither Rust nor the CUDA toolkit.
+# Packs everything needed to test and benchmark this program on a GPU machine: the stripped program and test program, the library that
+# records kernel times, the check and its report, and the comparison with PyTorch. The GPU machine needs neither Rust nor the CUDA toolkit.
 #   scripts/gpu-pack.sh OUT.tar.xz
 #   tar xf OUT.tar.xz && rlvr-gpu-check/gpu-check.sh FOLDER           on the GPU machine
 # PROFILE=dev packs an unoptimized build, to try out this script. RLVR and TESTS are paths of programs to pack instead of building them. The
