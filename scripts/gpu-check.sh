@@ -54,8 +54,8 @@ print(":".join(found + glob.glob("/usr/local/cuda/extras/CUPTI/lib64")))
 PYTHON
   ) || libraries=
 fi
-# The program tunes matrix products on first use and caches the algorithms in the user's cache folder, which is in OUT here. Tests have
-# another cache than benchmark and profile: they run in parallel, which disturbs the tuning.
+# The program tunes matrix products on first use and caches the algorithms in the user's cache folder, which is in OUT here. The tests use a
+# separate cache, because they run in parallel, which disturbs the tuning.
 ours=(env "LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" "XDG_CACHE_HOME=$out/cache")
 is_real=
 if [ "$DEVICE" != cpu ] && [ -z "${EMULATED_GPU:-}" ]; then is_real=1; fi
