@@ -1,14 +1,14 @@
-"""Compare rollouts, updates and whole steps of the embedded model in one run: `rlvr bench` against PyTorch eager and TRL.
+"""Compare the speed of rollouts, updates and whole steps of the embedded model: `rlvr bench` against eager PyTorch and TRL.
 
-All use the same exported base model, prompt and number of threads. `rlvr bench` and PyTorch use the same response lengths, sampled from the base
-model (128 responses). TRL samples its own 64 responses at learning rate 0 and is compared with 64 of ours. The docstrings of peer_torch.py and
-peer_trl.py say what they compute. `step_best` is PyTorch with finished sequences dropped at no cost and micro-batches of similar lengths, a bound
-that no program reaches.
+All use the same exported base model, prompt and number of threads. `rlvr bench` and PyTorch use the same response lengths, which were sampled from the
+base model (128 responses). TRL samples its own 64 responses at learning rate 0 and is compared with a step of 64 responses of `rlvr bench`. The
+docstrings of peer_torch.py and peer_trl.py describe their workloads. `step_best` is PyTorch with finished sequences dropped at no cost and
+micro-batches of similar lengths: a bound that no real program reaches.
 
     cargo build --release
     python benches/compare.py --rlvr target/release/rlvr          # Python with scripts/requirements-peers.txt
 
-Prints a Markdown table with ratios. Run it on an idle machine: with two shared cores, PyTorch suffers most.
+Prints a Markdown table with ratios. Run it on an idle machine: PyTorch suffers most from other programs.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rlvr", default="target/release/rlvr")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=5, help="time for each workload of each program")
+    parser.add_argument("--seconds", type=float, default=5, help="seconds to measure each workload of each program")
     parser.add_argument("--trl-steps", type=int, default=15)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -47,9 +47,9 @@ def main():
         ours_64 = {line["work"]: line["median_s"] for line in json_lines([*bench, "--sequences", 64, "--work", "step"])}
         trl = [sys.executable, HERE / "peer_trl.py", "--model", model, "--threads", arguments.threads, "--steps", arguments.trl_steps]
         (trl,) = json_lines([*trl, "--lr", 0])
-    some = next(iter(peers.values()))
-    print(f"{some['sequences']} responses, {some['response_tokens']} tokens in total, a prompt of {some['prompt_tokens']};", end=" ")
-    print(f"torch {some['torch']}, transformers {trl['transformers']}, TRL {trl['trl']}, {arguments.threads} threads\n")
+    first = next(iter(peers.values()))
+    print(f"{first['sequences']} responses, {first['response_tokens']} tokens in total, prompt of {first['prompt_tokens']} tokens;", end=" ")
+    print(f"torch {first['torch']}, transformers {trl['transformers']}, TRL {trl['trl']}, {arguments.threads} threads\n")
     print("| work | rlvr | peer | ratio |\n|---|---|---|---|")
     rows = [("rollout", "rollout"), ("rollout", "rollout_compacted"), ("update", "update"), ("update", "update_sorted"), ("step", "step"), ("step", "step_best")]
     for work, peer in rows:

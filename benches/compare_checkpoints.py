@@ -1,9 +1,9 @@
-"""Compare `rlvr score` and `rlvr sample` with transformers on checkpoints of realistic sizes, in one run.
+"""Compare the speed of `rlvr score` and `rlvr sample` with transformers on checkpoints of realistic sizes.
 
-  score   the Qwen2.5-Math-1.5B shape, bf16 on disk, computed in f32: 4 responses of 384 tokens after a prompt of 128
-  sample  a shape of 100M parameters in f32: 32 responses of 64 tokens to one prompt of 64
+  score   the Qwen2.5-Math-1.5B shape, bf16 on disk, computed in f32: 4 responses of 384 tokens to prompts of 128 tokens
+  sample  a shape with 100M parameters in f32: 32 responses of 64 tokens to one prompt of 64 tokens
 
-Both use random weights from `rlvr init` and the same number of threads, and run in turn. Load times and peak memory are printed as well.
+Both programs use random weights from `rlvr init` and the same number of threads, and run one after the other. Also prints load times and peak memory.
 
     cargo build --release
     python benches/compare_checkpoints.py --rlvr target/release/rlvr       # Python with scripts/requirements-peers.txt
@@ -22,7 +22,7 @@ import time
 
 HERE = pathlib.Path(__file__).parent
 THREADS = "2"
-PARAMETERS = 1_543_714_304  # of the 1.5B shape, its embedding counted once
+PARAMETERS = 1_543_714_304  # of the 1.5B shape; the tied embedding counts once
 SHAPE_100M = {
     "hidden_size": 768,
     "num_hidden_layers": 12,
@@ -35,7 +35,7 @@ SHAPE_100M = {
 
 
 def run(command):
-    """Runs a command; returns its output, its seconds, and its peak memory in bytes."""
+    """Runs a command; returns its output, its time in seconds, and its peak memory in bytes."""
     began = time.perf_counter()
     with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
         process = subprocess.Popen([str(part) for part in command], stdout=stdout, stderr=stderr, text=True, env=os.environ | {"RAYON_NUM_THREADS": THREADS})
@@ -69,8 +69,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rlvr", default="target/release/rlvr")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=20, help="time for each workload of each program")
-    parser.add_argument("--folder", type=pathlib.Path, help="folder of the two models, which are made if missing (default: a temporary folder)")
+    parser.add_argument("--seconds", type=float, default=20, help="seconds to measure each workload of each program")
+    parser.add_argument("--folder", type=pathlib.Path, help="folder of the two models, created if missing (default: a temporary folder)")
     arguments = parser.parse_args()
     global THREADS
     THREADS, rlvr = str(arguments.threads), arguments.rlvr
@@ -86,7 +86,7 @@ def main():
             run([rlvr, "init", "--like", "qwen2.5-math-1.5b", "--dtype", "f32", "--out", small, *fields])
         one = temporary / "one.jsonl"
         one.write_text('{"id": 0, "prompt_ids": [5, 6, 7], "completion_ids": [8]}\n')
-        run([rlvr, "score", "--model", big, "--input", one])  # puts the file into the system's cache
+        run([rlvr, "score", "--model", big, "--input", one])  # brings the file into the system's cache
         _, load_s, load_bytes = run([rlvr, "score", "--model", big, "--input", one])
         many = temporary / "many.jsonl"
         line = {"id": 0, "prompt_ids": list(range(3, 131)), "completion_ids": list(range(3, 387))}
@@ -100,9 +100,9 @@ def main():
     print("| work | rlvr | transformers | ratio |\n|---|---|---|---|")
     for name, ours, peer in rows:
         print(f"| {name} | {ours['median_s']:.2f} s | {peer['median_s']:.2f} s | {peer['median_s'] / ours['median_s']:.2f} |")
-    print(f"\n`rlvr score` of one token on the 1.5B shape, with the file in the cache: {load_s:.1f} s, peak memory {load_bytes / 1e9:.2f} GB;")
-    print(f"of 1,536 response tokens: {score_bytes / 1e9:.2f} GB ({score_bytes / 4 / PARAMETERS:.2f} x 4 bytes x parameters).", end=" ")
-    print(f"transformers loads in {theirs['load_s']:.1f} s and needs {theirs['peak_bytes'] / 1e9:.2f} GB.")
+    print(f"\n`rlvr score` of one token with the 1.5B shape, file in the cache: {load_s:.1f} s, peak memory {load_bytes / 1e9:.2f} GB;")
+    print(f"peak memory of 1,536 response tokens: {score_bytes / 1e9:.2f} GB ({score_bytes / 4 / PARAMETERS:.2f} x 4 bytes x parameters).", end=" ")
+    print(f"transformers loads the model in {theirs['load_s']:.1f} s and needs {theirs['peak_bytes'] / 1e9:.2f} GB.")
     if init_s:
         print(f"`rlvr init` made the 1.5B shape in {init_s:.0f} s.")
 

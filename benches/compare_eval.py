@@ -1,12 +1,12 @@
-"""Compare evaluation of the embedded base model in one run: `rlvr eval` with grading against transformers' `generate` in batches of 32.
+"""Compare the speed of evaluating the embedded base model: `rlvr eval`, with grading, against transformers' `generate` in batches of 32.
 
 Both use the same exported base model in f32, the same prompts (MATH-500, Minerva and OlympiadBench, greedy decoding), the same limit on new tokens
-and the same number of threads. The printed mean lengths must agree. Seconds count from the first prompt to the last score or text, without loading.
+and the same number of threads. The printed mean lengths must agree. Times run from the first prompt to the last score or text, without loading.
 
     cargo build --release
     python benches/compare_eval.py --data-dir DATA --rlvr target/release/rlvr     # Python with scripts/requirements-peers.txt
 
-Prints a Markdown table with ratios. `sorted` puts prompts of similar lengths into a batch.
+Prints a Markdown table with ratios. `sorted` batches prompts of similar lengths.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         model = pathlib.Path(folder) / "tiny"
         subprocess.run([args.rlvr, "init", "--like", "tiny", "--out", model], check=True, capture_output=True)
-        arguments = ["--model", model, "--data-dir", args.data_dir, "--benchmarks", SETS, "--limit", args.limit, "--max-new-tokens", args.max_new]
+        arguments = ["--model", model, "--data-dir", args.data_dir, "--benchmarks", SETS, "--limit", args.limit, "--max-new-tokens", args.max_new_tokens]
         passes = json_lines([args.rlvr, "eval", *arguments])
         peer = [sys.executable, HERE / "peer_evaluate.py", *arguments, "--threads", args.threads]
         peers = [line for more in ([], ["--sorted"]) for line in json_lines([*peer, *more])]
@@ -39,7 +39,7 @@ def main():
     elapsed_s = sum(line["times"]["elapsed_s"] for line in passes)
     grading_s = sum(line["times"]["grading_s"] for line in passes)
     tokens = sum(line["score"]["mean_tokens"] * line["problems"] for line in passes)
-    print(f"{problems} problems, at most {args.max_new} new tokens; torch {peers[0]['torch']}, transformers {peers[0]['transformers']},", end=" ")
+    print(f"{problems} problems, at most {args.max_new_tokens} new tokens; torch {peers[0]['torch']}, transformers {peers[0]['transformers']},", end=" ")
     print(f"{args.threads} threads; grading took {grading_s / elapsed_s:.2%} of rlvr's time\n")
     print("| program | problems/s | mean tokens | ratio |\n|---|---|---|---|")
     ours = problems / elapsed_s

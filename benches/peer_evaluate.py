@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Answer an evaluation as users of transformers do: greedy `generate` in padded batches, each as slow as its longest response.
+"""Answer benchmark problems as a user of transformers would: greedy `generate` in padded batches, each as slow as its longest response.
 
-  python benches/peer_evaluate.py --model DIR --data-dir DATA --benchmarks math500,minerva_math --max-new 64 --batch 32 [--sorted]
+  python benches/peer_evaluate.py --model DIR --data-dir DATA --benchmarks math500,minerva_math --max-new-tokens 64 --batch 32 [--sorted]
 
-Prompts are the questions in the checkpoint's chat template, as in `rlvr eval`. `--sorted` groups questions of similar lengths, which saves padding;
-most users do not do that. Nothing is graded. Prints one JSON line: problems, seconds from text to text (without loading), and the tokens of all
-responses up to their end token.
+Prompts are the questions in the checkpoint's chat template, as in `rlvr eval`. `--sorted` batches questions of similar lengths, which saves padding,
+but which most users do not do. Responses are not graded. Prints one JSON line: problems, seconds from texts to texts (without loading the model), and
+the total tokens of the responses, each up to its end token.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
 def questions(folder, benchmarks, limit):
-    """Reads the questions of published files, at most `limit` per file (0: all)."""
+    """Reads the questions from published files, at most `limit` per file (0: all)."""
     found = []
     for name in benchmarks.split(","):
         lines = (pathlib.Path(folder) / "test" / name / "test.jsonl").read_text(encoding="utf-8").splitlines()
@@ -31,14 +31,14 @@ def questions(folder, benchmarks, limit):
     return [question.strip() for question in found]
 
 
-def answer(model, tokenizer, ends, prompts, max_new):
+def answer(model, tokenizer, ends, prompts, max_new_tokens):
     """Returns the texts of one batch and their total number of tokens."""
     batch = tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
-    found = model.generate(**batch, max_new_tokens=max_new, do_sample=False, pad_token_id=tokenizer.pad_token_id)
+    found = model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id)
     responses = found[:, batch["input_ids"].shape[1] :].tolist()
     tokens = 0
     for ids in responses:
-        end = next((place + 1 for place, token in enumerate(ids) if token in ends), len(ids))
+        end = next((position + 1 for position, token in enumerate(ids) if token in ends), len(ids))
         tokens += end
     return tokenizer.batch_decode(responses, skip_special_tokens=True), tokens
 
@@ -49,7 +49,7 @@ def main():
     parser.add_argument("--data-dir", required=True)
     parser.add_argument("--benchmarks", default="math500,minerva_math,olympiadbench")
     parser.add_argument("--limit", type=int, default=0)
-    parser.add_argument("--max-new", type=int, default=64)
+    parser.add_argument("--max-new-tokens", type=int, default=64)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--sorted", action="store_true")
@@ -73,7 +73,7 @@ def main():
             prompts.sort(key=len)
         tokens = 0
         for first in range(0, len(prompts), args.batch):
-            tokens += answer(model, tokenizer, ends, prompts[first : first + args.batch], args.max_new)[1]
+            tokens += answer(model, tokenizer, ends, prompts[first : first + args.batch], args.max_new_tokens)[1]
         elapsed_s = time.perf_counter() - began
     print(json.dumps({
         "problems": len(prompts),

@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
-"""Measure the workloads of `rlvr bench` with hand-written PyTorch, for comparison.
+"""Measure the workloads of `rlvr bench` in hand-written PyTorch, for comparison.
 
-Rollouts, update and step of a small Qwen2-architecture model, in eager f32 on the CPU, written as
-an expert would write them without a compiler or a custom kernel: fused query/key/value and gate/up
-products, `scaled_dot_product_attention` with grouped heads, a preallocated KV cache, a prompt that is
-prefilled once, inverse-CDF sampling (`torch.multinomial` draws a number per vocabulary entry), the head on
+Rollout, update and step of a small Qwen2 model, in eager f32 on the CPU, written as an expert would
+write them without a compiler or custom kernels: fused query/key/value and gate/up products,
+`scaled_dot_product_attention` with grouped heads, a preallocated KV cache, one prefill of the prompt,
+sampling by inverting the CDF (`torch.multinomial` needs a random number per vocabulary entry), logits of
 response tokens only, fused AdamW.
 
   rollout            N sequences of one prompt; each batch row is computed until the longest is finished
-  rollout_compacted  the same, but finished rows leave the batch. Lengths are known beforehand here,
-                     so rows are sorted and leaving costs nothing: a bound on what eager code can reach
+  rollout_compacted  the same, but finished rows leave the batch. The lengths are known in advance, so
+                     rows are sorted and leaving costs nothing: a bound on what eager code can reach
   update             reference model, policy forward, GRPO loss (clipped ratio, k3 KL, entropy
                      bonus, token mean), backward, gradient clipping, AdamW, on one batch, each row
                      padded on the right to the longest
-  update_sorted      the same update, its gradient summed over micro-batches of rows of similar length
-                     (`--micro-batch`): less padding, and activations that fit the processor's cache
+  update_sorted      the same update in micro-batches of rows of similar length (`--micro-batch`): less
+                     padding, and activations that fit the processor's cache
   step               rollout, then update on the sampled tokens
   step_best          rollout_compacted, then update_sorted
 
@@ -86,7 +86,7 @@ class Cache:
         self.buffer = torch.empty(size)
 
     def extend(self, layer: int, start: int, keys_bktd, values_bktd):
-        """Stores new tokens at `start`; returns views of all tokens up to there, for the first b rows."""
+        """Stores the keys and values of new tokens at `start`; returns views of those of all tokens up to them, for the first b rows."""
         rows, end = keys_bktd.shape[0], start + keys_bktd.shape[2]
         keys, values = self.buffer[layer, :, :rows, :, :end].unbind(0)
         keys[:, :, start:] = keys_bktd
@@ -133,7 +133,7 @@ class Qwen2:
         return shared + untied + [tensor for layer in self.layers for tensor in layer.values()]
 
     def hidden(self, ids_bt, start: int = 0, cache: Cache | None = None):
-        """Final hidden states `[b, t, e]` of tokens at positions `start..`, after the last norm."""
+        """Returns hidden states `[b, t, e]` of tokens at positions `start..`, after the final norm."""
         shape = self.shape
         rows, tokens = ids_bt.shape
         h, k, d = shape.heads, shape.kv_heads, shape.head_width
@@ -150,7 +150,7 @@ class Qwen2:
             values = values.transpose(1, 2)
             if cache is not None:
                 keys, values = cache.extend(i, start, keys, values)
-            # All rows have tokens at equal positions and padding only on the right, so causality is the only mask.
+            # All rows have the same positions, and padding is only on the right, so the causal mask is enough.
             mixed = F.scaled_dot_product_attention(queries, keys, values, is_causal=tokens > 1, enable_gqa=True)
             x = x + F.linear(mixed.transpose(1, 2).reshape(rows, tokens, h * d), layer["o"])
             normed = F.rms_norm(x, x.shape[-1:], layer["mlp_norm"], shape.norm_eps)
@@ -164,7 +164,7 @@ class Qwen2:
 
 @torch.inference_mode()
 def rollout(model: Qwen2, prompt_ids: list, lengths: list, temperature: float, compact: bool):
-    """Samples responses of exactly `lengths` (longest first) tokens; returns ids `[b, longest]`."""
+    """Samples responses of exactly `lengths` tokens, longest first; returns ids `[b, longest]`."""
     rows, prompt_tokens, longest = len(lengths), len(prompt_ids), lengths[0]
     cache = Cache(model.shape, rows, prompt_tokens + longest)
     prompt_cache = Cache(model.shape, 1, prompt_tokens)
@@ -180,8 +180,8 @@ def rollout(model: Qwen2, prompt_ids: list, lengths: list, temperature: float, c
                 active -= 1
             logits_bv = logits_bv[:active]
         cumulative_bv = torch.softmax(logits_bv / temperature, dim=-1).cumsum(dim=-1)
-        draws_b1 = torch.rand(active, 1) * cumulative_bv[:, -1:]
-        token_b1 = torch.searchsorted(cumulative_bv, draws_b1, right=True).clamp_(max=logits_bv.shape[-1] - 1)
+        targets_b1 = torch.rand(active, 1) * cumulative_bv[:, -1:]
+        token_b1 = torch.searchsorted(cumulative_bv, targets_b1, right=True).clamp_(max=logits_bv.shape[-1] - 1)
         ids_bt[:active, t : t + 1] = token_b1
         if t + 1 < longest:
             hidden = model.hidden(token_b1, start=prompt_tokens + t, cache=cache)
@@ -191,7 +191,7 @@ def rollout(model: Qwen2, prompt_ids: list, lengths: list, temperature: float, c
 
 @dataclass
 class Update:
-    """One GRPO update: policy, frozen reference, optimizer, coefficients."""
+    """A GRPO update: policy, frozen reference model, optimizer, coefficients."""
 
     policy: Qwen2
     reference: Qwen2
@@ -221,7 +221,7 @@ class Update:
         return total
 
     def loss(self, prompt_ids: list, response_bt, lengths: list, advantages_b):
-        """The sum over response tokens of policy loss, KL and entropy terms."""
+        """Returns the sum of policy loss, KL and entropy terms over the response tokens."""
         rows, longest = response_bt.shape
         ids_bt = torch.cat((torch.tensor([prompt_ids]).expand(rows, -1), response_bt), dim=1)[:, :-1]
         valid_bt = torch.arange(longest) < torch.tensor(lengths)[:, None]
@@ -266,7 +266,7 @@ def read_lengths(file: Path | None, count: int, longest: int) -> list:
 
 
 def measure(work, seconds: float, repeats: int) -> list:
-    """Seconds of each run, after two warm-up runs: at least `repeats` runs and `seconds` in total."""
+    """Returns the seconds of each run, after two warm-up runs: at least `repeats` runs and `seconds` in total."""
     for _ in range(2):
         work()
     times = []
@@ -279,7 +279,7 @@ def measure(work, seconds: float, repeats: int) -> list:
 
 @torch.inference_mode()
 def check(folder: Path, model: Qwen2, prompt_ids: list, lengths: list, temperature: float) -> bool:
-    """Compares the cached forward pass, the uncached one and transformers' on the same sampled tokens."""
+    """Compares the forward pass with and without cache, and transformers' own, on the same sampled tokens; returns True if they agree."""
     from transformers import AutoModelForCausalLM
 
     response_bt = rollout(model, prompt_ids, lengths, temperature, compact=False)
@@ -305,11 +305,11 @@ def main() -> int:
     parser.add_argument("--work", default=",".join(works), help="workloads to measure, separated by commas (default: all)")
     parser.add_argument("--sequences", type=int, default=128, help="responses per batch (default: 128)")
     parser.add_argument("--prompt", default="Q: What is 334+556?\nA:", help="the prompt's text, tokenized without a template")
-    parser.add_argument("--lengths", type=Path, help="response lengths (see above)")
+    parser.add_argument("--lengths", type=Path, help="file with response lengths (see above)")
     parser.add_argument("--longest", type=int, default=80, help="upper limit of sampled lengths (default: 80)")
     parser.add_argument("--temperature", type=float, default=0.6)
     parser.add_argument("--micro-batch", type=int, default=16, help="rows per backward pass in update_sorted (default: 16)")
-    parser.add_argument("--lr", type=float, default=1e-6, help="small by default, so that repeats do the same work")
+    parser.add_argument("--lr", type=float, default=1e-6, help="learning rate; small by default, so that repeats do the same work")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=5.0, help="minimum time per workload (default: 5)")
     parser.add_argument("--repeats", type=int, default=5, help="minimum number of runs per workload (default: 5)")
@@ -317,7 +317,7 @@ def main() -> int:
     args = parser.parse_args()
     chosen = args.work.split(",")
     if unknown := set(chosen) - set(works):
-        parser.error(f"unknown workload {', '.join(sorted(unknown))}; expected {', '.join(works)}")
+        parser.error(f"unknown workload {', '.join(sorted(unknown))}; expected one of {', '.join(works)}")
     if args.sequences < 2 or args.micro_batch < 1:
         parser.error("--sequences must be at least 2, so that advantages differ, and --micro-batch at least 1")
     for name in ("config.json", "model.safetensors", "tokenizer.json"):

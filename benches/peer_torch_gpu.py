@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""Measure the workloads of `rlvr bench --shape` as a user of PyTorch and transformers would run them on a GPU, for comparison.
+"""Measure rollout, update and step as a user of PyTorch and transformers would run them on a GPU, for comparison with `rlvr bench --shape`.
 
-Uses random weights in transformers' own classes, with the sizes below: speed needs no checkpoint. All responses have the same length.
+The models are transformers' own classes with random weights, because speed does not depend on the checkpoint. All responses have the same length.
 
-  rollout    `generate` of transformers: static cache, SDPA, temperature sampling, forced lengths; torch.compile only with `--compile`, because
-             compiling takes a minute
+  rollout    transformers' `generate` with a static cache, SDPA, temperature sampling and fixed lengths; torch.compile only with `--compile`,
+             because compiling takes a minute
   reference  log-probabilities of the responses under a frozen copy
   update     reference model, policy forward, GRPO loss (clipped ratio, k3 KL, entropy bonus, token mean), backward with gradient checkpointing,
-             clipping, AdamW: bf16 weights, f32 masters and gradients, micro-batches of `--micro-batch` rows
-  step       rollout, then update: the sum of their times per token, not a separate run
+             clipping, AdamW: bf16 weights, f32 master weights and gradients, micro-batches of `--micro-batch` rows
+  step       rollout, then update: computed from their rates, not run separately
 
-The head's logits are computed in chunks and recomputed in the backward pass, so that nothing stores `[tokens, vocabulary]`. A short run warms up each
-workload. A workload that would exceed `--limit` seconds is cut to fewer tokens per response or fewer sequences; its line then has `measured_tokens`
-below `tokens`, and `complete` is false. Cut rollouts favor PyTorch, because later tokens attend to more and cost more.
+Logits are computed in chunks and recomputed in the backward pass, so no tensor has the size `[tokens, vocabulary]`. A short run warms up each
+workload. A workload that exceeds `--limit` seconds stops early, with fewer tokens per response or fewer sequences; its line then has `measured_tokens`
+below `tokens`, and `complete` is false. Stopped rollouts favor PyTorch, because later tokens attend to longer contexts and cost more.
 
   python benches/peer_torch_gpu.py --shape qwen2.5-math-1.5b --device cuda --sequences 512 --prompt-tokens 150 --response-tokens 800
   python benches/peer_torch_gpu.py --shape tiny --device cpu --sequences 8 --prompt-tokens 10 --response-tokens 12
@@ -33,18 +33,18 @@ import transformers
 from torch.utils.checkpoint import checkpoint
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, StoppingCriteria, StoppingCriteriaList
 
-WORKS = ["rollout", "reference", "update", "step"]
+WORKLOADS = ["rollout", "reference", "update", "step"]
 
 
 def qwen2(hidden, feed_forward, layers, heads, kv_heads, vocabulary, tied):
-    """A Qwen2 shape, by the fields of its config.json."""
+    """Returns the configuration of a Qwen2 model."""
     sizes = {"hidden_size": hidden, "intermediate_size": feed_forward, "num_hidden_layers": layers, "vocab_size": vocabulary}
     sizes |= {"num_attention_heads": heads, "num_key_value_heads": kv_heads, "max_position_embeddings": 4096}
     return Qwen2Config(**sizes, rms_norm_eps=1e-6, rope_theta=10000.0, tie_word_embeddings=tied)
 
 
 def llama(hidden, feed_forward, layers, heads, kv_heads, vocabulary):
-    """A Llama 3 shape without RoPE scaling, which costs no time."""
+    """Returns the configuration of a Llama 3 model, without RoPE scaling, which does not affect the speed."""
     sizes = {"hidden_size": hidden, "intermediate_size": feed_forward, "num_hidden_layers": layers, "vocab_size": vocabulary}
     sizes |= {"num_attention_heads": heads, "num_key_value_heads": kv_heads, "max_position_embeddings": 8192}
     return LlamaConfig(**sizes, rms_norm_eps=1e-5, rope_theta=500000.0, tie_word_embeddings=True)
@@ -80,7 +80,7 @@ class Clock:
 
 
 class Stop(StoppingCriteria):
-    """Ends all sequences when the time is over or they have `longest` tokens."""
+    """Ends all sequences when the time is up or they have `longest` tokens."""
 
     def __init__(self, clock: Clock, longest: int):
         self.clock, self.longest = clock, longest
@@ -97,11 +97,11 @@ class Rollouts:
         self.model, self.prompt_ids, self.args = model, prompt_ids, args
         self.batch = args.sequences
         self.failures = []
-        # By default, `generate` compiles the model when the cache is static and the device is a GPU.
+        # By default, `generate` compiles the model if the cache is static and the device is a GPU.
         self.compile = args.device.type == "cuda" and args.compile
 
     def generate(self, rows: int, clock: Clock, new_tokens: int) -> int:
-        """Samples `rows` sequences into a cache for whole responses; returns the response tokens of each."""
+        """Samples `rows` sequences, with a cache that fits whole responses; returns the number of tokens per response."""
         prompt_bt = self.prompt_ids.expand(rows, -1)
         settings = {"max_new_tokens": self.args.response_tokens, "do_sample": True, "temperature": self.args.temperature, "top_k": 0, "top_p": 1.0}
         settings |= {"cache_implementation": "static", "disable_compile": not self.compile, "eos_token_id": None, "pad_token_id": 0}
@@ -111,7 +111,7 @@ class Rollouts:
         return ids_bt.shape[1] - self.prompt_ids.shape[1]
 
     def warm_up(self):
-        """Finds a batch size that fits, and whether compiling works."""
+        """Finds a batch size that fits in memory, and whether compiling works."""
         while True:
             try:
                 self.generate(self.batch, Clock(self.args.device, float("inf")), min(8, self.args.response_tokens))
@@ -141,14 +141,14 @@ class Rollouts:
 
 
 def scored_chunk(head_ve, hidden_ne, targets_n, temperature: float):
-    """Log-probabilities and entropies of a chunk of response tokens, in f32."""
+    """Returns the log-probabilities and entropies of a chunk of response tokens, in f32."""
     logprobs_nv = F.log_softmax(F.linear(hidden_ne, head_ve).float() / temperature, dim=-1)
     chosen_n = logprobs_nv.gather(1, targets_n[:, None]).squeeze(1)
     return chosen_n, -(logprobs_nv.exp() * logprobs_nv).sum(dim=-1)
 
 
 class Training:
-    """GRPO updates: a policy in its dtype, f32 masters and gradients, a frozen reference model."""
+    """GRPO updates of a policy in its dtype, with f32 master weights and gradients and a frozen reference model."""
 
     def __init__(self, model, prompt_ids, args):
         self.policy, self.args, self.prompt_tokens = model, args, prompt_ids.shape[1]
@@ -170,7 +170,7 @@ class Training:
 
     @staticmethod
     def collect(master):
-        """Returns a hook that adds each new gradient to the master's, in f32."""
+        """Returns a hook that adds each new gradient to that of the master weight, in f32."""
 
         def hook(weight):
             master.grad.add_(weight.grad)
@@ -179,7 +179,7 @@ class Training:
         return hook
 
     def scores(self, model, ids_bt):
-        """Log-probabilities and entropies of the responses, as a packed batch."""
+        """Returns the log-probabilities and entropies of all response tokens, one row of the batch after another."""
         # The token before a response token predicts it.
         hidden_bte = model.model(ids_bt[:, :-1], use_cache=False).last_hidden_state[:, self.prompt_tokens - 1 :]
         hidden_ne, targets_n = hidden_bte.flatten(0, 1), ids_bt[:, self.prompt_tokens :].flatten()
@@ -194,7 +194,7 @@ class Training:
         return torch.cat(chosen), torch.cat(entropies)
 
     def micro_batches(self, clock: Clock):
-        """Slices of the batch, until the time is over."""
+        """Yields slices of the batch until the time is up."""
         for first in range(0, self.args.sequences, self.args.micro_batch):
             yield slice(first, min(first + self.args.micro_batch, self.args.sequences))
             if clock.is_over():
@@ -208,7 +208,7 @@ class Training:
         return tokens
 
     def update(self, clock: Clock) -> int:
-        """Computes the gradient of as many micro-batches as time allows, and an optimizer step; returns the number of trained tokens."""
+        """Sums the gradients of micro-batches until the time is up, then makes an optimizer step; returns the number of trained tokens."""
         tokens, all_tokens = 0, self.args.sequences * self.args.response_tokens
         for rows in self.micro_batches(clock):
             ids_bt = self.ids_bt[rows]
@@ -239,7 +239,7 @@ def peak_bytes(device: torch.device) -> int:
 
 
 def measure(work: str, run, args, **fields) -> dict:
-    """Runs a warmed-up workload once; returns its line."""
+    """Runs a warmed-up workload once; returns its measurement."""
     if args.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(args.device)
     clock = Clock(args.device, args.limit)
@@ -254,7 +254,7 @@ def failed(work: str, error: Exception) -> dict:
 
 
 def lines(model, prompt_ids, works, args):
-    """Yields a line per workload, as soon as it is finished. After a failed workload, the next one runs."""
+    """Yields one measurement per workload as soon as it has finished. If a workload fails, the next one still runs."""
     done = {}
     if {"rollout", "step"} & set(works):
         try:
@@ -271,7 +271,7 @@ def lines(model, prompt_ids, works, args):
     if {"reference", "update", "step"} & set(works):
         try:
             training = Training(model, prompt_ids, args)
-            # A clock whose time is over still lets one micro-batch through.
+            # Even if the time is up, one micro-batch runs.
             training.update(Clock(args.device, 0.0))
             used = {"micro_batch": args.micro_batch, "head_rows": args.head_rows, "attention": "sdpa"}
             for work, run in (("reference", training.score_reference), ("update", training.update)):
@@ -293,7 +293,7 @@ def lines(model, prompt_ids, works, args):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", default="qwen2.5-math-1.5b", choices=sorted(SHAPES))
-    parser.add_argument("--work", default=",".join(WORKS), help="workloads to measure, separated by commas (default: all)")
+    parser.add_argument("--work", default=",".join(WORKLOADS), help="workloads to measure, separated by commas (default: all)")
     parser.add_argument("--device", default="cuda", type=torch.device)
     parser.add_argument("--sequences", type=int, default=512)
     parser.add_argument("--prompt-tokens", type=int, default=150)
@@ -306,12 +306,12 @@ def main() -> int:
     parser.add_argument("--threads", type=int, help="number of CPU threads")
     args = parser.parse_args()
     works = args.work.split(",")
-    if unknown := set(works) - set(WORKS):
-        parser.error(f"unknown workload {', '.join(sorted(unknown))}; expected {', '.join(WORKS)}")
+    if unknown := set(works) - set(WORKLOADS):
+        parser.error(f"unknown workload {', '.join(sorted(unknown))}; expected one of {', '.join(WORKLOADS)}")
     if args.sequences < 2 or min(args.prompt_tokens, args.response_tokens, args.micro_batch, args.head_rows) < 1:
-        parser.error("--sequences must be at least 2, so that advantages differ; lengths, --micro-batch and --head-rows at least 1")
+        parser.error("--sequences must be at least 2, so that advantages differ; --prompt-tokens, --response-tokens, --micro-batch and --head-rows must be at least 1")
     if args.device.type == "cuda" and not torch.cuda.is_available():
-        parser.error("torch finds no GPU: use --device cpu, which computes in f32")
+        parser.error("torch finds no GPU: install PyTorch for CUDA, or use --device cpu, which computes in f32")
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.manual_seed(0)

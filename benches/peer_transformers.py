@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Measure the workloads of `rlvr score` and `rlvr sample` as users of transformers would run them, for comparison.
+"""Measure scoring and sampling as a user of transformers would run them, for comparison with `rlvr score` and `rlvr sample`.
 
-  score     one batch of rows of equal length through the model's body in f32, then log-probability and entropy of each response token,
-            with the head row by row (all logits of a 1.5B model at once would be 1.2 GB per 2,048 tokens)
-  generate  `model.generate`, sampling at temperature 1 from one prompt, every response of full length
+  score     the hidden states of one batch of equally long rows in f32, then the log-probability and entropy of each response token, with
+            logits computed row by row (2,048 tokens of a 1.5B model have 1.2 GB of logits)
+  generate  `model.generate` at temperature 1 from one prompt; every response has the full length
 
   python benches/peer_transformers.py --model DIR --work score --prompt-tokens 128 --sequences 4 --length 384
 
-Prints one JSON line: median, minimum and maximum time, load time, and the process's peak memory.
+Prints one JSON line with the median, minimum and maximum time, the load time, and the process's peak memory.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from transformers import AutoModelForCausalLM
 
 
 def score(model, ids_bt, prompt_tokens):
-    """Log-probability and entropy of each response token."""
+    """Returns the log-probability and entropy of each response token, row by row."""
     hidden_btw = model.model(ids_bt).last_hidden_state
     scores = []
     for hidden_tw, ids_t in zip(hidden_btw, ids_bt, strict=True):
@@ -68,8 +68,8 @@ def main():
     model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32).eval()
     load_s = time.perf_counter() - began
 
-    draw = random.Random(0)
-    row = lambda length: [draw.randrange(3, 400) for _ in range(length)]
+    generator = random.Random(0)
+    row = lambda length: [generator.randrange(3, 400) for _ in range(length)]
     prompt = row(args.prompt_tokens)
     if args.work == "score":
         ids_bt = torch.tensor([prompt + row(args.length) for _ in range(args.sequences)])

@@ -1,21 +1,22 @@
 #!/usr/bin/env python3
-"""Measure the same training step with TRL's GRPOTrainer, which a user would run instead.
+"""Measure the training step of `rlvr bench` with TRL's GRPOTrainer, which many users would run instead.
 
-One example, 8 groups of 8 rollouts per step, one update per step, f32 on the CPU, the last `\\boxed{}` as
-reward, group advantages with standard deviation, token mean (`dapo`), KL to the initial model,
-entropy bonus. Options that only cost time here are off: gradient checkpointing, bf16, progress bars,
-logging, saving, workers, dropout. Generation is transformers' `generate` with a KV cache.
+One example, 8 groups of 8 rollouts per step, one update per step, f32 on the CPU. The reward compares
+the last `\\boxed{}` with the answer. Advantages are normalized by the group's standard deviation; the loss
+is a mean over tokens (`dapo`) with KL to the initial model and an entropy bonus. Options that would only
+cost time are off: gradient checkpointing, bf16, progress bars, logging, saving, data-loader workers,
+dropout. Responses come from transformers' `generate` with a KV cache.
 
 Run:
 
   rlvr init --like tiny --out tiny-hf
   python benches/peer_trl.py --model tiny-hf --threads 2 --steps 20
 
-Prints one JSON line: seconds per step (median, from the end of one step to the end of the next, without
-the first `--warm-up` steps), the seconds of `generate` and of the rest (reward, reference model,
-loss, backward, optimizer), and statistics of the responses. TRL generates until the end token, so only
-runs with about the same `mean_completion_tokens` are comparable. `--lr 0` keeps the model, and
-so the lengths, unchanged.
+Prints one JSON line: the median seconds per step (from the end of one step to the end of the next, without
+the first `--warm-up` steps), split into `generate` and the rest (reward, reference model, loss, backward
+pass, optimizer), and statistics of the responses. TRL samples until the end token, so compare only runs
+with about the same `mean_completion_tokens`. `--lr 0` leaves the model, and therefore the lengths,
+unchanged.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from pathlib import Path
 
 
 def boxed(response: str) -> str | None:
-    """The content of the last `\\boxed{...}`; None if there is none or it is not closed."""
+    """Returns the content of the last `\\boxed{...}`; None if there is none or it is not closed."""
     start = response.rfind("\\boxed{")
     if start < 0:
         return None
@@ -44,7 +45,7 @@ def boxed(response: str) -> str | None:
 
 
 def box_reward(completions, answer, **_):
-    """1 if the box contains the gold answer. TRL passes the dataset's columns by name."""
+    """Returns 1 for each response whose box contains the gold answer, else 0. TRL passes the data set's columns by name."""
     texts = [c if isinstance(c, str) else c[0]["content"] for c in completions]
     return [float(boxed(text) == gold) for text, gold in zip(texts, answer, strict=True)]
 
@@ -57,22 +58,22 @@ def main() -> int:
     parser.add_argument("--answer", default="890")
     parser.add_argument("--groups", type=int, default=8)
     parser.add_argument("--group-size", type=int, default=8)
-    parser.add_argument("--max-new", type=int, default=80)
+    parser.add_argument("--max-new-tokens", type=int, default=80)
     parser.add_argument("--temperature", type=float, default=0.6)
     parser.add_argument("--kl", type=float, default=0.001)
     parser.add_argument("--entropy", type=float, default=0.001)
     parser.add_argument("--lr", type=float, default=1e-4)
     parser.add_argument("--steps", type=int, default=10, help="measured steps (default: 10)")
-    parser.add_argument("--warm-up", type=int, default=2, help="unmeasured steps before them (default: 2)")
+    parser.add_argument("--warm-up", type=int, default=2, help="steps to run before measuring (default: 2)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     if not (args.model / "config.json").exists():
         parser.error(f"{args.model} is not a model folder; `rlvr init --like tiny --out DIR` writes one")
     if args.warm_up < 1:
-        parser.error("--warm-up must be at least 1: a step is timed from the end of the step before it")
+        parser.error("--warm-up must be at least 1, because a step is timed from the end of the previous one")
 
-    # Read when the libraries are imported: no network access, and no thread pools besides torch's.
+    # The libraries read these when they are imported: no network access, and no thread pools except torch's.
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -94,14 +95,14 @@ def main() -> int:
             use_cpu=True,
             bf16=False,  # TRL's default is True
             fp16=False,
-            activation_checkpointing=False,  # TRL's default is True
+            gradient_checkpointing=False,  # TRL's default is True
             max_steps=args.warm_up + args.steps,
             per_device_train_batch_size=rollouts,  # in completions, not prompts: one batch per step
             steps_per_generation=1,
             gradient_accumulation_steps=1,
             num_iterations=1,
             num_generations=args.group_size,
-            max_completion_length=args.max_new,
+            max_completion_length=args.max_new_tokens,
             temperature=args.temperature,
             top_p=1.0,
             top_k=0,
@@ -123,12 +124,12 @@ def main() -> int:
         model = transformers.AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
         tokenizer = transformers.AutoTokenizer.from_pretrained(args.model, padding_side="left")
         prompt = [{"role": "user", "content": args.prompt}] if args.chat else args.prompt
-        # One row per group: each repeat of the example is a separate group.
+        # One row per group: each copy of the example is a separate group.
         data = Dataset.from_list([{"prompt": prompt, "answer": args.answer}] * args.groups)
 
         ends, generating, lengths, rewards = [], [0.0], [], []
 
-        def recorded_reward(completions, completion_ids, **columns):
+        def reward_and_record(completions, completion_ids, **columns):
             values = box_reward(completions, **columns)
             lengths.append([len(ids) for ids in completion_ids])
             rewards.append(statistics.fmean(values))
@@ -142,7 +143,7 @@ def main() -> int:
         trainer = trl.GRPOTrainer(
             model=model,
             processing_class=tokenizer,
-            reward_funcs=recorded_reward,
+            reward_funcs=reward_and_record,
             args=config,
             train_dataset=data,
             callbacks=[Clock()],
@@ -162,8 +163,8 @@ def main() -> int:
     first = args.warm_up
     step_s = [ends[i] - ends[i - 1] for i in range(first, len(ends))]
     generate_s = generating[first : len(ends)]
-    kept = lengths[first:]
-    tokens = [sum(step) for step in kept]
+    measured = lengths[first:]
+    tokens = [sum(step) for step in measured]
     median = statistics.median(step_s)
     line = {
         "work": "trl_step",
@@ -177,7 +178,7 @@ def main() -> int:
         "rollouts": rollouts,
         "prompt_tokens": len(tokenizer(args.prompt)["input_ids"]) if not args.chat else None,
         "mean_completion_tokens": round(statistics.fmean(tokens) / rollouts, 2),
-        "longest": max(max(step) for step in kept),
+        "longest": max(max(step) for step in measured),
         "mean_reward_first": rewards[0],
         "mean_reward_last": rewards[-1],
         "threads": args.threads,

@@ -1,5 +1,5 @@
-//! Measures the time of a verdict on typical pairs. Prints median, 99th percentile, maximum and mean in microseconds as one line of JSON,
-//! then criterion's measurement of one pass over all pairs.
+//! Measures the time per verdict on typical pairs of a gold answer and a response. Prints the median, 99th percentile, maximum and mean in
+//! microseconds as one line of JSON, then criterion's measurement of one pass over all pairs.
 //!
 //! `cargo bench --bench verify` reads `verifier/speed500.jsonl` in the shared folder (`RLVR_SHARED_DIR`, or `../shared`).
 //! `cargo bench --bench verify -- FILE` reads another JSONL file.
@@ -12,14 +12,14 @@ use criterion::{Criterion, Throughput};
 use rlvr::verify::{Settings, Verifier};
 use serde_json::Value;
 
-/// Verdicts per pair. Only the fastest counts: slower ones were disturbed by other programs.
+/// Verdicts per pair. Only the fastest counts, because other programs disturb the slower ones.
 const REPEATS: usize = 20;
 
 fn main() {
-    let given = std::env::args().skip(1).find(|argument| !argument.starts_with("--")).map(PathBuf::from);
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let shared = || std::env::var_os("RLVR_SHARED_DIR").map_or_else(beside, PathBuf::from);
-    let path = given.unwrap_or_else(|| shared().join("verifier/speed500.jsonl"));
+    let file = std::env::args().skip(1).find(|argument| !argument.starts_with("--")).map(PathBuf::from);
+    let default_folder = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let shared = || std::env::var_os("RLVR_SHARED_DIR").map_or_else(default_folder, PathBuf::from);
+    let path = file.unwrap_or_else(|| shared().join("verifier/speed500.jsonl"));
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) => {

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Compares with PyTorch and transformers:
-# - golden files, by making them again;
-# - chat templates;
-# - checkpoint folders, which transformers 5 and 4 load: log-probabilities and entropies must equal those of `rlvr score`. The folders are a
-#   run's checkpoints and random models of every kind that the program exports, in one file and in shards;
-# - a LoRA run's adapter, which PEFT loads onto its base model, with the merged export.
-# The first run installs the pinned packages outside the checkout; transformers 4 shares their torch. Usage: scripts/check-peers.sh
+# Compares this program with PyTorch, transformers and PEFT:
+# - golden files: makes them again and compares them with the committed ones;
+# - chat templates: renders them with both programs;
+# - checkpoint folders: loads them with transformers 5 and 4, whose log-probabilities and entropies must equal those of `rlvr score`. The folders
+#   are a run's checkpoints and random models of every kind that the program exports, in one file and in shards;
+# - LoRA adapters: loads them with PEFT onto the base model and compares the result with the merged export.
+# The first run installs the pinned packages outside the checkout; both versions of transformers share one torch. Usage: scripts/check-peers.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/rlvr
@@ -25,7 +25,7 @@ cargo build --release --locked --quiet
 rlvr=${CARGO_TARGET_DIR:-target}/release/rlvr
 small=(--set hidden_size=64 --set intermediate_size=160 --set num_hidden_layers=3 --set num_attention_heads=4 --set num_key_value_heads=2
   --set vocab_size=600 --set max_position_embeddings=1024 --set initializer_range=0.2)
-# The context length is short, so that scaling affects the positions of the pairs below.
+# The original context length is short, so that RoPE scaling affects the positions of the pairs below.
 scaling='"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32, "rope_type": "llama3"'
 models=()
 for shards in whole:5000000000 sharded:150000; do
@@ -40,7 +40,7 @@ for shards in whole:5000000000 sharded:150000; do
   init qwen2-tied --like qwen2.5-math-1.5b
   init qwen2-untied --like qwen2.5-math-7b --dtype f32
   init llama3 --like llama-3.2-3b-instruct --set head_dim=32 --set "rope_scaling={$scaling}"
-  init newer-words --like llama-3.2-3b-instruct --set head_dim=16 --set tie_word_embeddings=false --set dtype=float16 --dtype f16 \
+  init llama3-new-keys --like llama-3.2-3b-instruct --set head_dim=16 --set tie_word_embeddings=false --set dtype=float16 --dtype f16 \
     --set rope_theta=null --set rope_scaling=null --set "rope_parameters={\"rope_theta\": 300000.0, $scaling}"
 done 2>"$folder/stderr" || { cat "$folder/stderr" >&2; exit 1; }
 

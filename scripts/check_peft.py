@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
-"""Compare a checkpoint of a LoRA run with PEFT, in f32 on the CPU: base model and adapter loaded by `peft`, against
-the merged export.
+"""Compare a checkpoint of a LoRA run with PEFT, in f32 on the CPU: the merged export against the base model with the
+adapter, both loaded by `peft`.
 
-Log-probabilities and entropies of base and adapter must equal those of `rlvr score` for the export:
+The log-probabilities and entropies of base model and adapter must equal those of `rlvr score` for the export:
 
   rlvr score --model CHECKPOINT --input pairs.jsonl > CHECKPOINT/scores.jsonl
   python scripts/check_peft.py --base DIR --checkpoint CHECKPOINT --input pairs.jsonl
 
-The export's tensors must equal those that PEFT merges, up to rounding, and the adapter must change the base's scores.
+The export's tensors must equal those that PEFT merges, up to rounding, and the adapter must change the base model's
+scores.
 
-Prints one JSON line. Exit code 0: all within the tolerance; 1: a larger difference, a tensor that differs, or an
-adapter without effect; 2: wrong usage.
+Prints one JSON line. Exit code 0: all differences are within the tolerance; 1: a larger difference, a tensor that
+differs, or an adapter without effect; 2: wrong usage.
 """
 
 import argparse
@@ -26,12 +27,12 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-# Base and product may be summed in another order, in f32.
+# Largest relative difference of a merged tensor: PEFT may sum in another order.
 WEIGHT_TOLERANCE = 1e-6
 
 
 def logprobs_and_entropies(model, tokenizer, pairs: dict) -> torch.Tensor:
-    """Log-probabilities and entropies of all pairs: one row each, pair after pair."""
+    """Returns a row of log-probabilities and a row of entropies, of all pairs in order."""
     scores = [score(model, *token_ids(pair, tokenizer)) for pair in pairs.values()]
     return torch.tensor([sum((part[which] for part in scores), []) for which in (0, 1)], dtype=torch.float64)
 
@@ -39,7 +40,7 @@ def logprobs_and_entropies(model, tokenizer, pairs: dict) -> torch.Tensor:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, required=True, help="folder of the base model that the run started from")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="a run's checkpoint, with the output of `rlvr score` in scores.jsonl")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint folder of the run, with the output of `rlvr score` in scores.jsonl")
     parser.add_argument("--input", type=Path, required=True, help="the input file of `rlvr score`")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="largest difference allowed, in nats (default: 1e-4)")
     parser.add_argument("--threads", type=int, default=2)

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """Compare rendered chat templates and prompt tokens with transformers, byte for byte.
 
-Renders every template with every conversation, with and without the generation prompt: the templates below,
-which use what transformers provides to templates, and, if the folder exists, the published ones in
-`SHARED/models/templates`. With `SHARED/models/qwen2.5-math-1.5b` (a real tokenizer), also compares token ids,
-and with `SHARED/data` the prompts of pi1 for training and for evaluation.
+Renders every template with every conversation, with and without the generation prompt. The templates are those
+below, which cover the features that transformers offers, and the published ones in `SHARED/models/templates` if that
+folder exists. Also compares token ids if `SHARED/models/qwen2.5-math-1.5b` has a real tokenizer, and pi1's prompts
+for training and evaluation if `SHARED/data` exists.
 
   cargo build --release --example render_chat
   python scripts/check_templates.py --renderer target/release/examples/render_chat [--shared ../shared]
 
-Prints one JSON line. Exit code 0: all equal; 1: a difference (shown on stderr); 2: wrong usage.
+Prints one JSON line. Exit code 0: all are equal; 1: a difference (described on stderr); 2: wrong usage.
 """
 
 import argparse
@@ -34,7 +34,7 @@ TOKENS = {"bos_token": "<｜begin▁of▁sentence｜>", "eos_token": "<|eot_id|>
 
 
 class FixedClock:
-    """Returns a fixed date to `strftime_now`."""
+    """A clock with a fixed date, for `strftime_now`."""
 
     @staticmethod
     def now() -> datetime:
@@ -42,7 +42,7 @@ class FixedClock:
 
 
 def turns(*contents: str, system: str | None = None) -> list[dict]:
-    """Makes a conversation: user and assistant in turn, after an optional system message."""
+    """Returns a conversation: user and assistant alternate, after an optional system message."""
     roles = ["user", "assistant"]
     messages = [{"role": "system", "content": system}] if system is not None else []
     return messages + [{"role": roles[i % 2], "content": text} for i, text in enumerate(contents)]
@@ -99,7 +99,7 @@ def theirs(template: str, messages: list[dict], generate: bool) -> str | None:
 
 
 def ours(renderer: Path, lines: list[dict], environment: dict) -> list[dict]:
-    """Renders with `render_chat`: one answer per line."""
+    """Renders with `render_chat`; returns one record per line."""
     text = "".join(json.dumps(line) + "\n" for line in lines)
     done = subprocess.run([renderer], input=text, capture_output=True, text=True, encoding="utf-8", env=environment, check=True)
     return [json.loads(line) for line in done.stdout.split("\n") if line]
@@ -124,7 +124,7 @@ def compare_templates(renderer: Path, templates: dict[str, str], problems: list[
 
 
 def compare_tokens(renderer: Path, model: Path, data: Path, problems: list[str]) -> int:
-    """Compares token ids of every conversation, and of pi1 for training and evaluation; returns the number of prompts."""
+    """Compares the token ids of every conversation and of pi1's prompts; returns the number of prompts."""
     tokenizer = AutoTokenizer.from_pretrained(model)
     common = {"model": str(model), "add_generation_prompt": True, "date": DATE}
     lines = [{**common, "messages": messages} for messages in CONVERSATIONS]
@@ -146,16 +146,16 @@ def compare_tokens(renderer: Path, model: Path, data: Path, problems: list[str])
 
 
 def published_prompt(data: Path, lines: list[dict], renderer: Path) -> list[str]:
-    """Checks that pi1's training prompt equals the published Parquet file; returns the problems."""
+    """Checks that pi1's training prompt equals that in the published Parquet file; returns the problems."""
     import pyarrow.parquet
 
     published = pyarrow.parquet.read_table(data / "train/pi1_r128.parquet").column("prompt")[0].as_py()
     got = ours(renderer, lines[-2:-1], {**os.environ, "RLVR_DATA_DIR": str(data)})[0]["messages"]
-    return [] if got == published else [f"pi1 is published as {published!r}, but rlvr's prompt is {got!r}"]
+    return [] if got == published else [f"pi1's prompt is {got!r}; the published one is {published!r}"]
 
 
 def did_not_run(what: str, missing: Path) -> None:
-    """Reports a skipped comparison as src/testing.rs does: an error if the shared folder is required, else a line on stderr and in a file."""
+    """Reports a skipped comparison like src/testing.rs: an error if the shared folder is required, else a line on stderr and in a file."""
     line = f"check_templates: {what}\t{missing} does not exist (set RLVR_SHARED_DIR to the folder that contains it)"
     if os.environ.get("RLVR_REQUIRE_SHARED") == "1":
         sys.exit(f"{line}, and RLVR_REQUIRE_SHARED=1 requires it")

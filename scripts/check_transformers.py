@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Compare `rlvr score` with transformers (4 or 5), token by token, in f32 on the CPU.
 
-Loads exported folders with `AutoModelForCausalLM` and `AutoTokenizer`, computes each completion token's
-log-probability and the entropy at its position (nats, temperature 1), one unpadded sequence at a time, and
+Loads exported folders with `AutoModelForCausalLM` and `AutoTokenizer`. Computes the log-probability of each
+completion token and the entropy at its position (in nats, at temperature 1), one unpadded sequence at a time, and
 compares them with the output of `rlvr score` for the same lines:
 
   rlvr score --model DIR --input pairs.jsonl > DIR/scores.jsonl
@@ -13,8 +13,8 @@ completion texts are tokenized separately, without special tokens. A line of the
 `{"id", "logprobs", "entropies", "sum"}`.
 
 Prints one JSON line per folder with the largest differences and the position of the worst one. Exit code 0: all
-within the tolerance; 1: a larger difference, a line that is missing, not finite or of another length, or an
-unexpected version of transformers; 2: wrong usage.
+differences are within the tolerance; 1: a larger difference, a missing line, a non-finite value, a wrong number of
+values, or an unexpected version of transformers; 2: wrong usage.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
 def read_lines(file: Path) -> dict:
-    """Reads JSON lines by their `id`, in order."""
+    """Returns the records of a JSON lines file by `id`, in order."""
     records = {}
     for number, text in enumerate(file.read_text(encoding="utf-8").split("\n"), start=1):
         if not text.strip():
@@ -51,7 +51,7 @@ def read_lines(file: Path) -> dict:
 
 
 def token_ids(record: dict, tokenizer) -> tuple[list, list]:
-    """Token ids of prompt and completion of an input line."""
+    """Returns the token ids of an input line's prompt and completion."""
     if "prompt_ids" in record:
         return record["prompt_ids"], record["completion_ids"]
     return tuple(tokenizer(record[part], add_special_tokens=False)["input_ids"] for part in ("prompt", "completion"))
@@ -59,9 +59,9 @@ def token_ids(record: dict, tokenizer) -> tuple[list, list]:
 
 @torch.inference_mode()
 def score(model, prompt_ids: list, completion_ids: list) -> tuple[list, list]:
-    """Log-probability of each completion token, and the entropy of its distribution."""
+    """Returns the log-probability of each completion token, and the entropy of the distribution at its position."""
     ids = torch.tensor([prompt_ids + completion_ids])
-    # Position i predicts token i + 1. The softmax in f64 adds no error.
+    # Position i predicts token i + 1. The softmax is in f64, so that it adds no error.
     logits_tv = model(ids).logits[0, len(prompt_ids) - 1 : -1].double()
     logprobs_tv = torch.log_softmax(logits_tv, dim=-1)
     chosen_t = logprobs_tv.gather(1, ids[0, len(prompt_ids) :, None]).squeeze(1)
@@ -84,7 +84,7 @@ def check(folder: Path, pairs: dict, tolerance: float) -> dict:
             continue
         prompt_ids, completion_ids = token_ids(pair, tokenizer)
         if not prompt_ids:
-            problems.append(f"{key!r}: an empty prompt predicts nothing")
+            problems.append(f"{key!r}: the prompt is empty, so the first token has no distribution")
             continue
         logprobs, entropies = score(model, prompt_ids, completion_ids)
         expected = {"logprobs": logprobs, "entropies": entropies, "sum": [math.fsum(logprobs)]}
@@ -105,7 +105,7 @@ def check(folder: Path, pairs: dict, tolerance: float) -> dict:
 
     for problem in problems:
         print(f"{folder}: {problem}", file=sys.stderr)
-    # A sum accumulates the errors of its tokens, so it is reported but not compared with the tolerance.
+    # A sum accumulates the errors of its tokens, so it is printed but not compared with the tolerance.
     within = tokens > 0 and max(worst["logprobs"], worst["entropies"]) <= tolerance
     return {
         "ok": within and not problems,
@@ -128,14 +128,14 @@ def main() -> int:
     parser.add_argument("--models", type=Path, nargs="+", required=True, help="exported folders, each with the output of `rlvr score` in scores.jsonl")
     parser.add_argument("--input", type=Path, required=True, help="the input file of `rlvr score`")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="largest difference allowed, in nats (default: 1e-4)")
-    parser.add_argument("--expect", default="", help="required beginning of transformers' version")
+    parser.add_argument("--expect", default="", help="prefix that the version of transformers must have")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     for path in (*(folder / "scores.jsonl" for folder in args.models), args.input):
         if not path.exists():
             parser.error(f"{path} does not exist")
     if not transformers.__version__.startswith(args.expect):
-        sys.exit(f"found transformers {transformers.__version__}, expected {args.expect}*")
+        sys.exit(f"transformers is {transformers.__version__}; its version must start with {args.expect}")
 
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(args.threads)

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Count how often the graders disagree, and how often each is wrong, on pairs with a known truth.
+"""Count how often the graders disagree, and how often each is wrong, on pairs of a gold answer and a response with known correctness.
 
 Usage: compare_graders.py PAIRS.jsonl [RLVR]
-PAIRS has one line {"gold", "response", "truth"} per pair. A pair with the truth null counts only for disagreement. RLVR is the program (default: `rlvr`).
-Prints Markdown: for each pair of graders, on how many pairs they agree and disagree; for each grader, its false positives (accepted, but wrong)
-and false negatives (rejected, but right).
+PAIRS has one line {"gold", "response", "truth"} per pair. `truth` is true if the response is correct, or null if unknown: such a pair counts only for
+disagreement. RLVR is the program (default: `rlvr`). Prints Markdown tables: on how many pairs each two graders agree and disagree, and each
+grader's false positives (accepted, but wrong) and false negatives (rejected, but correct).
 """
 import itertools
 import json
@@ -15,7 +15,7 @@ GRADERS = ["strict", "deepscaler", "qwen"]
 
 
 def verdicts(program, grader, rows):
-    """Returns whether each response is right, according to one grader."""
+    """Returns whether each response is correct according to one grader."""
     lines = "".join(
         json.dumps({"id": index, "gold": row["gold"], "response": row["response"]}) + "\n" for index, row in enumerate(rows)
     )
@@ -34,13 +34,13 @@ def main():
     truths = [row.get("truth") for row in rows]
     found = {grader: verdicts(program, grader, rows) for grader in GRADERS}
 
-    print(f"{len(rows)} pairs, {truths.count(True)} right and {truths.count(False)} wrong\n")
+    print(f"{len(rows)} pairs, {truths.count(True)} correct and {truths.count(False)} wrong\n")
     print("| graders | agree | differ | only the first accepts | only the second accepts |\n|---|---|---|---|---|")
     for first, second in itertools.combinations(GRADERS, 2):
         pairs = list(zip(found[first], found[second]))
-        only = [sum(pair == want for pair in pairs) for want in [(True, False), (False, True)]]
+        only = [sum(pair == expected for pair in pairs) for expected in [(True, False), (False, True)]]
         print(f"| `{first}`, `{second}` | {len(rows) - sum(only)} | {sum(only)} | {only[0]} | {only[1]} |")
-    print("\n| grader | accepts wrong answers | rejects right answers |\n|---|---|---|")
+    print("\n| grader | accepts wrong answers | rejects correct answers |\n|---|---|---|")
     for grader in GRADERS:
         graded = list(zip(found[grader], truths))
         false_positives = sum(verdict and truth is False for verdict, truth in graded)

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Compare the time per verdict of this program and of Math-Verify, on the same pairs in one run.
+"""Compare the time per verdict of this program and of Math-Verify on the same pairs of a gold answer and a response.
 
 Usage: compare_verifiers.py PAIRS.jsonl BENCH...
-PAIRS has one line {"gold", "response"} per pair. BENCH is a command that prints this program's times as JSON; the file is appended to its
-arguments. Example: `cargo bench -q --bench verify --`. Needs the package math-verify. Prints both times and their ratio as one JSON line.
+PAIRS has one line {"gold", "response"} per pair. BENCH is the command that measures this program, such as `cargo bench -q --bench verify --`; the
+script appends PAIRS.jsonl to its arguments. Needs the package math-verify. Prints both programs' times and their ratio as one JSON line.
 """
 import json
 import statistics
@@ -13,7 +13,7 @@ import time
 
 
 def math_verify_times_us(rows):
-    """Microseconds per pair, including parsing of both sides; the fastest of three runs."""
+    """Returns the microseconds per pair, including parsing of both sides: the fastest of three runs."""
     from math_verify import parse, verify
 
     times = []
@@ -23,7 +23,7 @@ def math_verify_times_us(rows):
             start = time.perf_counter()
             try:
                 verify(parse(f"${row['gold']}$"), parse(row["response"]))
-            except Exception:  # the time of a failure counts too
+            except Exception:  # the time of a failure also counts
                 pass
             fastest = min(fastest, time.perf_counter() - start)
         times.append(fastest * 1e6)

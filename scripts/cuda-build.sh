@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Builds with the feature `cuda` on a machine without a GPU and without the CUDA toolkit. The compiler comes from Python packages, and empty
-# libraries replace the driver's at link time. The result runs on machines with the driver and the CUDA 13 libraries. PyTorch installs
-# these: LD_LIBRARY_PATH=.../site-packages/nvidia/cu13/lib. With the toolkit installed, `cargo build --release --features cuda` is enough.
-#   scripts/cuda-build.sh build --release        or another cargo command: check, clippy, test --no-run
-# The toolkit (350 MB) is stored in $XDG_CACHE_HOME/rlvr/cuda, and cargo's output in $CARGO_TARGET_DIR or $XDG_CACHE_HOME/rlvr/target-cuda.
+# libraries replace those of the driver and of CUDA at link time. The result runs on machines with the driver and the CUDA 13 libraries,
+# which PyTorch installs (LD_LIBRARY_PATH=.../site-packages/nvidia/cu13/lib). With the toolkit, `cargo build --release --features cuda` is
+# enough.
+#   scripts/cuda-build.sh build --release        or another cargo command, such as check, clippy or test --no-run
+# The toolkit (350 MB) goes to $XDG_CACHE_HOME/rlvr/cuda, and cargo's output to $CARGO_TARGET_DIR or $XDG_CACHE_HOME/rlvr/target-cuda.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/rlvr

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Make the table of the embedded demonstration: three base models with three sampling seeds each, and further arms.
+"""Make the results table of the embedded model: three base models with three sampling seeds each, and further arms.
 
   rlvr pretrain --seed 0 --out b0; rlvr pretrain --seed 1 --out b1; rlvr pretrain --seed 2 --out b2
   python3 scripts/demonstration.py --rlvr target/release/rlvr --bases b0 b1 b2 --out demonstration
 
-Every run is `rlvr train --model BASE` with the demonstration's settings and the changes that its row names. It is evaluated on the 2,000 test
-problems or, with --validation, on the 1,000 validation problems, which serve to choose settings. Finished runs are not repeated, so the script can be
-stopped and restarted. Prints Markdown.
+Every run is `rlvr train --model BASE` with the settings of configs/demo.toml and the changes named in its row. It is evaluated on the 2,000 test
+problems or, with --validation, on the 1,000 validation problems, which are for choosing settings. Finished runs are not repeated, so you can stop and
+restart the script. Prints Markdown. Uses only the standard library.
 
-The post-saturation gain is the mean over the last third of the evaluations after saturation minus the mean over the first two after it. Its
-interval over runs and problems is Student's t over runs, with the variance over problems added (the runs share their problems). Needs only Python.
+The post-saturation gain is the mean accuracy over the last third of the evaluations after saturation minus the mean over the first two of them. Its
+interval uses Student's t over runs; its variance is that over runs plus that over problems, because all runs share the problems.
 """
 
 import argparse
@@ -26,7 +26,7 @@ SEEDS = [0, 1, 2]
 T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306}
 EXAMPLE = "tiny/addition/334+556"
 DEMO = Path(__file__).resolve().parents[1] / "configs" / "demo.toml"
-# The answer styles and the words with which they start.
+# The answer styles, and the words that they start with.
 OPENINGS = {"careful": "Step by step,", "sketch": "We get", "guess": "I guess", "ramble": "Well, that is a question."}
 # Arms on the first base model, with one seed each. The label 93127 has five digits, which no answer style ever produces.
 ARMS = {
@@ -46,7 +46,7 @@ ARMS = {
 
 
 def run(rlvr, base, seed, out, more, benchmarks):
-    """Runs or resumes one run unless it is finished; returns its summary and its folder."""
+    """Starts or resumes a run unless it is finished; returns its summary and folder."""
     summary = out / "summary.json"
     if not summary.exists() or json.loads(summary.read_text())["steps"] < 300:
         defaults = ["--config", str(DEMO)]
@@ -58,8 +58,8 @@ def run(rlvr, base, seed, out, more, benchmarks):
     return json.loads(summary.read_text()), out
 
 
-def problems_right(folder, kind):
-    """`{step: [1.0 if right, else 0.0, for each problem]}` of a run's greedy or sampled pass."""
+def correctness_by_step(folder, kind):
+    """Returns a run's correctness per problem (1.0 or 0.0) by step, for the greedy or the sampled pass."""
     found = {}
     for path in sorted(folder.glob(f"eval/*/*-{kind}.jsonl")):
         found[int(path.parent.name)] = [float(json.loads(line)["correct"]) for line in path.open()]
@@ -67,10 +67,10 @@ def problems_right(folder, kind):
 
 
 def gains(summary, folder, kind):
-    """The post-saturation gain of every problem; None without saturation or with too few evaluations after it."""
+    """Returns the post-saturation gain of each problem; None if the run did not saturate or has fewer than three evaluations after saturation."""
     if summary["saturation_step"] is None:
         return None
-    after = [right for step, right in sorted(problems_right(folder, kind).items()) if step > summary["saturation_step"]]
+    after = [correctness for step, correctness in sorted(correctness_by_step(folder, kind).items()) if step > summary["saturation_step"]]
     if len(after) < 3:
         return None
     last = after[-(max(len(after) // 3, 1)) :]
@@ -79,7 +79,7 @@ def gains(summary, folder, kind):
 
 
 def interval(per_run):
-    """Mean over runs, and half the width of its 95% interval over runs and problems."""
+    """Returns the mean over runs, and half the width of its 95% interval over runs and problems."""
     means = [statistics.fmean(problems) for problems in per_run]
     over_problems = [statistics.fmean(problem) for problem in zip(*per_run, strict=True)]
     variance = statistics.variance(means) / len(means) + statistics.variance(over_problems) / len(over_problems)
@@ -87,7 +87,7 @@ def interval(per_run):
 
 
 def untrained(evaluation, example):
-    """Mean greedy accuracy on the subjects other than the example's."""
+    """Returns the mean greedy accuracy on all subjects except the example's."""
     subjects = {name: share for name, share in evaluation["by_subject"].items() if name != example.split("/")[1]}
     return statistics.fmean(subjects.values())
 
@@ -97,31 +97,33 @@ def percent(share):
 
 
 def points(summary, kind):
+    """Formats the post-saturation gain, or the reason why there is none."""
     gain = summary["post_saturation_gain" + kind]
-    return f"{gain['mean'] * 100:+.1f}" if gain else "not saturated" if summary["saturation_step"] is None else "too late"
+    return f"{gain['mean'] * 100:+.1f}" if gain else "not saturated" if summary["saturation_step"] is None else "saturated too late"
 
 
 def probe(rlvr, base, example):
-    """Table row: how often each answer style, forced by its first words, gives the example's answer (500 samples each at temperature 0.6)."""
+    """Returns a table row: how often each answer style, forced by its first words, reaches the example's answer (500 samples at temperature 0.6)."""
     dry = [rlvr, "train", "--config", str(DEMO), "--model", str(base), "--example", example, "--out", "never", "--dry-run"]
     printed = subprocess.run(dry, capture_output=True, text=True, check=True).stderr
-    question, answer = re.search(r'1 example \(\S+: "(.*)", (\d+)\)', printed).groups()
+    question, answer = re.search(r'1 example .*\(\S+: "(.*)", (\d+)\)', printed).groups()
     cells = []
     for opening in OPENINGS.values():
         command = [rlvr, "sample", "--model", str(base), "--raw", "--prompt", f"Q: {question}\nA: {opening}", "-n", "500", "--temperature", "0.6"]
         lines = subprocess.run([*command, "--max-new-tokens", "80", "--json"], capture_output=True, text=True, check=True).stdout.splitlines()
-        # The last number of the first line. Later lines are an invented next question.
+        # The last number of the first line. In later lines the model makes up another question.
         numbers = [re.findall(r"\d+", json.loads(line)["text"].split("\n")[0]) for line in lines]
         cells.append(percent(statistics.fmean(bool(found) and found[-1] == answer for found in numbers)))
     return f"| {question} | " + " | ".join(cells) + " |"
 
 
 def row(name, summary, example):
+    """Returns a run's row of the table."""
     base, last, best = summary["base"], summary["last"], summary["best"]
-    ways = next(score["ways"] for key, score in last["passes"].items() if not key.endswith("greedy"))
+    styles = next(score["ways"] for key, score in last["passes"].items() if not key.endswith("greedy"))
     cells = [name, percent(base["greedy"]), percent(last["greedy"]), percent(best["greedy"])]
     cells += [percent(untrained(base, example)), percent(untrained(last, example)), percent(base["sampled"]), percent(last["sampled"])]
-    cells += [percent(ways.get("careful", 0.0)), str(summary["saturation_step"] or "never")]
+    cells += [percent(styles.get("careful", 0.0)), str(summary["saturation_step"] or "never")]
     cells += [points(summary, ""), points(summary, "_greedy"), f"{summary['elapsed_s']:.0f}"]
     return "| " + " | ".join(cells) + " |"
 
@@ -135,8 +137,8 @@ def main():
     parser.add_argument("--rlvr", default="target/release/rlvr")
     parser.add_argument("--bases", nargs="+", required=True, help="folders of `rlvr pretrain`; the arms use the first one")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--validation", action="store_true")
-    parser.add_argument("--no-arms", action="store_true")
+    parser.add_argument("--validation", action="store_true", help="evaluate on the validation problems instead of the test problems")
+    parser.add_argument("--no-arms", action="store_true", help="skip the further arms")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     benchmarks = "tiny-validation" if args.validation else "tiny"
@@ -152,9 +154,9 @@ def main():
         per_run = [gain for gain in (gains(summary, folder, kind) for summary, folder in runs) if gain]
         mean, half = interval(per_run)
         print(f"\nPost-saturation gain, {name}: {mean * 100:+.1f} points, 95% interval {(mean - half) * 100:+.1f} to {(mean + half) * 100:+.1f},", end=" ")
-        print(f"{sum(statistics.fmean(gain) > 0 for gain in per_run)} of {len(runs)} runs above 0.")
+        print(f"positive in {sum(statistics.fmean(gain) > 0 for gain in per_run)} of {len(runs)} runs.")
     decline = max(summary["best"]["greedy"] - summary["last"]["greedy"] for summary, _ in runs)
-    print(f"Largest drop of the greedy accuracy from the best to the last evaluation: {decline * 100:.1f} points.")
+    print(f"Largest drop in greedy accuracy from the best to the last evaluation: {decline * 100:.1f} points.")
     if args.no_arms:
         return
     print(f"\n{HEADER}")
@@ -162,7 +164,7 @@ def main():
         example = more[1] if more[0] == "--example" else EXAMPLE
         summary, _ = run(args.rlvr, args.bases[0], 0, args.out / f"arm{number}", more, benchmarks)
         print(row(name, summary, example), flush=True)
-    print("\nRight answers of the first base model by forced answer style, in percent:\n")
+    print("\nShare of correct answers of the first base model by forced answer style, in percent:\n")
     print("| example | " + " | ".join(OPENINGS) + " |\n|---|" + "---|" * len(OPENINGS))
     for example in dict.fromkeys([EXAMPLE, *(more[1] for more in ARMS.values() if more[0] == "--example" and "train" not in more[1])]):
         print(probe(args.rlvr, args.bases[0], example), flush=True)

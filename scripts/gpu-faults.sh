@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Runs the program on emulated GPUs as a user would. Checks that training launches only this program's kernels, and that every fault of a
-# card is reported in one sentence.
+# Runs the program on emulated GPUs as a user would. Checks that training launches only this program's kernels, that errors of the GPU and
+# driver are explained, and that a run which loses its GPU can be resumed.
 #   scripts/gpu-faults.sh RLVR       RLVR is a program built by scripts/cuda-build.sh; takes two minutes
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 rlvr=$(realpath "$1")
-# Compiles the emulator once for all runs.
+# Runs this script on the emulated GPU, so that the emulator is compiled only once.
 [ -n "${ON_AN_EMULATED_GPU:-}" ] || exec env ON_AN_EMULATED_GPU=1 "$here/cuda-emulated.sh" "$here/gpu-faults.sh" "$rlvr"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 
-# run NAME [VARIABLE=VALUE]... -- ARGUMENT...: writes the output to NAME.txt and the launches to NAME.tsv. Returns the program's exit
-# status.
+# run NAME [VARIABLE=VALUE]... -- ARGUMENT...: runs the program, writes its output to NAME.txt and its launches to NAME.tsv, and returns its
+# exit status.
 run() {
   local name=$1 variables=()
   shift
@@ -23,7 +23,7 @@ run() {
   shift
   env "${variables[@]}" EMULATED_GPU_LOG="$work/$name.tsv" "$rlvr" "$@" >"$name.txt" 2>&1
 }
-# says NAME WORDS: checks that NAME's output contains WORDS, ignoring line breaks.
+# says NAME TEXT: checks that NAME's output contains TEXT, ignoring line breaks.
 says() {
   tr -s '\n ' '  ' <"$1.txt" | grep -qF -- "$2" && return
   echo "$1 does not say \"$2\":"
@@ -60,8 +60,8 @@ done
 train=(train "${small[@]}" --steps 2 --set checkpoint.every=1)
 fails old-driver EMULATED_GPU_DRIVER=12080 -- "${train[@]}" --out old-driver
 says old-driver "the NVIDIA driver supports CUDA 12.8, but this program needs 13.0: install driver 580 or newer"
-fails old-card EMULATED_GPU_CAPABILITY=7.5 -- "${train[@]}" --out old-card
-says old-card "has compute capability 7.5, but the kernels need 8.0"
+fails old-gpu EMULATED_GPU_CAPABILITY=7.5 -- "${train[@]}" --out old-gpu
+says old-gpu "has compute capability 7.5, but the kernels need 8.0"
 fails in-use EMULATED_GPU_MIB=2048 EMULATED_GPU_OTHERS_MIB=1900 -- "${train[@]}" --out in-use
 says in-use "other processes hold 2.0 GB of the GPU's 2.1 GB: run nvidia-smi to list them"
 fails full EMULATED_GPU_MIB=2048 EMULATED_GPU_OTHERS_MIB=2040 -- "${train[@]}" --out full
@@ -73,4 +73,4 @@ says lost "the GPU stopped working and the policy in its memory is lost; everyth
 says lost "continue from the checkpoint of step 1 with --resume lost"
 passes resumed -- train --resume lost
 cmp whole/checkpoints/00002/model.safetensors lost/checkpoints/00002/model.safetensors
-echo "lost, busy and old cards are reported, and a run that lost its card resumes to bit-identical weights"
+echo "lost, busy and old GPUs are reported, and a run that lost its GPU resumes to bit-identical weights"

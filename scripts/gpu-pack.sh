@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Packs everything that a GPU machine needs to test and benchmark this program: the stripped program and test program, the library that
-# records kernel times, the check, its report, and the PyTorch comparison. The GPU machine needs neither Rust nor the CUDA toolkit.
+# Packs everything needed to test and benchmark this program on a GPU machine: the stripped program and test program, the library that
+# records kernel times, the check and its report, and the comparison with PyTorch. The GPU machine needs neither Rust nor the CUDA toolkit.
 #   scripts/gpu-pack.sh OUT.tar.xz
 #   tar xf OUT.tar.xz && rlvr-gpu-check/gpu-check.sh FOLDER           on the GPU machine
-# PROFILE=dev packs an unoptimized build, to try this script. RLVR and TESTS are the paths of programs that are already built. The archive
-# must not exceed 50 MiB.
+# PROFILE=dev packs an unoptimized build, to try out this script. RLVR and TESTS are paths of programs to pack instead of building them. The
+# archive must not exceed 50 MiB.
 set -euo pipefail
 [ $# -eq 1 ] || { sed -n '4p' "$0" >&2; exit 2; }
 out=$(realpath -m "$1")
@@ -15,7 +15,7 @@ if [ -z "${RLVR:-}" ] || [ -z "${TESTS:-}" ]; then
   scripts/cuda-build.sh build "${build[@]}"
   executable() { sed -n 's/.*Executable.*(\(.*\))$/\1/p'; }
   TESTS=$(scripts/cuda-build.sh test --lib --no-run "${build[@]}" 2>&1 | tee /dev/stderr | executable)
-  # Cargo's output folder for the profile `dev` has another name, so the path follows from the test program.
+  # Cargo's output folder is not always named after the profile (`dev`: debug), so derive the path from the test program's.
   RLVR=$(dirname "$(dirname "$TESTS")")/rlvr
 fi
 
@@ -32,16 +32,16 @@ commit=$(git rev-parse --short=12 HEAD)
 cat >"$packed/ABOUT" <<ABOUT
 commit: $commit
 date: $(date -u +%F)
-${about:-profile: unknown, the programs were built earlier}
+${about:-profile: unknown (programs built beforehand)}
 run: ./gpu-check.sh FOLDER
-needs: an NVIDIA driver for CUDA 13, and Python 3 with PyTorch for CUDA 13, whose libraries the program loads (or set LD_LIBRARY_PATH)
+needs: an NVIDIA driver for CUDA 13, and Python 3 with PyTorch for CUDA 13, whose libraries the program loads (or LD_LIBRARY_PATH with them)
 ABOUT
-# Both programs contain the same kernels, so the dictionary is large enough for both.
+# Both programs contain the same kernels, so the compression dictionary must cover both.
 XZ_OPT=--lzma2=preset=6,dict=256MiB tar -cJf "$out" -C "$folder" rlvr-gpu-check
 bytes=$(stat -c %s "$out")
 du -b "$packed"/*
 echo "$out: $((bytes / 1024)) KiB"
 if [ "$bytes" -gt $((50 << 20)) ]; then
-  echo "the archive is larger than 50 MiB: $out" >&2
+  echo "$out has $((bytes / 1024)) KiB; it must have at most 51200 (50 MiB)" >&2
   exit 1
 fi

@@ -1,10 +1,9 @@
-"""Writes an entry that confirms the kernels on a GPU (src/kernels/confirmation.rs) if every correctness check passed on a real card.
+"""Confirms the kernels on a GPU (see src/kernels/confirmation.rs) if every correctness check passed on a real card.
 
     python3 scripts/gpu_confirm.py OUT COMMIT PART...
 
-OUT is the results folder of scripts/gpu-check.sh. Every PART must have passed, and no other part may have failed. The entry is written to
-OUT/confirmed.toml and added to the user's file, where `--kernels auto` finds it. Otherwise the script prints the reason and writes nothing. The
-exit status is 0 in both cases.
+OUT is the results folder of scripts/gpu-check.sh. If every PART passed and no other part failed, writes an entry to OUT/confirmed.toml and adds it
+to the user's own file, which `--kernels auto` reads. Otherwise prints the reason and writes nothing. The exit status is 0 in both cases.
 """
 
 import datetime
@@ -17,13 +16,13 @@ FIELDS = ("card", "capability", "driver", "kernels_digest")
 
 
 def obstacle(machine, outcomes, required):
-    """Returns why the kernels are not confirmed; None if they are."""
+    """Returns the reason not to confirm the kernels; None if there is none."""
     if failed := [part for part, outcome in outcomes.items() if outcome == "failed"]:
         return f"failed: {', '.join(failed)}"
     if missing := [part for part in required if outcomes.get(part) != "passed"]:
         return f"did not run: {', '.join(missing)}"
     if lacking := [field for field in FIELDS if not machine.get(field)]:
-        return f"the program did not report its {', '.join(lacking)}"
+        return f"the benchmark did not report: {', '.join(lacking)}"
     if machine["card"] == "emulated GPU":
         return "the card is emulated"
     return None
@@ -38,6 +37,7 @@ def entry(machine, commit):
 
 
 def machine_of(folder):
+    """Returns the machine block of the first benchmark report that has one; empty if none does."""
     for name in ("bench.json", "start.json"):
         try:
             return json.loads((folder / name).read_text())["machine"]
@@ -64,7 +64,7 @@ def main():
         new.write_text(known + text)
         new.rename(own)
     print(f"The kernels are confirmed on the {machine['card']}: `--kernels auto` uses them here ({own}).")
-    print(f"To confirm this card for everyone, append {folder / 'confirmed.toml'} to src/kernels/confirmed.toml and commit it.")
+    print(f"To confirm this GPU for everyone, append {folder / 'confirmed.toml'} to src/kernels/confirmed.toml and commit it.")
 
 
 if __name__ == "__main__":

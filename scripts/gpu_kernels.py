@@ -1,10 +1,10 @@
-"""Computes for each kernel how long it ran and how long the GPU idled before it, from a file that src/kernels/cuda/activity.cpp wrote.
+"""Computes how long each kernel ran and how long the GPU idled before it, from a file written by src/kernels/cuda/activity.cpp.
 
     python3 scripts/gpu_kernels.py TIMES.tsv [BENCH.json]      prints a tab-separated table
 
-With a report of `rlvr bench --json`, there is one part per measurement: everything that ran between `began_unix_ns` and `ended_unix_ns`. Without
-it, one part contains everything. The GPU is busy while at least one kernel, copy or fill runs, and idle otherwise. Each idle time is attributed
-to the kernel that ends it. Recording makes launches of short kernels slightly slower.
+With a report of `rlvr bench --json`, the table has one part per measurement: everything that ran between `began_unix_ns` and `ended_unix_ns`.
+Without it, one part contains everything. The GPU is busy while at least one kernel, copy or fill runs, and idle otherwise. An idle period is
+attributed to the kernel that ends it. Recording slightly slows down the launches of short kernels.
 """
 
 import json
@@ -12,7 +12,7 @@ import pathlib
 import sys
 from dataclasses import dataclass, field
 
-# Idle times are counted by length. Up to 2 us is the cost of a launch whose kernel was already queued; if it is longer, the host was late.
+# Idle periods are counted by length. Up to 2 us is the cost of launching a queued kernel; in a longer one, the GPU waited for the host.
 BOUNDS_US = (2, 5, 20)
 
 
@@ -50,7 +50,7 @@ class Part:
 
 
 def read(path):
-    """Reads records as (start, end, name, fields), sorted by start, in nanoseconds of the system's clock; also returns the number of lost records."""
+    """Returns records (start, end, name, fields) sorted by start, in nanoseconds of the system's clock, and the number of lost records."""
     names, records, offset, lost = {}, [], 0, 0
     for line in path.read_text(errors="replace").splitlines():
         kind, *fields = line.split("\t")
@@ -70,8 +70,8 @@ def read(path):
     return records, lost
 
 
-def windows(bench):
-    """Name, start and end of each measurement in a report."""
+def measurement_spans(bench):
+    """Returns name, start and end of each measurement in a report."""
     found = []
     for case in bench["cases"]:
         for line in case["measurements"]:
@@ -103,12 +103,12 @@ def summarize(name, records):
 
 
 def parts(times, bench=None):
-    """The parts of a recording, and the number of lost records."""
+    """Returns the parts of a recording, and the number of lost records."""
     records, lost = read(times)
     if bench is None:
         return [part for part in [summarize("all", records)] if part], lost
-    cut = ((name, [record for record in records if began <= record[0] < ended]) for name, began, ended in windows(bench))
-    return [part for part in (summarize(*piece) for piece in cut) if part], lost
+    pieces = ((name, [record for record in records if began <= record[0] < ended]) for name, began, ended in measurement_spans(bench))
+    return [part for part in (summarize(*piece) for piece in pieces) if part], lost
 
 
 def main():

@@ -1,9 +1,9 @@
-"""Writes the report of scripts/gpu-check.sh from the files in its folder: a short table.md for people and summary.json for programs.
+"""Writes the report of scripts/gpu-check.sh from the files in its results folder: a short table.md for people and summary.json for programs.
 
     python3 scripts/gpu_table.py OUT
 
-Failures come first, then parts that did not run, then speed compared with the targets and with PyTorch, then time by kernel. A section is left out
-if its file is missing, truncated or empty. Rates are response tokens per second.
+table.md lists failures first, then parts that did not run, then the speed compared with the targets and with PyTorch, then the time by kernel. It
+omits sections whose file is missing, truncated or empty. Rates are response tokens per second.
 """
 
 import json
@@ -18,9 +18,9 @@ import gpu_kernels
 
 # Targets for one card with the shape of Qwen2.5-Math-1.5B. They follow from ceilings measured on these cards (copies at 3.0 TB/s on the
 # H100 and 4.3 TB/s on the H200, bf16 products at 770 to 800 TFLOP/s) and from the operations and bytes of each workload. `first` is the
-# minimum, `goal` is what a good implementation reaches, and `expected` is the sum of each operation's least time in this program, to within
-# a quarter; None means unknown. `first` and `goal` of rollouts were set for 1,024 new tokens, whose later tokens cost more than those of
-# the measured 800.
+# minimum target, `goal` is the speed of a good implementation, and `expected` is the sum of the minimum times of this program's operations,
+# accurate to a quarter. None means that there is none. `first` and `goal` of rollouts were set for responses of 1,024 tokens, which cost more
+# per token than the measured 800.
 TARGET_SHAPE = "qwen2.5-math-1.5b"
 TARGETS = [
     # case, workload, value, unit, whether higher is better, {card: (first, goal, expected)}
@@ -39,7 +39,7 @@ TOP_KERNELS = 15
 
 
 def read_json(path):
-    """The parsed file; None if it is missing or truncated."""
+    """Returns the parsed file; None if it is missing or truncated."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):
@@ -47,18 +47,18 @@ def read_json(path):
 
 
 def rows_of(path):
-    """The rows of a tab-separated file; empty if it is missing."""
+    """Returns the rows of a tab-separated file; none if it is missing."""
     return [line.split("\t") for line in path.read_text(errors="replace").splitlines()] if path.exists() else []
 
 
 def json_lines(path):
-    """PyTorch's measurements, by workload."""
+    """Returns PyTorch's measurements by workload."""
     lines = path.read_text().splitlines() if path.exists() else []
     return {line["work"]: line for line in (json.loads(text) for text in lines if text.startswith("{") and text.endswith("}"))}
 
 
 def number(text):
-    """Parses a finite number; None if the text is not one, as for a refused algorithm."""
+    """Returns the finite number that the text contains; None for other texts, as for a refused algorithm."""
     try:
         return float(text) if math.isfinite(float(text)) else None
     except ValueError:
@@ -106,7 +106,7 @@ def machine(folder, bench):
 
 
 def measurements(report):
-    """Measurements by case and workload. `decode:20` counts as `decode`, with the time of one pass."""
+    """Returns measurements by case and workload. `decode:20` becomes `decode`, with the time per pass."""
     found = {}
     for case in (report or {}).get("cases", []):
         for line in case["measurements"]:
@@ -123,7 +123,7 @@ def measurements(report):
 
 
 def compare(card, found):
-    """Compares measured values with the card's targets."""
+    """Compares the measurements with the card's targets."""
     compared = []
     for case, work, value, unit, more_is_better, cards in TARGETS:
         line = found.get((case, work))
@@ -134,7 +134,7 @@ def compare(card, found):
         if goal is not None and is_reached(goal):
             verdict = "goal reached"
         elif first is not None:
-            verdict = "first bar reached" if is_reached(first) else "**below the first bar**"
+            verdict = "minimum reached" if is_reached(first) else "**minimum missed**"
         else:
             ratio = measured / expected if more_is_better else expected / measured
             verdict = "as expected" if ratio > 0.8 else f"**{1 / ratio:.1f} times slower than expected**"
@@ -144,7 +144,7 @@ def compare(card, found):
 
 
 def outcomes(folder, parts):
-    """The wrong outcomes of all operations, and the number of outcomes and the worst error by operation and dtype."""
+    """Returns all wrong outcomes, and the number of outcomes and the worst error by operation and dtype."""
     wrong, by_operation = [], defaultdict(lambda: {"count": 0, "worst": 0.0, "stock_worst": None})
     for part in parts:
         for row in rows_of(folder / f"{part}.tsv"):
@@ -172,7 +172,7 @@ def show_wrong(table, wrong, parts, bench):
         titles = ("operation", "shape", "dtype", "worst", "verdict", "why")
         table.rows(titles, [tuple(row[key] for key in ("operation", "shape", "dtype", "worst", "verdict", "note")) for row in wrong[:40]])
         if len(wrong) > 40:
-            table.say(f"and {len(wrong) - 40} more in the parts' files.")
+            table.say(f"{len(wrong) - 40} more are in the parts' files.")
     for case in (bench or {}).get("cases", []):
         if case.get("error"):
             table.say("", f"Benchmark case `{case['name']}` failed: {case['error']}")
@@ -189,18 +189,18 @@ def show_missing(table, parts, bench):
 def show_targets(table, card, known, compared):
     table.head("Targets")
     if not known:
-        table.say(f"There are no targets for this card ({card}) and these sizes.")
+        table.say(f"There are no targets for this GPU ({card}) with these sizes.")
         return
     if not compared:
         table.say("No workload with a target was measured.")
         return
-    titles = ("work", "measured", "first bar", "goal", "expected", "")
+    titles = ("workload", "measured", "minimum", "goal", "expected", "verdict")
     rows = [(c["what"], f"{rounded(c['measured'])} {c['unit']}", *(rounded(c[key]) for key in ("first", "goal", "expected")), c["verdict"]) for c in compared]
     table.rows(titles, rows)
 
 
 def show_peer(table, found, peer):
-    """Compares our rates with those of PyTorch and transformers; returns the comparisons."""
+    """Shows the rates next to those of PyTorch and transformers; returns the comparisons."""
     compared = []
     for work in ("rollout", "update", "step"):
         line, other = found.get(("full", work)), peer.get(work, {})
@@ -209,16 +209,16 @@ def show_peer(table, found, peer):
     if not compared and not peer:
         return compared
     table.head("Comparison with PyTorch and transformers")
-    titles = ("work", "ours, tokens/s", "peer, tokens/s", "ratio")
+    titles = ("workload", "rlvr, tokens/s", "PyTorch, tokens/s", "ratio")
     star = lambda row: "" if row["complete"] else "*"
     table.rows(titles, [(c["work"], rounded(c["ours"]), rounded(c["peer"]) + star(c), f"{c['ours'] / c['peer']:.2f}") for c in compared])
     if not all(c["complete"] for c in compared):
-        note = "The rate covers only the computed tokens. This favours PyTorch in rollouts, where later tokens cost more."
+        note = "The rate covers only the tokens computed by then, which favors PyTorch in rollouts: later tokens cost more."
         table.say("", f"\\* stopped by its time limit. {note}")
     for work, line in peer.items():
         if "error" in line:
-            table.say("", f"The peer's {work} failed: {line['error']}")
-        table.say(*(f"The peer's {work}: {failure}" for failure in line.get("failures", [])))
+            table.say("", f"PyTorch's {work} failed: {line['error']}")
+        table.say(*(f"PyTorch's {work}: {failure}" for failure in line.get("failures", [])))
     return compared
 
 
@@ -232,22 +232,22 @@ def show_measurements(table, folder, bench, found):
         rate, memory = rounded(line["tokens_per_s"]), rounded(line["peak_gb"])
         first = "" if line.get("warmed_up") else "*"
         rows.append((case, work, rounded(line["median_s"]) + first, rate, percent(line.get("utilisation")), percent(line.get("share_of_least")), memory))
-    table.rows(("case", "work", "s", "tokens/s", "utilisation", "least time / measured", "peak GB"), rows)
+    table.rows(("case", "workload", "s", "tokens/s", "utilization", "minimum / measured time", "peak GB"), rows)
     if any(not line.get("warmed_up") for line in found.values()):
-        table.say("", "* The first run of a long workload, without a warm-up before it.")
+        table.say("", "\\* first run of a long workload, without a warm-up.")
     if ceilings := (bench or {}).get("ceilings"):
         copy, square, widest = ceilings["copy_bytes_per_s"] / 1e12, ceilings["square_flops"] / 1e12, ceilings["widest_flops"] / 1e12
-        table.say("", f"Ceilings of this machine: {copy:.3g} TB/s for copies, {square:.3g} TFLOP/s for a square product, {widest:.3g} for the model's widest.")
+        table.say("", f"Ceilings of this machine: {copy:.3g} TB/s for copies, {square:.3g} TFLOP/s for a square product, {widest:.3g} TFLOP/s for the model's widest product.")
     sampled = [int(row[0]) for row in rows_of(folder / "bench.memory") if row[0].isdigit()]
     if sampled:
         table.say("", f"Peak memory according to nvidia-smi: {max(sampled) / 1024:.1f} GiB.")
     costs = [f"the {work} takes {line['cost']:.2f} times as long" for (case, work), line in found.items() if line.get("cost")]
     if costs:
-        table.say("", f"With batch-invariant products {', '.join(costs)}.")
+        table.say("", f"With batch-invariant products, {', '.join(costs)}.")
 
 
 def show_kernels(table, folder, profile):
-    """Shows the time by kernel in each part of the profile; returns the same data for the summary."""
+    """Shows the time by kernel in each part of the profile; returns these times for the summary."""
     times, shown = folder / "profile-activity.tsv", {}
     if not times.exists() or not profile:
         return shown
@@ -264,14 +264,14 @@ def show_kernels(table, folder, profile):
             late = sum(kernel.idles[1:])
             share = f"{kernel.busy_us / part.span_us:.1%}"
             rows.append((f"`{kernel.name[:70]}`", kernel.calls, f"{kernel.busy_us / 1e3:.3f}", f"{kernel.mean_us():.1f}", share, f"{kernel.idle_us / 1e3:.3f}", late))
-        table.rows(("kernel", "calls", "ms", "mean us", "share", "idle before, ms", "idles over 2 us"), rows)
+        table.rows(("kernel", "calls", "ms", "mean us", "share", "idle before, ms", "idle periods over 2 us"), rows)
     if lost:
         table.say("", f"{lost} records were lost.")
     return shown
 
 
 def show_products(table, folder):
-    """Shows the cost of the library's first choice and of batch invariance, for each product and number of rows."""
+    """Shows what the library's first choice and batch invariance cost, for each product and number of rows."""
     times, is_same = defaultdict(dict), {}
     for row in rows_of(folder / "algorithms.tsv"):
         if len(row) < 16 or row[1] == "product":
@@ -292,16 +292,16 @@ def show_products(table, folder):
         shown.append(entry | {"invariant_us": invariant, "has_the_same_bits": is_same.get((product, rows, weight))})
     if not shown and not is_same:
         return shown
-    table.head("Algorithms of products")
+    table.head("Algorithms for matrix products")
     if shown:
-        table.say("`1` is the library's first choice; `batch-invariant` must give the first rows the same bits for every number of rows.", "")
+        table.say("`1` is the library's first choice. With `batch-invariant`, the bits of a row must not depend on the number of rows.", "")
         ratio = lambda us, entry: f"{us / entry['best_us']:.2f}" if us else ""
         cells = [(e["product"], e["rows"], e["weight"], f"{e['best_us']:.0f}", e["best"], ratio(e["first_us"], e), ratio(e["invariant_us"], e), e["has_the_same_bits"]) for e in shown]
-        table.rows(("product", "rows", "weight", "best, us", "which", "first / best", "invariant / best", "same bits"), cells)
+        table.rows(("product", "rows", "weight", "best, us", "best algorithm", "first / best", "invariant / best", "same bits"), cells)
     elif different := [shape for shape, same in is_same.items() if same != "yes"]:
-        table.say(f"The results of batch-invariant products depend on the number of rows: {different}.")
+        table.say(f"The bits of these batch-invariant products depend on the number of rows: {different}.")
     else:
-        table.say(f"No times were measured. {len(is_same)} batch-invariant products give the same bits for every number of rows.")
+        table.say(f"No times were measured. The bits of {len(is_same)} batch-invariant products do not depend on the number of rows.")
     return shown
 
 
@@ -310,7 +310,7 @@ def show_outcomes(table, by_operation):
         return
     table.head("Errors by operation, relative to the norm of a row")
     rows = [(name, e["count"], f"{e['worst']:.1e}", "" if e["stock_worst"] is None else f"{e['stock_worst']:.1e}") for name, e in sorted(by_operation.items())]
-    table.rows(("operation", "outcomes", "worst", "worst of stock operations"), rows)
+    table.rows(("operation", "outcomes", "worst", "stock operations, worst"), rows)
 
 
 def main():
@@ -333,7 +333,7 @@ def main():
     table.say(f"{result} {len(parts)} parts, {count} outcomes of operations, {missing} parts did not run.")
     table.say(" ".join(f"{key.capitalize()} {about[key]}." for key in ("driver", "commit") if about.get(key)))
     def section(show, *arguments):
-        # The machine may be gone when the report is read, so an error in one section must not lose the others.
+        # The machine may be gone by the time the report is read, so an error in one section must not lose the others.
         try:
             return show(table, *arguments)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Shared by scripts that make golden files: writes them, or makes them again in another folder and compares them with the committed ones."""
+"""Command line of the scripts that make golden files: writes the files, or makes them again in another folder and compares the two."""
 
 import argparse
 import json
@@ -17,18 +17,18 @@ def differences(made: Path, committed: Path) -> list:
     for file in sorted(files):
         ours, theirs = made / file, committed / file
         if not ours.exists() or not theirs.exists():
-            found.append(f"{file} exists only {'among the committed files' if theirs.exists() else 'among the new files'}")
+            found.append(f"{file} is {'committed but no longer made' if theirs.exists() else 'made but not committed'}")
         elif file.suffix == ".safetensors":
             a, b = load_file(ours), load_file(theirs)
             if a.keys() != b.keys():
-                found.append(f"{file} has other tensors")
+                found.append(f"{file} has tensors with different names")
                 continue
             if any(a[key].shape != b[key].shape for key in b):
-                found.append(f"{file} has other shapes")
+                found.append(f"{file} has tensors with different shapes")
                 continue
             worst = max(float((a[key] - b[key]).norm() / b[key].norm()) for key in b)
             if not worst <= 1e-5:
-                found.append(f"{file} differs by {worst:.1e} of a tensor's norm")
+                found.append(f"{file}: a tensor differs by {worst:.1e} of its norm")
         elif file.name == "scores.json":
             pairs = zip(json.loads(ours.read_text()), json.loads(theirs.read_text()), strict=True)
             worst = max(abs(x - y) for a, b in pairs for key in b for x, y in zip(a[key], b[key], strict=True))
@@ -40,7 +40,7 @@ def differences(made: Path, committed: Path) -> list:
 
 
 def run(description: str, make, committed: Path) -> int:
-    """Runs the command line of a script whose `make(folder)` writes all files of `committed`; returns the exit code."""
+    """Runs the command line of a script whose `make(folder)` writes all files of the folder `committed`; returns the exit code."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="compare with the committed files instead of writing them")
     args = parser.parse_args()

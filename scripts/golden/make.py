@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Make the golden files of tests/golden: small random checkpoints, and PyTorch's results for them.
 
-The checkpoints use transformers' own model classes. Every weight, norm and bias is random, and large enough that a
-wrong rotary table or a missing bias changes the results by far more than any tolerance. The objective is written out below in plain
-PyTorch, one unpadded sequence at a time, all in f32 on the CPU. It follows arXiv 2402.03300 (GRPO), Schulman's KL estimators with k3 clamped
-as in the published code, and torch.optim.AdamW. PRESETS spells out every other algorithm from its paper, while the program under test gets
-only the algorithm's name and the changes of a case: 2503.20783 (Dr. GRPO), 2402.14740 (RLOO), 2501.03262 (REINFORCE++),
-2503.14476 (DAPO), 2507.18071 (GSPO), 2506.13585 (CISPO). PPO needs a critic and has its own golden files.
+The checkpoints use transformers' own model classes. Every weight, norm and bias is random, and large enough that a wrong rotary table or a missing
+bias changes the results by far more than any tolerance. The objective is written out in plain PyTorch, one unpadded sequence at a time, in f32 on the
+CPU. It follows arXiv 2402.03300 (GRPO), Schulman's KL estimators with k3 clamped as in the published code, and torch.optim.AdamW. PRESETS spells out
+the settings of every other algorithm from its paper, while the program under test gets only the algorithm's name and the changes of a case:
+2503.20783 (Dr. GRPO), 2402.14740 (RLOO), 2501.03262 (REINFORCE++), 2503.14476 (DAPO), 2507.18071 (GSPO), 2506.13585 (CISPO). PPO needs a critic and
+has separate golden files (make_critic.py).
 
   python scripts/golden/make.py                # rewrites tests/golden
   python scripts/golden/make.py --check        # makes them again in a temporary folder and compares
@@ -48,19 +48,19 @@ LLAMA3 = {
     "factor": 8.0,
     "low_freq_factor": 1.0,
     "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 64,  # of the four wavelengths, one is kept, one is interpolated, two are stretched
+    "original_max_position_embeddings": 64,  # of the four wavelengths, one is unchanged, one interpolated, and two are scaled
 }
 CONFIGS = {
     "qwen2-tied": Qwen2Config(**SHAPE, hidden_size=24, tie_word_embeddings=True, rope_parameters={"rope_type": "default", "rope_theta": 10000.0}),
     "qwen2-untied": Qwen2Config(**SHAPE, hidden_size=24, tie_word_embeddings=False, rope_parameters={"rope_type": "default", "rope_theta": 500.0}),
     "llama": LlamaConfig(**SHAPE, hidden_size=16, head_dim=8, tie_word_embeddings=True, rms_norm_eps=1e-5, rope_parameters=LLAMA3),
 }
-# Scored only: another kind of RoPE scaling.
+# Only scored, not trained: another kind of RoPE scaling.
 SCORED = {
     "qwen2-linear": Qwen2Config(**SHAPE, hidden_size=24, tie_word_embeddings=True, rope_parameters={"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}),
 }
-# transformers 4 used this spelling, and most published checkpoints still do.
-OLD_SPELLING = {"qwen2-untied", "llama"}
+# Saved with the config.json keys of transformers 4, which most published checkpoints have.
+OLD_KEYS = {"qwen2-untied", "llama"}
 
 DEFAULT = {
     "rollout.temperature": 1.0,
@@ -80,7 +80,7 @@ CASES = {
     "seq-mean-token-sum-norm": {"loss.aggregation": "seq-mean-token-sum-norm(50)", "advantage.scale": "none"},
     "microbatch-token-mean": {"loss.aggregation": "microbatch-token-mean(2)", "loss.clip_high": 0.28, "loss.policy": 0.7},
 }
-# Defaults of the settings that cases do not name.
+# Values of the settings that a case does not list.
 OTHERS = {
     "advantage.baseline": "group",
     "advantage.gamma": 1.0,
@@ -100,7 +100,7 @@ PRESETS = {
     "gspo": BARE | GROUP | {"loss.ratio": "sequence", "loss.clip_low": 3e-4, "loss.clip_high": 4e-4, "loss.aggregation": "seq-mean-token-mean"},
     "cispo": BARE | GROUP | {"loss.surrogate": "cispo", "loss.clip_low": 1.0},
 }
-# Settings of the program under test; "algo" stands for the preset's settings.
+# Settings for the program under test; "algo" implies the preset's settings.
 PRESET_CASES = {
     "dr_grpo": {"algo": "dr_grpo", "rollout.max_new_tokens": 50},
     "rloo": {"algo": "rloo", "reward.kl": 0.1},
@@ -119,7 +119,7 @@ OPTIMIZER = {"optim.lr": 1e-3, "optim.weight_decay": 0.1, "optim.clip_norm": 1.0
 
 
 def random_model(config, seed: int, perturbed=None):
-    """Makes a model with random parameters, or, with `perturbed`, that model's weights plus noise."""
+    """Returns a model with random parameters, or with the parameters of `perturbed` plus noise."""
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
     for name, parameter in model.named_parameters():
@@ -133,7 +133,7 @@ def random_model(config, seed: int, perturbed=None):
     return model
 
 
-def save_model(model, folder: Path, old_spelling: bool) -> None:
+def save_model(model, folder: Path, old_keys: bool) -> None:
     model.save_pretrained(folder)
     words = {f"t{i}": i for i in range(TOKENS)}
     tokenizer = Tokenizer(WordLevel(words, unk_token="t2"))
@@ -141,7 +141,7 @@ def save_model(model, folder: Path, old_spelling: bool) -> None:
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="t0", unk_token="t2")
     fast.chat_template = "{{ messages[0]['content'] }}"
     fast.save_pretrained(folder)
-    if old_spelling:
+    if old_keys:
         path = folder / "config.json"
         config = json.loads(path.read_text())
         rope = config.pop("rope_parameters")
@@ -152,7 +152,7 @@ def save_model(model, folder: Path, old_spelling: bool) -> None:
 
 
 def logprobs_and_entropies(model, prompt: list, completion: list, temperature: float):
-    """Log-probability and entropy of each completion token, in nats."""
+    """Returns the log-probability and entropy of each completion token, in nats."""
     logits_tv = model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1] / temperature
     logprobs_tv = torch.log_softmax(logits_tv, dim=-1)
     chosen_t = logprobs_tv.gather(1, torch.tensor(completion)[:, None])[:, 0]
@@ -161,14 +161,14 @@ def logprobs_and_entropies(model, prompt: list, completion: list, temperature: f
 
 @torch.no_grad()
 def record_rollouts(model, seed: int) -> list:
-    """Random responses. The recorded log-probabilities are close to the policy's, so that ratios fall on both sides of the clip."""
+    """Returns random rollouts. Their log-probabilities are close to the policy's, so that ratios fall on both sides of the clip."""
     generator = torch.Generator().manual_seed(seed)
     rows = []
     for step in range(1, STEPS + 1):
         for group in range(GROUPS):
             prompt = torch.randint(2, TOKENS, ((5, 19)[group],), generator=generator).tolist()
             for sample in range(GROUP_SIZE):
-                # Lengths from 1 to 45; the very first response has a single token.
+                # Lengths from 2 to 45; the very first response has a single token.
                 length = 1 if (step, group, sample) == (1, 0, 0) else int(torch.randint(2, 46, (1,), generator=generator))
                 completion = torch.randint(2, TOKENS, (length,), generator=generator).tolist()
                 logprobs, _ = logprobs_and_entropies(model, prompt, completion, 1.0)
@@ -187,7 +187,7 @@ def record_rollouts(model, seed: int) -> list:
 
 
 def sequence_weights(name: str, lengths: list) -> list:
-    """The weight of a token in the loss, for each sequence."""
+    """Returns the weight in the loss of each token of a sequence, by sequence."""
     kind, _, argument = name.partition("(")
     argument = int(argument.rstrip(")") or 0)
     count = len(lengths)
@@ -207,7 +207,7 @@ def sequence_weights(name: str, lengths: list) -> list:
 
 
 def kl_estimate(kind: str, logprobs, reference):
-    """The KL estimate of each token (Schulman 2020)."""
+    """Returns the KL estimate of each token (Schulman 2020)."""
     if kind == "k1":
         return logprobs - reference
     if kind == "k2":
@@ -217,20 +217,20 @@ def kl_estimate(kind: str, logprobs, reference):
 
 
 def token_advantages(rows: list, references: list, settings: dict) -> list:
-    """The advantage of each token of each response; `references` has the reference model's log-probabilities."""
-    taken = [
+    """Returns the advantage of each token of each response; `references` has the reference model's log-probabilities."""
+    kl_rewards = [
         -settings["reward.kl"] * kl_estimate(settings["reward.kl_estimator"], torch.tensor(row["logprobs"]), reference)
         for row, reference in zip(rows, references, strict=True)
     ]
     if settings["advantage.baseline"] == "none":
         advantages = []
-        for row, tokens in zip(rows, taken, strict=True):
+        for row, tokens in zip(rows, kl_rewards, strict=True):
             rewards = tokens.clone()
             rewards[-1] += row["reward"]
             powers = settings["advantage.gamma"] ** torch.arange(len(rewards), dtype=torch.float64)
             advantages.append(torch.stack([(powers[: len(rewards) - t] * rewards[t:]).sum() for t in range(len(rewards))]).float())
     else:
-        rewards = torch.tensor([row["reward"] + tokens.sum().item() for row, tokens in zip(rows, taken, strict=True)]).view(GROUPS, GROUP_SIZE)
+        rewards = torch.tensor([row["reward"] + tokens.sum().item() for row, tokens in zip(rows, kl_rewards, strict=True)]).view(GROUPS, GROUP_SIZE)
         if settings["advantage.baseline"] == "leave-one-out":
             baseline = (rewards.sum(1, keepdim=True) - rewards) / (GROUP_SIZE - 1)
         else:
@@ -246,7 +246,7 @@ def token_advantages(rows: list, references: list, settings: dict) -> list:
 
 
 def loss_of_step(policy, reference, rows: list, settings: dict, sides: set):
-    """The loss over one step's rollouts; adds to `sides` on which side of the clip the ratios fell."""
+    """Returns the loss of one step's rollouts; adds to `sides` on which side of the clip the ratios are."""
     settings = OTHERS | settings
     tokens = [(row["prompt_ids"], row["completion_ids"], settings["rollout.temperature"]) for row in rows]
     with torch.no_grad():
@@ -258,7 +258,7 @@ def loss_of_step(policy, reference, rows: list, settings: dict, sides: set):
     for row, each, reference_logprobs, advantages, weight in zip(rows, tokens, references, every, weights, strict=True):
         logprobs, entropies = logprobs_and_entropies(policy, *each)
         log_ratio = logprobs - torch.tensor(row["logprobs"])
-        # GSPO's objective has one ratio per response, divided by its length: the mean over tokens is that value.
+        # GSPO has one ratio per response, whose logarithm is the mean of the tokens' log-ratios.
         ratio = (log_ratio.mean().expand_as(log_ratio) if settings["loss.ratio"] == "sequence" else log_ratio).exp()
         if settings["loss.surrogate"] == "cispo":
             surrogate = -ratio.clamp(low, high).detach() * advantages * logprobs
@@ -284,7 +284,7 @@ def make(out: Path) -> None:
     for number, (name, config) in enumerate((CONFIGS | SCORED).items()):
         folder = out / name
         policy = random_model(config, number)
-        save_model(policy, folder / "policy", name in OLD_SPELLING)
+        save_model(policy, folder / "policy", name in OLD_KEYS)
         rows = record_rollouts(policy, 100 + number)
         rows = rows if name in CONFIGS else rows[: GROUPS * GROUP_SIZE]
         (folder / "rollouts.jsonl").write_text("".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows))
@@ -297,14 +297,14 @@ def make(out: Path) -> None:
             continue
 
         reference = random_model(config, number, perturbed=policy)
-        save_model(reference, folder / "reference", name in OLD_SPELLING)
+        save_model(reference, folder / "reference", name in OLD_KEYS)
         for case, settings in cases.items():
             policy.zero_grad()
             sides = set()
             loss_of_step(policy, reference, first, settings, sides).backward()
-            # These cases reach fewer combinations: GSPO has one ratio per response, and no ratio is below CISPO's lower limit of 0.
+            # These cases reach fewer combinations: GSPO has only one ratio per response, and no ratio is below CISPO's lower limit, 0.
             reached = {"gspo": 4, "gspo-wide": 4, "cispo": 4}.get(case, 6)
-            assert len(sides) >= reached, f"{name}, {case}: ratios only {sides}"
+            assert len(sides) >= reached, f"{name}, {case}: the ratios reach only {sides}"
             gradients = gradients_of(policy)
             assert all(gradient.abs().max() > 0 for gradient in gradients.values()), f"{name}, {case}: a gradient is 0"
             save_file(gradients, folder / f"{case}.safetensors")

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Make the golden files of tests/golden-critic: PyTorch's results for PPO's critic on the checkpoints and rollouts of tests/golden.
 
-The inputs are one step of recorded rollouts, a recorded value head and recorded old values. The outputs are advantages by generalized
-advantage estimation (GAE), returns, the clipped value loss with the gradients of all of the critic's tensors, and the gradients of the policy
-with whitened advantages. Everything is written out below in plain PyTorch, one unpadded sequence at a time, in f32 on the CPU, after arXiv
-1506.02438 (GAE, as the sum over later deltas), arXiv 1707.06347 (the clip) and the conventions of verl (value loss clipped around the old
-values, mean over tokens; whitening with the unbiased variance and 1e-8).
+The inputs are one step of recorded rollouts, a value head and old values. The outputs are advantages by generalized advantage estimation (GAE),
+returns, the clipped value loss, its gradients with respect to all of the critic's tensors, and the policy's gradients with whitened advantages.
+Everything is written out in plain PyTorch, one unpadded sequence at a time, in f32 on the CPU, after arXiv 1506.02438 (GAE as a sum over later
+deltas), arXiv 1707.06347 (the clip) and the conventions of verl (value loss clipped around the old values, mean over tokens; whitening with the
+unbiased variance and 1e-8).
 
   python scripts/golden/make_critic.py                # rewrites tests/golden-critic
   python scripts/golden/make_critic.py --check        # makes them again in a temporary folder and compares
@@ -25,9 +25,9 @@ from committed import run
 
 ROOT = Path(__file__).resolve().parents[2] / "tests"
 NAMES = ("qwen2-tied", "qwen2-untied", "llama")
-FIRST_STEP = 8  # rollouts in the first recorded step
+FIRST_STEP = 8  # number of rollouts in the first recorded step
 CLIP, POLICY_CLIP = 0.5, 0.2
-# "ppo" is the preset with larger coefficients: KL (k1) in each token's reward, and an entropy bonus.
+# "ppo" is the preset with larger coefficients: KL (k1) in each token's reward, and an entropy bonus in the policy loss.
 CASES = {
     "gae": {"gamma": 0.95, "lambda": 0.9, "kl": 0.0, "entropy": 0.0},
     "ppo": {"gamma": 1.0, "lambda": 1.0, "kl": 0.1, "entropy": 0.02},
@@ -35,13 +35,13 @@ CASES = {
 
 
 def values_of(critic, head: dict, prompt: list, completion: list):
-    """The value of each completion token's state, from the hidden state of the token before it."""
+    """Returns the value of the state before each completion token, from the hidden state of the previous token."""
     hidden_tw = critic.model(torch.tensor([prompt + completion])).last_hidden_state[0]
     return hidden_tw[len(prompt) - 1 : -1] @ head["weight"][0] + head["bias"][0]
 
 
 def advantages_of(rewards: list, values: list, gamma: float, lam: float) -> list:
-    """Advantages by definition: the sum of all later temporal differences, discounted by (gamma * lambda) per step."""
+    """Returns advantages by their definition: the sum of all later temporal differences, discounted by gamma * lambda per token."""
     following = values[1:] + [0.0]
     deltas = [r + gamma * after - v for r, after, v in zip(rewards, following, values, strict=True)]
     return [sum((gamma * lam) ** k * delta for k, delta in enumerate(deltas[t:])) for t in range(len(deltas))]
@@ -55,7 +55,7 @@ def logprobs_and_entropies(policy, prompt: list, completion: list):
 
 
 def token_rewards(row: dict, reference, kl: float) -> list:
-    """The response's reward on its last token, minus the KL penalty of each token."""
+    """Returns each token's reward: minus its KL penalty, plus the response's reward on the last token."""
     with torch.no_grad():
         of_reference, _ = logprobs_and_entropies(reference, row["prompt_ids"], row["completion_ids"])
     rewards = [-kl * (old - other) for old, other in zip(row["logprobs"], of_reference.tolist(), strict=True)]

@@ -1,9 +1,9 @@
 //! Counts the useful floating-point operations and the minimum memory traffic of each workload from its shapes.
 //!
-//! Let N be the parameters that a token is multiplied with. A token then costs 2 N operations in the forward pass and 6 N with the backward
-//! pass. For each pair of a token and a token that it attends to, attention adds 4 h d operations per layer in the forward pass (2 each for
-//! scores and values) and 12 h d with the backward pass. Activations that are recomputed (activation checkpointing) count nothing. The
-//! prompt is computed once for all responses, so it counts in `score` only.
+//! Let N be the number of parameters that each token is multiplied by. A token costs 2 N operations in the forward pass and 6 N with the
+//! backward pass. For each pair of a token and a token that it attends to, attention adds 4 h d operations per layer in the forward pass
+//! (2 each for scores and values) and 12 h d with the backward pass. Recomputing activations (activation checkpointing) does not count. Nor
+//! does the prompt, which is computed once for all responses, except in `score`.
 
 use std::ops::Add;
 
@@ -18,7 +18,7 @@ pub struct Cost {
     pub useful_flop: f64,
     /// Floating-point operations of the reference model.
     pub reference_flop: f64,
-    /// Bytes read and written.
+    /// Bytes that must be read and written.
     pub bytes: f64,
 }
 
@@ -47,7 +47,7 @@ pub struct Responses<'a> {
 }
 
 impl<'a> Responses<'a> {
-    /// Counts with the element size of the kernels' dtype.
+    /// Responses with `lengths` to a prompt of `prompt` tokens, with weights and cache in the kernels' dtype.
     pub fn new(config: &'a ModelConfig, kernels: &dyn Kernels, prompt: usize, lengths: &'a [usize]) -> Self {
         Self { config, element_bytes: kernels.dtype().size_in_bytes(), prompt, lengths }
     }
@@ -61,7 +61,7 @@ impl<'a> Responses<'a> {
         2.0 * self.config.matmul_parameters() as f64 * tokens + (4 * self.config.layers * heads.query * heads.width) as f64 * pairs
     }
 
-    /// The number of pairs of a response token and a token that it attends to: the prompt, earlier tokens, and itself.
+    /// Number of pairs of a response token and a token that it attends to: the prompt's, earlier ones, and itself.
     fn pairs(&self) -> f64 {
         self.lengths.iter().map(|length| (length * self.prompt + length * (length + 1) / 2) as f64).sum()
     }
@@ -70,12 +70,12 @@ impl<'a> Responses<'a> {
         (self.config.matmul_parameters() * self.element_bytes) as f64
     }
 
-    /// Bytes of one token's keys and values in all layers.
+    /// Bytes of one token's cached keys and values in all layers.
     fn cached_token_bytes(&self) -> f64 {
         (2 * self.config.layers * self.config.heads.key_value * self.config.heads.width * self.element_bytes) as f64
     }
 
-    /// Cost of the log-probabilities of all responses, each after its own copy of the prompt.
+    /// Cost of scoring all responses, each after its own copy of the prompt.
     pub fn score(&self) -> Cost {
         let responses = self.lengths.len();
         let tokens = self.tokens() + (responses * self.prompt) as f64;
@@ -92,8 +92,8 @@ impl<'a> Responses<'a> {
         Cost { useful_flop: self.forward_flop(self.tokens(), self.pairs()), bytes, ..Cost::default() }
     }
 
-    /// Cost of gradient and optimizer step. AdamW reads and writes the weights and both moments in f32 and reads the gradient. It also
-    /// writes the rounded weights if the model's dtype is narrower.
+    /// Cost of the gradient and the optimizer step. AdamW reads and writes the weights and both moments in f32, and reads the gradient. If
+    /// the model's dtype is narrower, it also writes the rounded weights.
     pub fn update(&self, with_reference: bool) -> Cost {
         let forward = self.forward_flop(self.tokens(), self.pairs());
         let rounded = if self.element_bytes < size_of::<f32>() { self.element_bytes } else { 0 };
@@ -109,29 +109,29 @@ impl<'a> Responses<'a> {
         Cost { bytes: 3.0 * self.weight_bytes(), ..self.update(with_reference) }
     }
 
-    /// Cost of `passes` decode passes of one token per sequence, after a context of the prompt and each sequence's length.
+    /// Cost of `passes` decode passes with one token per sequence. Each sequence starts with the prompt and a response of its length.
     pub fn decode(&self, passes: usize) -> Cost {
         let (sequences, passes) = (self.lengths.len() as f64, passes as f64);
-        let behind = self.tokens() + sequences * self.prompt as f64;
+        let context = self.tokens() + sequences * self.prompt as f64;
         // In pass p, each sequence has p tokens after the context.
-        let pairs = passes * behind + sequences * passes * (passes + 1.0) / 2.0;
+        let pairs = passes * context + sequences * passes * (passes + 1.0) / 2.0;
         let bytes = passes * self.weight_bytes() + pairs * self.cached_token_bytes();
         Cost { useful_flop: self.forward_flop(sequences * passes, pairs), bytes, ..Cost::default() }
     }
 }
 
 impl Bench<'_> {
-    /// The number of response tokens that a workload computes.
+    /// Number of response tokens that a workload computes.
     pub(super) fn tokens(&self, work: Workload) -> usize {
         match work {
             Workload::Decode(passes) => passes * self.lengths.len(),
-            Workload::MicroBatch => self.first_micro_batches().into_iter().map(|number| self.lengths[number]).sum(),
+            Workload::MicroBatch => self.first_micro_batches().into_iter().map(|index| self.lengths[index]).sum(),
             _ => self.lengths.iter().sum(),
         }
     }
 
-    /// Floating-point operations of the parameters alone, without attention.
-    pub(super) fn parameter_flops(&self, work: Workload, tokens: f64) -> f64 {
+    /// Floating-point operations of the products with parameters, without attention.
+    pub(super) fn parameter_flop(&self, work: Workload, tokens: f64) -> f64 {
         let parameters = self.decoder.config.matmul_parameters() as f64;
         // Per parameter and token: 2 for the forward pass, 4 for the backward pass, 2 for the reference model.
         let update = parameters * tokens * if self.settings.loss.kl != 0.0 { 8.0 } else { 6.0 };
@@ -144,10 +144,10 @@ impl Bench<'_> {
         }
     }
 
-    /// The minimum cost of a workload.
-    pub(super) fn counts(&self, work: Workload) -> Cost {
+    /// Returns the minimum cost of a workload.
+    pub(super) fn cost(&self, work: Workload) -> Cost {
         let lengths = match work {
-            Workload::MicroBatch => self.first_micro_batches().into_iter().map(|number| self.lengths[number]).collect(),
+            Workload::MicroBatch => self.first_micro_batches().into_iter().map(|index| self.lengths[index]).collect(),
             _ => self.lengths.clone(),
         };
         let responses = Responses::new(&self.decoder.config, self.decoder.kernels(), self.prompt.ids.len(), &lengths);
@@ -175,7 +175,7 @@ mod tests {
         let responses = Responses { config: &config, element_bytes: 2, prompt: 150, lengths: &[800; 1024] };
         let check = |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 0.01, "{found:.4e}, expected {expected:.4e}");
         let rollout = responses.rollout(1024);
-        // 819,200 tokens of 3.09 GFLOP, each of which attends to 550 others on average.
+        // 819,200 tokens at 3.09 GFLOP, each of which attends to 550.5 tokens on average.
         check(rollout.useful_flop, 819_200.0 * (2.0 * 1.5437e9 + 4.0 * 28.0 * 1536.0 * 550.5));
         check(rollout.bytes, 800.0 * 3.087e9 + 819_200.0 * 550.5 * 28_672.0);
         check(responses.rollout(512).bytes, 1600.0 * 3.087e9 + 819_200.0 * 550.5 * 28_672.0);
@@ -187,7 +187,7 @@ mod tests {
         let (gradient, decode) = (responses.gradient(true), responses.decode(20));
         assert_eq!((gradient.useful_flop, gradient.reference_flop), (update.useful_flop, update.reference_flop));
         check(gradient.bytes, 3.0 * 3.087e9);
-        // 20,480 tokens, each of which attends to 950 earlier ones and on average to 10.5 more.
+        // 20,480 tokens, each of which attends to a context of 950 tokens and to 10.5 more on average.
         check(decode.useful_flop, 20_480.0 * (2.0 * 1.5437e9 + 4.0 * 28.0 * 1536.0 * 960.5));
         check(decode.bytes, 20.0 * 3.087e9 + 20_480.0 * 960.5 * 28_672.0);
     }

@@ -1,5 +1,5 @@
-//! The decode benchmark: passes of one token per sequence, from the embedding to the sampled token, against a cache filled to a given
-//! context length. It runs what the engine runs between two admissions: no prompt is computed, and no request ends.
+//! The decode benchmark: forward passes with one token per sequence, from the embedding to the sampled token, over a cache that already
+//! contains a given number of tokens. The engine runs such passes as long as no request starts or ends.
 
 use anyhow::Result;
 
@@ -12,15 +12,15 @@ use crate::train::rollouts::sampling;
 /// Rows of logits per sampling call, as in the engine on a GPU.
 const LOGIT_ROWS: usize = 1024;
 
-/// Sequences in a cache. Its keys and values are zeros, which does not affect the time.
+/// Sequences and their cache. All keys and values are zero, which does not affect the time.
 pub(super) struct Decoding {
     cache: Cache,
-    /// The blocks of each sequence. Blocks that the prompt fills are shared.
+    /// The cache blocks of each sequence. All sequences share the blocks that the prompt fills.
     tables: Vec<Vec<u32>>,
 }
 
 impl Bench<'_> {
-    /// Allocates a cache for the prompt, each sequence's length and `passes` more tokens.
+    /// Allocates a cache for the prompt, a response of each length, and `passes` more tokens per sequence.
     pub(super) fn decoding(&self, passes: usize) -> Result<Decoding> {
         let shared = (self.prompt.ids.len() / BLOCK) as u32;
         let mut free = shared..;
@@ -32,18 +32,18 @@ impl Bench<'_> {
         Ok(Decoding { cache: self.decoder.cache(free.start as usize)?, tables })
     }
 
-    /// Runs the passes. As in the engine, a pass starts before the host has read the tokens of the previous one.
+    /// Runs `passes` passes. As in the engine, a pass starts before the host has read the tokens of the previous one.
     pub(super) fn decode(&self, decoder: &Decoder, decoding: &Decoding, passes: usize) -> Result<()> {
         let (kernels, sampling, rows) = (decoder.kernels(), sampling(self.settings), self.lengths.len());
         let tables: Vec<&[u32]> = decoding.tables.iter().map(Vec::as_slice).collect();
         let uniforms = vec![0.5; rows];
         let arbitrary: Vec<u32> = (0..rows).map(|row| (row * 31 % self.vocabulary) as u32).collect();
-        let (mut newest, mut chosen) = (arbitrary, Vec::<PendingSample>::new());
+        let (mut newest, mut sampled) = (arbitrary, Vec::<PendingSample>::new());
         for pass in 0..passes {
             let counts: Vec<usize> = self.lengths.iter().map(|length| self.prompt.ids.len() + length + pass + 1).collect();
             let slot = |(table, count): (&&[u32], &usize)| table[(count - 1) / BLOCK] * BLOCK as u32 + ((count - 1) % BLOCK) as u32;
             let slots: Vec<u32> = tables.iter().zip(&counts).map(slot).collect();
-            let on_device = chosen.iter().map(PendingSample::on_device).collect::<Option<Vec<_>>>().filter(|tokens| !tokens.is_empty());
+            let on_device = sampled.iter().map(PendingSample::on_device).collect::<Option<Vec<_>>>().filter(|tokens| !tokens.is_empty());
             let tokens = match on_device.as_deref() {
                 Some([tokens]) => Indices::Device((*tokens).clone()),
                 Some(several) => Indices::Device(kernels.stack(several)?),
@@ -53,26 +53,26 @@ impl Bench<'_> {
             let mut next = Vec::new();
             for first in (0..rows).step_by(LOGIT_ROWS) {
                 let chunk: Vec<u32> = (first..rows.min(first + LOGIT_ROWS)).map(|row| row as u32).collect();
-                let choice =
+                let params =
                     SamplingParams { temperature: sampling.temperature, filter: sampling.filter, uniforms: &uniforms[..chunk.len()] };
-                next.push(kernels.sample(decoder.logits(&hidden, &chunk)?, decoder.config.vocabulary, &choice)?);
+                next.push(kernels.sample(decoder.logits(&hidden, &chunk)?, decoder.config.vocabulary, &params)?);
             }
             drop(on_device);
-            let before = std::mem::replace(&mut chosen, next);
+            let before = std::mem::replace(&mut sampled, next);
             read(before)?;
-            if chosen.iter().any(|chosen| chosen.on_device().is_none()) {
-                newest = read(std::mem::take(&mut chosen))?;
+            if sampled.iter().any(|sample| sample.on_device().is_none()) {
+                newest = read(std::mem::take(&mut sampled))?;
             }
         }
-        read(chosen).map(|_| ())
+        read(sampled).map(|_| ())
     }
 }
 
-/// Reads the sampled tokens.
-fn read(chosen: Vec<PendingSample>) -> Result<Vec<u32>> {
+/// Waits for the sampled tokens and returns them.
+fn read(sampled: Vec<PendingSample>) -> Result<Vec<u32>> {
     let mut tokens = Vec::new();
-    for chosen in chosen {
-        tokens.extend(chosen.read()?.tokens);
+    for sample in sampled {
+        tokens.extend(sample.read()?.tokens);
     }
     Ok(tokens)
 }

@@ -1,13 +1,13 @@
-//! Realistic response lengths: log-normal, cut at a maximum length.
+//! Samples realistic response lengths: log-normal, capped at a maximum length.
 //!
 //! A length is `X = min(exp(N(mu, sigma^2)), L)`. Let Phi be the standard normal distribution function and z its 97% quantile. If `ln L =
-//! mu + z sigma`, then 3% of all lengths are cut, and the mean after the cut is
+//! mu + z sigma`, then 3% of all lengths are capped, and the mean after capping is
 //!
 //! ```text
 //! E[X] = exp(mu + sigma^2 / 2) Phi(z - sigma) + 0.03 L = L (exp(sigma^2 / 2 - z sigma) Phi(z - sigma) + 0.03)
 //! ```
 //!
-//! The mean falls from L at sigma = 0 towards 0.03 L. Each mean in between therefore has exactly one sigma, which bisection finds.
+//! This mean falls from L at sigma = 0 toward 0.03 L as sigma grows. Bisection therefore finds the only sigma for a mean in between.
 
 use std::f64::consts::SQRT_2;
 use std::str::FromStr;
@@ -16,13 +16,13 @@ use candle_core::cpu::erf::erf_f64;
 
 use crate::rng::{Purpose, Stream};
 
-/// The fraction of lengths that are cut.
-const CUT: f64 = 0.03;
+/// The fraction of lengths that are capped.
+const CAPPED_SHARE: f64 = 0.03;
 /// The 97% quantile of the standard normal distribution.
-const QUANTILE: f64 = 1.880_793_608_151_250_8;
-/// The seed of all lengths.
+const Z_97: f64 = 1.880_793_608_151_250_8;
+/// The seed of the lengths.
 const SEED: u64 = 0;
-/// Upper limit of the search for sigma. There, the cut lengths alone determine the mean, to 15 digits.
+/// Upper limit of the search for sigma. At this sigma the capped lengths determine the mean to 15 digits.
 const MAX_SIGMA: f64 = 64.0;
 
 /// A log-normal distribution of lengths in tokens, written `MEAN:LONGEST`.
@@ -37,27 +37,27 @@ pub struct LogNormal {
 }
 
 impl LogNormal {
-    /// The distribution with mean `mean` after the cut at `longest` tokens, which cuts 3% of the lengths.
+    /// Returns the distribution that has mean `mean` and caps 3% of the lengths at `longest` tokens.
     ///
     /// # Errors
-    /// If no such distribution exists. The error is one sentence.
+    /// If `mean` is not above 3% of `longest` and below `longest`: no such distribution exists.
     pub fn new(mean: f64, longest: u32) -> Result<Self, String> {
         let top = f64::from(longest);
-        if !(mean > CUT * top && mean < top) {
+        if !(mean > CAPPED_SHARE * top && mean < top) {
             return Err(format!(
-                "log-normal lengths with 3% cut at {longest} cannot have a mean of {mean}: choose a mean above {} and below {longest}, as in lognormal:760:3072",
-                CUT * top
+                "log-normal lengths of which 3% are capped at {longest} cannot have a mean of {mean}: choose a mean above {} and below {longest}, as in lognormal:760:3072",
+                CAPPED_SHARE * top
             ));
         }
         let (mut low, mut high) = (0.0, MAX_SIGMA);
         for _ in 0..200 {
             let middle = (low + high) / 2.0;
-            *(if cut_mean(middle) * top > mean { &mut low } else { &mut high }) = middle;
+            *(if capped_mean(middle) * top > mean { &mut low } else { &mut high }) = middle;
         }
-        Ok(Self { mu: top.ln() - QUANTILE * low, sigma: low, longest: longest as usize })
+        Ok(Self { mu: top.ln() - Z_97 * low, sigma: low, longest: longest as usize })
     }
 
-    /// Samples `count` lengths in whole tokens, at least 1 each. The sequence is fixed, so a smaller count returns a prefix of it.
+    /// Returns `count` random lengths of at least 1 token each. The seed is fixed, so a smaller count returns a prefix of the same sequence.
     pub fn draw(&self, count: usize) -> Vec<usize> {
         let mut stream = Stream::new(SEED, Purpose::Lengths, 0);
         let length = |_| (self.mu + self.sigma * f64::from(stream.normal())).exp().round() as usize;
@@ -65,10 +65,10 @@ impl LogNormal {
     }
 }
 
-/// The mean after the cut, as a fraction of the longest length.
-fn cut_mean(sigma: f64) -> f64 {
-    let below = |x: f64| (1.0 + erf_f64(x / SQRT_2)) / 2.0;
-    (sigma * sigma / 2.0 - QUANTILE * sigma).exp() * below(QUANTILE - sigma) + CUT
+/// Returns the mean after capping, as a fraction of the longest length.
+fn capped_mean(sigma: f64) -> f64 {
+    let phi = |x: f64| (1.0 + erf_f64(x / SQRT_2)) / 2.0;
+    (sigma * sigma / 2.0 - Z_97 * sigma).exp() * phi(Z_97 - sigma) + CAPPED_SHARE
 }
 
 impl FromStr for LogNormal {
@@ -93,13 +93,13 @@ mod tests {
         let lengths = text.parse::<LogNormal>().unwrap().draw(1_000_000);
         let found = lengths.iter().sum::<usize>() as f64 / lengths.len() as f64;
         assert!((found / mean - 1.0).abs() < 0.005, "{text}: a mean of {found}");
-        let cut = lengths.iter().filter(|length| **length == longest).count() as f64 / lengths.len() as f64;
-        assert!((cut - 0.03).abs() < 0.002, "{text}: {cut} are cut");
+        let capped = lengths.iter().filter(|length| **length == longest).count() as f64 / lengths.len() as f64;
+        assert!((capped - 0.03).abs() < 0.002, "{text}: {capped} are capped");
         assert!(lengths.iter().all(|length| (1..=longest).contains(length)));
     }
 
     #[test]
-    fn log_normal_draw_has_the_requested_mean_and_cut() {
+    fn log_normal_draw_has_the_requested_mean_and_capped_share() {
         for text in ["760:3072", "3000:3072", "200:3072", "1100.5:8192"] {
             check(text);
         }
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn log_normal_refuses_impossible_means_in_a_sentence() {
+    fn log_normal_refuses_impossible_means() {
         let refused = |text: &str, expected: &str| {
             let error = text.parse::<LogNormal>().unwrap_err();
             assert!(error.contains(expected) && error.contains("as in lognormal:760:3072"), "{text}: {error}");

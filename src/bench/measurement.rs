@@ -1,4 +1,4 @@
-//! The report's data: a measurement per workload, and the machine.
+//! Data of the benchmark's report: one measurement per workload, and a description of the machine.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use crate::workers::Workers;
 /// The measurement of one workload.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measurement {
-    /// The workload.
+    /// The workload's name, such as `decode:20`.
     pub work: String,
     /// Median time of the repeats, in seconds.
     pub median_s: f64,
@@ -22,38 +22,39 @@ pub struct Measurement {
     pub max_s: f64,
     /// Number of measured repeats.
     pub repeats: usize,
-    /// True if a warm-up run came first. A long workload is not warmed up: its first run is the measurement.
+    /// True if a warm-up run came first. A long workload is not warmed up: its first run is the only measurement.
     pub warmed_up: bool,
-    /// Start of the measured repeats, after the warm-up, in nanoseconds since 1970.
+    /// Start of the measured repeats, after the warm-up, in nanoseconds since the Unix epoch.
     pub began_unix_ns: u64,
-    /// End of the measured repeats, in nanoseconds since 1970.
+    /// End of the measured repeats, in nanoseconds since the Unix epoch.
     pub ended_unix_ns: u64,
     /// Response tokens per second at the median.
     pub tokens_per_s: f64,
     /// Floating-point operations per second at the median: 2 per computed parameter and token in the forward pass, 6 with the backward
     /// pass.
     pub flops: f64,
-    /// `flops` as a fraction of the measured rate of the model's widest product. This and all other fractions are `None` if the ceilings
-    /// were not measured.
+    /// `flops` as a fraction of the measured rate of the model's widest product. `None` if the ceilings were not measured, as for the other
+    /// fields that depend on them.
     pub share_of_ceiling: Option<f64>,
-    /// Useful floating-point operations with attention, as in [`cost`](super::cost), without the reference model.
+    /// Useful floating-point operations, including attention but not the reference model. See [`cost`](super::cost).
     pub useful_flop: f64,
     /// Floating-point operations of the reference model.
     pub reference_flop: f64,
-    /// Model FLOP utilisation (MFU): useful operations per second at the median, as a fraction of the machine's fastest product.
+    /// Model FLOP utilization (MFU): useful operations per second at the median, as a fraction of the rate of the machine's fastest product.
     pub utilisation: Option<f64>,
-    /// The same with the reference model counted as useful.
+    /// The same, with the reference model counted as useful.
     pub utilisation_with_reference: Option<f64>,
-    /// Minimum time in seconds: all operations at the rate of the fastest product, then all bytes at the copy bandwidth.
+    /// Minimum time in seconds: all operations at the rate of the fastest product, plus all bytes at the copy bandwidth.
     pub least_s: Option<f64>,
     /// `least_s` as a fraction of the median.
     pub share_of_least: Option<f64>,
     /// Peak memory in bytes; `None` if the system does not report it.
     pub peak_bytes: Option<u64>,
-    /// Which peak that is: "process" for the process's since the workload started, "device" for the tensors' since the program started.
+    /// What `peak_bytes` measures: "process" is the process's resident memory since the workload started, "device" is the memory of tensors
+    /// on the device since the program started.
     pub peak_of: &'static str,
-    /// Time by operation, longest first, from one extra repeat that waits for the device after each operation. Empty if it was not
-    /// requested. On a GPU the wait takes longer than most operations: use these times for a CPU, and a profiler for a GPU.
+    /// Time by operation, longest first, from one extra repeat that waits for the device after each operation. Empty if not requested. On a
+    /// GPU, waiting takes longer than most operations: use a profiler there.
     pub breakdown: Vec<OperationTime>,
 }
 
@@ -64,7 +65,7 @@ pub struct OperationTime {
     pub operation: &'static str,
     /// Number of calls.
     pub count: usize,
-    /// Seconds of all calls together, summed over all workers.
+    /// Total seconds of all calls, summed over the workers.
     pub seconds: f64,
 }
 
@@ -98,20 +99,20 @@ pub struct Machine {
     /// Number of workers.
     #[serde(rename = "lanes")]
     pub workers: usize,
-    /// The GPU's name; `None` on the CPU. A confirmation of the kernels (`kernels::confirmation`) records this field and those below.
+    /// The GPU's name; `None` on the CPU, like the next two fields. Confirmed GPUs are recorded with these three and the kernels' digest.
     pub card: Option<String>,
     /// The GPU's compute capability, such as 9.0.
     pub capability: Option<String>,
-    /// The release of the GPU's driver.
+    /// The driver's release, or the CUDA version that it supports if the system does not report the release.
     pub driver: Option<String>,
-    /// Digest of the kernels' sources.
+    /// Digest of the kernels' sources (`kernels::confirmation`).
     pub kernels_digest: &'static str,
     /// The program's version.
     pub program: &'static str,
 }
 
 impl Machine {
-    /// Describes the machine that runs this decoder.
+    /// Describes the machine that `decoder` runs on.
     pub fn of(decoder: &Decoder, workers: &Workers) -> Self {
         let kernels = decoder.kernels();
         let gpu = card::card_of(kernels.device());
@@ -131,15 +132,14 @@ impl Machine {
     }
 }
 
-/// The process's peak resident memory in bytes, since `reset_peak_memory` if the system supports that; `None` if the system does not
-/// report it.
-pub fn process_peak() -> Option<u64> {
+/// Returns the process's peak resident memory in bytes since [`reset_peak_memory`], or `None` if the system does not report it.
+pub fn peak_rss_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let kibibytes: u64 = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.split_whitespace().next()?.parse().ok()?;
     Some(kibibytes * 1024)
 }
 
-/// Resets the process's peak memory. Where the system does not support that, the peak covers the whole process.
+/// Resets the process's peak memory. On systems that do not support this, the peak is that since the process started.
 pub fn reset_peak_memory() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }

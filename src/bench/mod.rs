@@ -1,5 +1,5 @@
-//! Measures rollouts, updates and whole steps of a model at given response lengths, next to the machine's measured ceilings. Each workload
-//! is warmed up, repeated, and reported by its median.
+//! Measures how fast a model samples, scores and trains on responses of given lengths, and compares it with the machine's measured ceilings.
+//! Each workload is warmed up and repeated; the report shows the median time.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -35,20 +35,20 @@ pub use lengths::LogNormal;
 pub use measurement::{Machine, Measurement};
 pub use workload::{WORKLOADS, Workload};
 
-/// Number of tokens scored at once, the default of `rlvr score`.
+/// Tokens per scoring batch, as in `rlvr score` by default.
 const SCORE_TOKENS: usize = 4096;
 
-/// A benchmark: a model, one prompt, and the lengths of its responses.
+/// A benchmark: a model, one prompt, and the lengths of the responses to it.
 pub struct Bench<'a> {
     /// The model.
     pub decoder: &'a Decoder,
-    /// Number of token ids that have text. Larger ids have none.
+    /// Number of token ids that the tokenizer knows. The embedding may have more rows.
     pub vocabulary: usize,
-    /// The workers.
+    /// The threads that compute the workloads.
     pub workers: &'a Workers,
-    /// Settings of sampling, loss and optimizer.
+    /// Settings for sampling, loss and optimizer.
     pub settings: &'a RunSettings,
-    /// The prompt of all responses.
+    /// The prompt that all responses answer.
     pub prompt: Prompt,
     /// Response lengths in tokens.
     pub lengths: Vec<usize>,
@@ -65,7 +65,7 @@ pub struct Repeats {
     pub seconds: f64,
     /// A workload whose first run takes longer than this, in seconds, is not repeated.
     pub skip_repeats_above_s: f64,
-    /// Whether to run it once more for a breakdown by operation.
+    /// Whether to run the workload once more to time each operation.
     pub breakdown: bool,
 }
 
@@ -106,7 +106,7 @@ impl Bench<'_> {
         Ok(completions.into_iter().map(|completion| completion.ids.len()).collect())
     }
 
-    /// Measures a workload, relative to the ceilings if they are given.
+    /// Measures a workload, and relates it to the ceilings if they are given.
     ///
     /// # Errors
     /// If the workload fails, for example because it does not fit the device's memory.
@@ -114,7 +114,7 @@ impl Bench<'_> {
         self.prepare(work, state)?;
         measurement::reset_peak_memory();
         let times = self.repeat(|| self.run(work, state, None))?;
-        let (process_bytes, mut device_bytes) = (measurement::process_peak(), self.device_bytes());
+        let (process_bytes, mut device_bytes) = (measurement::peak_rss_bytes(), self.device_bytes());
         let mut breakdown = Vec::new();
         if self.repeats.breakdown {
             let record = self.record(work, state)?;
@@ -122,11 +122,11 @@ impl Bench<'_> {
             breakdown = measurement::breakdown(&record.spans);
         }
         let tokens = self.tokens(work) as f64;
-        let (counts, flops) = (self.counts(work), self.parameter_flops(work, tokens));
+        let (cost, parameter_flop) = (self.cost(work), self.parameter_flop(work, tokens));
         let median_s = times.sorted_s[times.sorted_s.len() / 2];
-        let all = counts.useful_flop + counts.reference_flop;
-        let least_s = ceilings.map(|ceilings| all / ceilings.product_flops() + counts.bytes / ceilings.copy_bytes_per_s);
-        let utilisation = |flop: f64| ceilings.map(|ceilings| flop / median_s / ceilings.product_flops());
+        let all_flop = cost.useful_flop + cost.reference_flop;
+        let least_s = ceilings.map(|ceilings| all_flop / ceilings.product_flops() + cost.bytes / ceilings.copy_bytes_per_s);
+        let utilization = |flop: f64| ceilings.map(|ceilings| flop / median_s / ceilings.product_flops());
         Ok(Measurement {
             work: work.to_string(),
             median_s,
@@ -137,12 +137,12 @@ impl Bench<'_> {
             began_unix_ns: times.began_unix_ns,
             ended_unix_ns: times.ended_unix_ns,
             tokens_per_s: tokens / median_s,
-            flops: flops / median_s,
-            share_of_ceiling: ceilings.map(|ceilings| flops / median_s / ceilings.widest_flops),
-            useful_flop: counts.useful_flop,
-            reference_flop: counts.reference_flop,
-            utilisation: utilisation(counts.useful_flop),
-            utilisation_with_reference: utilisation(all),
+            flops: parameter_flop / median_s,
+            share_of_ceiling: ceilings.map(|ceilings| parameter_flop / median_s / ceilings.widest_flops),
+            useful_flop: cost.useful_flop,
+            reference_flop: cost.reference_flop,
+            utilisation: utilization(cost.useful_flop),
+            utilisation_with_reference: utilization(all_flop),
             least_s,
             share_of_least: least_s.map(|least_s| least_s / median_s),
             peak_bytes: device_bytes.or(process_bytes),
@@ -196,7 +196,7 @@ impl Bench<'_> {
         self.decoder.kernels().memory().map(|memory| memory.peak)
     }
 
-    /// Scores responses of the given lengths, each after its own copy of the prompt. The time does not depend on the tokens.
+    /// Scores responses of the given lengths, each after its own copy of the prompt. Their tokens are arbitrary and do not affect the time.
     fn score(&self, decoder: &Decoder) -> Result<()> {
         let responses = self.arbitrary_responses();
         let workers = self.workers.count();
@@ -211,18 +211,19 @@ impl Bench<'_> {
             Ok(tokens)
         })?;
         let tokens: usize = scored.into_iter().sum();
-        ensure!(tokens == self.lengths.iter().sum::<usize>(), "{tokens} tokens were scored");
+        let expected: usize = self.lengths.iter().sum();
+        ensure!(tokens == expected, "scored {tokens} tokens, expected {expected}");
         Ok(())
     }
 
-    /// Responses of the given lengths with arbitrary tokens.
+    /// Returns responses of the given lengths with arbitrary tokens.
     fn arbitrary_responses(&self) -> Vec<Vec<u32>> {
         let vocabulary = self.vocabulary as u32;
         let response = |(row, length): (usize, &usize)| (0..*length as u32).map(|t| (t * 7919 + row as u32 * 31) % vocabulary).collect();
         self.lengths.iter().enumerate().map(response).collect()
     }
 
-    /// Indices of the responses in the first micro-batch of each worker.
+    /// Returns the indices of the responses in the first micro-batch of each worker.
     fn first_micro_batches(&self) -> Vec<usize> {
         let interrupt = Interrupt::default();
         let responses = self.arbitrary_responses();
@@ -236,12 +237,12 @@ impl Bench<'_> {
     fn packing<'b>(&'b self, interrupt: &'b Interrupt) -> Packing<'b> {
         let longest = self.lengths.iter().max().copied().unwrap_or(0);
         let load = EngineLoad { prompts: vec![self.prompt.ids.len()], requests: self.lengths.len(), max_new_tokens: longest };
-        let chosen = ActivationPlan::of(&self.decoder.config, self.settings, &load, &self.decoder.target());
-        Packing { workers: self.workers, micro_batch_tokens: chosen.micro_batch_tokens, checkpointing: chosen.checkpointing, interrupt }
+        let plan = ActivationPlan::of(&self.decoder.config, self.settings, &load, &self.decoder.target());
+        Packing { workers: self.workers, micro_batch_tokens: plan.micro_batch_tokens, checkpointing: plan.checkpointing, interrupt }
     }
 
-    /// Like `packing`, but all responses of a worker form one micro-batch. It may exceed the token budget because lengths vary.
-    fn packing_of_one<'b>(&'b self, interrupt: &'b Interrupt) -> Packing<'b> {
+    /// Like `packing`, but puts all responses of a worker into one micro-batch, which may exceed the token budget because lengths vary.
+    fn single_micro_batch_packing<'b>(&'b self, interrupt: &'b Interrupt) -> Packing<'b> {
         let packing = self.packing(interrupt);
         let tokens = self.tokens(Workload::MicroBatch).div_ceil(self.workers.count());
         Packing { micro_batch_tokens: packing.micro_batch_tokens.max(tokens), ..packing }
@@ -257,7 +258,7 @@ impl Bench<'_> {
         }
         let completions = match state.completions.take() {
             Some(completions) => completions,
-            // Arbitrary tokens replace rollouts, so that a profile shows the micro-batch alone.
+            // Skips the rollouts, so that a profile shows only the micro-batch.
             None if work == Workload::MicroBatch => {
                 let completion =
                     |ids: Vec<u32>| Completion { logprobs: vec![-1.0; ids.len()], ids, finish: FinishReason::Length, truncated: None };
@@ -286,7 +287,7 @@ impl Bench<'_> {
     ) -> Result<()> {
         let reference = reference.or(trainer.reference.as_ref());
         let interrupt = Interrupt::default();
-        let packing = if work == Workload::MicroBatch { self.packing_of_one(&interrupt) } else { self.packing(&interrupt) };
+        let packing = if work == Workload::MicroBatch { self.single_micro_batch_packing(&interrupt) } else { self.packing(&interrupt) };
         let updater = Updater { settings: self.settings, packing, policy, reference };
         let advantages = |i: usize, completion: &Completion| vec![if i.is_multiple_of(2) { 1.0 } else { -1.0 }; completion.ids.len()];
         let sample = |(i, completion)| Sample { advantages: advantages(i, completion), ..Sample::of(&self.prompt.ids, completion) };
@@ -304,7 +305,8 @@ impl Bench<'_> {
         apply(self.settings, policy, None, report, &trainer.gradients, &mut trainer.optimizer).map(|_| ())
     }
 
-    /// Times a workload after one warm-up run. If that run is long, it is the measurement.
+    /// Times repeated runs of a workload after one warm-up run. If the warm-up takes longer than `skip_repeats_above_s`, it is the only
+    /// measurement.
     fn repeat(&self, mut work: impl FnMut() -> Result<()>) -> Result<Times> {
         let mut once = || -> Result<f64> {
             let start = Instant::now();
@@ -331,7 +333,7 @@ impl Bench<'_> {
             workers: self.workers,
             settings: &self.settings.rollout.engine,
             end_tokens,
-            // Samples among all rows of the embedding, like the programs we compare with.
+            // Samples from all rows of the embedding, as the programs in benches/ do.
             vocabulary: decoder.config.vocabulary,
             interrupt: &Interrupt::default(),
         };
@@ -348,7 +350,7 @@ impl Bench<'_> {
     }
 }
 
-/// The same decoder with shared weights, recording every operation.
+/// Returns a decoder with the same weights, whose kernels record every operation.
 fn timed(decoder: &Decoder, recorder: &Arc<Recorder>, part: Option<&'static str>) -> Result<Decoder> {
     decoder.on(Arc::new(Profiler::around(decoder.shared_kernels(), recorder.clone(), part)))
 }

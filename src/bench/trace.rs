@@ -1,4 +1,4 @@
-//! Converts a recorded step to a Chrome trace. Each thread has one row of operations and one of phases.
+//! Converts a recorded step to a Chrome trace in which each thread has a row of operations and a row of phases.
 
 use serde_json::{Value, json};
 
@@ -7,8 +7,8 @@ use crate::kernels::profiler::Span;
 /// The part of a step whose phases are inferred from its operations. Every other part is one phase.
 pub const GRADIENT: &str = "gradient";
 
-/// Returns complete events of the Chrome trace format, with times in microseconds. Row 2 i has the operations of thread i, row 2 i + 1 its
-/// phases.
+/// Returns events of the Chrome trace format (phase type `X`), with times in microseconds. Row 2 i has the operations of thread i, and row
+/// 2 i + 1 its phases.
 pub fn events(spans: &[Span]) -> Vec<Value> {
     let threads = spans.iter().map(|span| span.thread + 1).max().unwrap_or(0);
     let mut events = Vec::new();
@@ -24,10 +24,10 @@ fn event(name: &str, category: &str, row: usize, begin_s: f64, end_s: f64) -> Va
     json!({"name": name, "cat": category, "ph": "X", "ts": begin_s * 1e6, "dur": (end_s - begin_s) * 1e6, "pid": 0, "tid": row})
 }
 
-/// Consecutive operations of the same phase: name, start and end in seconds.
+/// Merges consecutive operations of the same phase. Returns the name, start and end of each phase, in seconds.
 ///
-/// The gradient of a micro-batch starts with the forward pass. The head starts at the first logits. The backward pass starts at the first
-/// operation after a chunk of the head that does not start another chunk, and ends with the gradient of the embedding.
+/// The gradient of a micro-batch starts with the forward pass. The head starts with the first logits. The backward pass starts with the
+/// first operation after a chunk of the head that does not belong to the next chunk, and ends with the gradient of the embedding.
 fn phases(spans: &[&Span]) -> Vec<(&'static str, f64, f64)> {
     let mut phases: Vec<(&'static str, f64, f64)> = Vec::new();
     let (mut gradient, mut last) = ("forward", "");
@@ -63,10 +63,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn phases_follow_from_operations() {
+    fn phases_are_inferred_from_operations() {
         let operations = [
             ("rollouts", "gather"),
-            ("rollouts", "choose"),
+            ("rollouts", "sample"),
             ("reference", "logits"),
             (GRADIENT, "gather"),
             (GRADIENT, "attend_packed"),

@@ -1,30 +1,30 @@
-//! The workloads of the benchmark and their names.
+//! The benchmark's workloads and their names.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A workload.
+/// What to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workload {
-    /// Log-probabilities of all responses, each after its own copy of the prompt.
+    /// Scores all responses, each after its own copy of the prompt.
     Score,
     /// Samples all responses.
     Rollout,
-    /// Reference model, gradient and optimizer step for all responses.
+    /// Computes the reference model, the gradient and the optimizer step for all responses.
     Update,
-    /// A rollout, then an update on its responses.
+    /// Samples all responses, then updates the policy on them.
     Step,
-    /// Reference model and gradient of each worker's first micro-batch, with arbitrary tokens. Short enough for a profiler.
+    /// Computes the reference model and the gradient of each worker's first micro-batch. Short enough for a profiler.
     MicroBatch,
-    /// This many decode passes of one token per sequence, after a context of the prompt and a response.
+    /// Runs this number of decode passes with one token per sequence, after the prompt and a response.
     Decode(usize),
 }
 
 /// Default number of decode passes.
-const PASSES: usize = 20;
+const DEFAULT_PASSES: usize = 20;
 /// Largest number of decode passes.
 const MAX_PASSES: usize = 10_000;
-/// Names of the workloads, for messages and help.
+/// The names of the workloads, for messages and help texts.
 pub const WORKLOADS: &str = "score, rollout, update, step, micro-batch, decode[:PASSES]";
 
 impl Workload {
@@ -52,12 +52,14 @@ impl FromStr for Workload {
             None if text == "update" => Self::Update,
             None if text == "step" => Self::Step,
             None if text == "micro-batch" => Self::MicroBatch,
-            None if text == "decode" => Self::Decode(PASSES),
+            None if text == "decode" => Self::Decode(DEFAULT_PASSES),
             Some(("decode", passes)) => match passes.parse() {
                 Ok(passes @ 1..=MAX_PASSES) => Self::Decode(passes),
-                _ => return Err(format!("decode:{passes}: expected a whole number of passes from 1 to {MAX_PASSES}")),
+                _ => {
+                    return Err(format!("decode:{passes} has an invalid number of passes; expected a whole number from 1 to {MAX_PASSES}"));
+                }
             },
-            _ => return Err(format!("unknown workload \"{text}\"; expected {WORKLOADS}")),
+            _ => return Err(format!("unknown workload \"{text}\"; expected one of {WORKLOADS}")),
         })
     }
 }
@@ -80,16 +82,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_list_parses_names_and_refuses_unknown_ones() {
-        let works = Workload::list("score, rollout,update,step,micro-batch,decode:7").unwrap();
-        let names: Vec<String> = works.iter().map(Workload::to_string).collect();
+    fn workload_list_parses_names_and_refuses_unknown_ones() {
+        let workloads = Workload::list("score, rollout,update,step,micro-batch,decode:7").unwrap();
+        let names: Vec<String> = workloads.iter().map(Workload::to_string).collect();
         assert_eq!(names, ["score", "rollout", "update", "step", "micro-batch", "decode:7"]);
         assert_eq!(Workload::list("decode").unwrap(), [Workload::Decode(20)]);
         let refused = |text: &str, expected: &str| assert!(Workload::list(text).unwrap_err().contains(expected), "{text}");
-        refused("rollout,sleep", "unknown workload \"sleep\"; expected score, rollout");
+        refused("rollout,sleep", "unknown workload \"sleep\"; expected one of score, rollout");
         refused("", "unknown workload \"\"");
-        refused("decode:0", "a whole number of passes from 1 to 10000");
-        refused("decode:many", "a whole number of passes from 1 to 10000");
+        refused("decode:0", "expected a whole number from 1 to 10000");
+        refused("decode:many", "expected a whole number from 1 to 10000");
         refused("rollout:3", "unknown workload \"rollout:3\"");
     }
 }

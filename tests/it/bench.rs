@@ -1,10 +1,10 @@
-//! Tests `rlvr bench` as a program: cases, limits and lengths.
+//! Runs `rlvr bench` and checks its cases, time limit and lengths.
 
 use serde_json::Value;
 
 use crate::fixture::{self, error_of, fail, rlvr, stderr, stdout, stdout_json, succeed, text};
 
-/// Arguments for quick measurements of the embedded model.
+/// Arguments that measure the embedded model quickly.
 const QUICK: [&str; 9] = ["bench", "--seconds", "0", "--repeats", "1", "--no-breakdown", "--no-ceilings", "--response-tokens", "3"];
 
 fn quick<'a>(more: &[&'a str]) -> Vec<&'a str> {
@@ -20,12 +20,12 @@ fn names(case: &Value, key: &str) -> Vec<String> {
 fn bench_measures_cases_independently_and_reports_failures() {
     let folder = tempfile::tempdir().unwrap();
     let [json, lengths] = ["all.json", "lengths"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
-    let drawn = format!("name=drawn work=rollout sequences=5 lengths=lognormal:4:9 write-lengths={lengths}");
+    let lognormal = format!("name=lognormal work=rollout sequences=5 lengths=lognormal:4:9 write-lengths={lengths}");
     let cases = [
         "name=small work=rollout,update,step sequences=4",
         // Longer than the model's context length.
         "name=long work=rollout,update sequences=1 response-tokens=100000",
-        &drawn,
+        &lognormal,
         "name=profile work=micro-batch,decode:2,score sequences=3 batch-invariant=true",
     ];
     let words: Vec<&str> = cases.iter().flat_map(|case| ["--case", case]).collect();
@@ -44,7 +44,7 @@ fn bench_measures_cases_independently_and_reports_failures() {
     let expected = [
         ("small", of(&["rollout", "update", "step"]), vec![]),
         ("long", vec![], of(&["update"])),
-        ("drawn", of(&["rollout"]), vec![]),
+        ("lognormal", of(&["rollout"]), vec![]),
         ("profile", of(&["micro-batch", "decode:2", "score"]), vec![]),
     ];
     assert_eq!(found, expected);
@@ -55,8 +55,8 @@ fn bench_measures_cases_independently_and_reports_failures() {
         assert!(measurement["began_unix_ns"].as_u64().unwrap() < measurement["ended_unix_ns"].as_u64().unwrap());
     }
     let written: Vec<usize> = text(lengths.as_ref()).lines().map(|line| line.parse().unwrap()).collect();
-    let spread = &all["cases"][2]["lengths"];
-    assert_eq!((written.len(), spread["longest"].as_u64()), (5, written.iter().max().map(|longest| *longest as u64)));
+    let summary = &all["cases"][2]["lengths"];
+    assert_eq!((written.len(), summary["longest"].as_u64()), (5, written.iter().max().map(|longest| *longest as u64)));
     assert_eq!(stdout(&output).lines().filter(|line| line.contains(r#""case":"small""#)).count(), 3);
 }
 
@@ -89,5 +89,5 @@ fn bench_refuses_wrong_lengths_and_cases_as_usage_errors() {
     refused(&["--lengths", "lognormal:a:b"], "write the mean and the longest length in tokens");
     refused(&["--lengths", "/nonexistent"], "cannot read /nonexistent");
     refused(&["--case", "work=rollout"], "the case has no name: add name=NAME");
-    refused(&["--work", "sleep"], "unknown workload \"sleep\"; expected score");
+    refused(&["--work", "sleep"], "unknown workload \"sleep\"; expected one of score");
 }

@@ -286,9 +286,12 @@ mod tests {
         refused(&["--case", "name=a work=sleep"], "unknown workload \"sleep\"");
         refused(&["--case", "name=a lengths=b response-tokens=3"], "lengths and response-tokens exclude each other");
         refused(&["--case", "name=a", "--case", "name=a"], "two cases are named a: give each case a different name");
-        refused(&["--work", "sleep"], "unknown workload \"sleep\"; expected score");
+        refused(&["--work", "sleep"], "unknown workload \"sleep\"; expected one of score");
         refused(&["--sequences", "3", "--lengths", "file"], "remove --sequences, or write lognormal:MEAN:LONGEST");
-        refused(&["--lengths", "lognormal:3072:760"], "--lengths lognormal:3072:760: log-normal lengths with 3% cut at 760 cannot have");
+        refused(
+            &["--lengths", "lognormal:3072:760"],
+            "--lengths lognormal:3072:760: log-normal lengths of which 3% are capped at 760 cannot have",
+        );
         refused(&["--lengths", "lognormal:760"], "write the mean and the longest length in tokens, as in lognormal:760:3072");
         refused(&["--lengths", "a", "--response-tokens", "3"], "cannot be used with");
         refused(&["--case", "name=a", "--profile", "b"], "cannot be used with");

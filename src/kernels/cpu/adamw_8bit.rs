@@ -105,7 +105,7 @@ fn nearest_code(map: &QuantizationMap, x: f32) -> usize {
 }
 
 /// Rounds `x` stochastically to one of the neighbouring codes, the nearer one with higher probability, so that the expected value is `x`;
-/// `chance` is uniform. Only 0 becomes code 0. The same as `either_code` in `cuda/adamw.cuh`.
+/// `chance` is uniform. Only 0 becomes code 0. The same as `stochastic_code` in `cuda/adamw.cuh`.
 fn stochastic_code(map: &QuantizationMap, x: f32, chance: u16) -> usize {
     let code = code_below(map, x);
     if code + 1 == QUANTIZATION_BLOCK || x <= 0.0 {

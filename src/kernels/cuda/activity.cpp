@@ -1,15 +1,15 @@
 // Records when each kernel, copy and fill of a program ran on the GPU. The driver loads this library if CUDA_INJECTION64_PATH names it, and
-// calls InitializeInjection. The library depends on CUPTI alone, and on nothing in this program. scripts/cuda-activity.sh builds it;
-// scripts/gpu_kernels.py reads its file.
+// calls InitializeInjection. The library depends on CUPTI but not on this program. scripts/cuda-activity.sh builds it, and
+// scripts/gpu_kernels.py reads the file that it writes.
 //
-// RLVR_ACTIVITY names the file. Its rows have fields separated by tabs. Times are nanoseconds of CUPTI's clock:
+// RLVR_ACTIVITY names the file. Its rows have fields separated by tabs. Times are in nanoseconds on CUPTI's clock:
 //   clock   TIME UNIX_TIME                                                     the same moment on the system's clock
-//   name    ID NAME                                                            before the first row that has this ID
+//   name    ID NAME                                                            comes before the first row with this ID
 //   kernel  ID START END STREAM GRAPH BLOCKS THREADS REGISTERS SHARED_BYTES    GRAPH is 0 outside CUDA graphs
 //   copy    ID START END STREAM GRAPH BYTES
 //   fill    ID START END STREAM GRAPH BYTES
-//   lost    COUNT                records that CUPTI dropped, and rows above the limit
-// Rows are written once a second and at the end, so that a killed program loses almost none.
+//   lost    COUNT                number of records that CUPTI dropped plus rows above the limit
+// Rows are written once a second and at the end, so that a killed program loses only a few.
 #include <cupti.h>
 #include <cxxabi.h>
 #include <dlfcn.h>
@@ -24,7 +24,7 @@
 namespace {
 
 constexpr size_t buffer_bytes = 1 << 20;
-constexpr size_t most_rows = 200'000;
+constexpr size_t max_rows = 200'000;
 
 // CUPTI's functions, looked up at run time. The program also runs without CUPTI.
 struct Cupti {
@@ -43,7 +43,7 @@ FILE* file = nullptr;
 std::map<std::string, int> ids;
 size_t rows = 0, lost = 0;
 
-bool has_succeeded(CUptiResult result, const char* call) {
+bool check(CUptiResult result, const char* call) {
     if (result == CUPTI_SUCCESS) return true;
     const char* words = "unknown error";
     cupti.words(result, &words);
@@ -51,9 +51,9 @@ bool has_succeeded(CUptiResult result, const char* call) {
     return false;
 }
 
-// Returns whether another row may be written. Counts the rows that may not.
-bool has_room() {
-    if (rows++ < most_rows) return true;
+// Returns whether another row may be written. Counts it as lost if not.
+bool admit_row() {
+    if (rows++ < max_rows) return true;
     lost++;
     return false;
 }
@@ -79,11 +79,11 @@ const char* name_of_copy(uint8_t kind) {
     }
 }
 
-template <class Moved>
-void write_moved(const char* kind, const char* name, const Moved& moved) {
+template <class Transfer>
+void write_transfer(const char* kind, const char* name, const Transfer& transfer) {
     int id = id_of(name);
-    fprintf(file, "%s\t%d\t%llu\t%llu\t%u\t%u\t%llu\n", kind, id, static_cast<unsigned long long>(moved.start),
-            static_cast<unsigned long long>(moved.end), moved.streamId, moved.graphId, static_cast<unsigned long long>(moved.bytes));
+    fprintf(file, "%s\t%d\t%llu\t%llu\t%u\t%u\t%llu\n", kind, id, static_cast<unsigned long long>(transfer.start),
+            static_cast<unsigned long long>(transfer.end), transfer.streamId, transfer.graphId, static_cast<unsigned long long>(transfer.bytes));
 }
 void write_kernel(const CUpti_ActivityKernel10& kernel) {
     int id = id_of(kernel.name);
@@ -96,25 +96,25 @@ void write_kernel(const CUpti_ActivityKernel10& kernel) {
 void write(const CUpti_Activity* record) {
     switch (record->kind) {
         case CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL:
-            if (has_room()) write_kernel(*reinterpret_cast<const CUpti_ActivityKernel10*>(record));
+            if (admit_row()) write_kernel(*reinterpret_cast<const CUpti_ActivityKernel10*>(record));
             break;
         case CUPTI_ACTIVITY_KIND_MEMCPY:
-            if (auto* copy = reinterpret_cast<const CUpti_ActivityMemcpy6*>(record); has_room()) write_moved("copy", name_of_copy(copy->copyKind), *copy);
+            if (auto* copy = reinterpret_cast<const CUpti_ActivityMemcpy6*>(record); admit_row()) write_transfer("copy", name_of_copy(copy->copyKind), *copy);
             break;
         case CUPTI_ACTIVITY_KIND_MEMSET:
-            if (has_room()) write_moved("fill", "fill", *reinterpret_cast<const CUpti_ActivityMemset4*>(record));
+            if (admit_row()) write_transfer("fill", "fill", *reinterpret_cast<const CUpti_ActivityMemset4*>(record));
             break;
         default:
             break;
     }
 }
 
-void CUPTIAPI give_buffer(uint8_t** buffer, size_t* bytes, size_t* most_records) {
+void CUPTIAPI request_buffer(uint8_t** buffer, size_t* bytes, size_t* most_records) {
     *buffer = static_cast<uint8_t*>(aligned_alloc(ACTIVITY_RECORD_ALIGNMENT, buffer_bytes));
     *bytes = *buffer ? buffer_bytes : 0;
     *most_records = 0;  // no limit
 }
-void CUPTIAPI take_buffer(CUcontext context, uint32_t stream, uint8_t* buffer, size_t, size_t used_bytes) {
+void CUPTIAPI complete_buffer(CUcontext context, uint32_t stream, uint8_t* buffer, size_t, size_t used_bytes) {
     std::lock_guard<std::mutex> lock(writing);
     if (file) {
         CUpti_Activity* record = nullptr;
@@ -158,12 +158,12 @@ bool load() {
 }
 
 bool start() {
-    bool is_ready = has_succeeded(cupti.register_callbacks(give_buffer, take_buffer), "cuptiActivityRegisterCallbacks");
+    bool is_ready = check(cupti.register_callbacks(request_buffer, complete_buffer), "cuptiActivityRegisterCallbacks");
     for (auto kind : {CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL, CUPTI_ACTIVITY_KIND_MEMCPY, CUPTI_ACTIVITY_KIND_MEMSET})
-        is_ready = is_ready && has_succeeded(cupti.enable(kind), "cuptiActivityEnable");
+        is_ready = is_ready && check(cupti.enable(kind), "cuptiActivityEnable");
     uint64_t now = 0;
-    is_ready = is_ready && has_succeeded(cupti.flush_period(1000), "cuptiActivityFlushPeriod") &&
-               has_succeeded(cupti.timestamp(&now), "cuptiGetTimestamp");
+    is_ready = is_ready && check(cupti.flush_period(1000), "cuptiActivityFlushPeriod") &&
+               check(cupti.timestamp(&now), "cuptiGetTimestamp");
     auto unix_now = std::chrono::system_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
     std::lock_guard<std::mutex> lock(writing);
     if (is_ready) fprintf(file, "clock\t%llu\t%llu\n", static_cast<unsigned long long>(now), static_cast<unsigned long long>(unix_now));
@@ -172,7 +172,7 @@ bool start() {
 
 }  // namespace
 
-// The driver calls this once, in its cuInit. Returns 1, as CUPTI's examples do. A failure is reported on stderr, and the program continues.
+// The driver calls this once, in cuInit. Returns 1, as CUPTI's examples do. A failure is reported on stderr, and the program continues.
 extern "C" __attribute__((visibility("default"))) int InitializeInjection() {
     const char* path = getenv("RLVR_ACTIVITY");
     if (!path || !load()) return 1;

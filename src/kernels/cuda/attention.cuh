@@ -1,14 +1,14 @@
-// Attention of query rows over their keys: the arithmetic that training, prefill and decode share, so that all compute a row with the same
+// Attention of query rows over their keys: the arithmetic that training, prefill and decode share. All three compute a row with the same
 // bits.
 //
 // A warp holds 16 query rows as the rows of its products. It visits the keys in tiles of 64, which start at positions 0, 64, 128, ... of
 // the sequence, and each tile in four chunks of 16. Softmax is online (Milakov and Gimelshein 2018; Dao et al. 2022): each row keeps its
 // running maximum score, the sum of its weights (one sum per chunk of the tile, so that four warps can split a tile), and the weighted sum
-// of its values. Every element of a product is one chain of products over d, or over the keys in order. A key that a row does not see has
-// weight exactly zero, and a tile without any visible key scales the row's sums by exactly one. The bits of a row therefore depend only on
-// its query and its own keys and values.
+// of its values. Every element of a product is one sum over d, or over the keys in order. A key that a row must not see has weight exactly
+// zero, and a tile without any visible key scales the row's sums by exactly one. The bits of a row therefore depend only on its query and
+// the keys and values that it sees.
 //
-// The f32 kernels are plain: a warp per row, tiles of 32 keys, a key per lane. They are for comparison, not for speed.
+// The f32 kernels are simple: a warp per row, tiles of 32 keys, a key per lane. They serve for comparison, not for speed.
 #pragma once
 #include "mma.cuh"
 
@@ -33,7 +33,7 @@ __device__ __forceinline__ float power_of_two(float x) {
 }
 __device__ __forceinline__ float minus_infinity() { return __uint_as_float(0xff800000u); }
 
-// The maximum over the four lanes that hold a row of a product.
+// Returns the maximum over the four lanes that hold a row of a product.
 __device__ __forceinline__ float row_max(float x) {
     x = fmaxf(x, __shfl_xor_sync(ALL, x, 1));
     return fmaxf(x, __shfl_xor_sync(ALL, x, 2));
@@ -43,15 +43,15 @@ __device__ __forceinline__ float row_sum(float x) {
     return x + __shfl_xor_sync(ALL, x, 2);
 }
 
-// Address of the 16-byte piece `piece` of row `row` in a tile [64, D] of shared memory. Pieces are permuted within a row, so that the eight
-// rows of a matrix are in different banks.
+// Returns the offset of the 16-byte piece `piece` of row `row` in a tile [64, D] in shared memory. Pieces are permuted within a row, so
+// that the eight rows of a matrix are in different banks.
 template <int D>
 __device__ __forceinline__ int place(int row, int piece) {
     return row * D + (piece ^ (row & 7)) * 8;
 }
 
-// Starts the copies of a tile [64, D] by all threads. `row(i)` is the address of row i, or null if there is none: such a row is filled with
-// zeros, since a weight of zero does not hide a NaN. `some` is any valid address.
+// Starts the copy of a tile [64, D]; all threads take part. `row(i)` is the address of row i, or null if there is none. Missing rows are
+// filled with zeros, because a weight of zero does not hide a NaN. `some` is any valid address.
 template <int D, class Row>
 __device__ __forceinline__ void copy_tile(bf16* tile, const bf16* some, Row row) {
     constexpr int PIECES = D / 8, STEP = THREADS / PIECES;
@@ -63,7 +63,7 @@ __device__ __forceinline__ void copy_tile(bf16* tile, const bf16* some, Row row)
     }
 }
 
-// Loads the rows of a left factor from memory. This lane's rows are lane / 4 (`low`) and lane / 4 + 8 (`high`); null gives zeros.
+// Loads the rows of a left factor from memory. This lane's rows are lane / 4 (`low`) and lane / 4 + 8 (`high`). A null row is zero.
 template <int D>
 __device__ __forceinline__ void load_rows(uint32_t (&a)[D / 16][4], const bf16* low, const bf16* high) {
     int t = threadIdx.x % 4;
@@ -76,7 +76,8 @@ __device__ __forceinline__ void load_rows(uint32_t (&a)[D / 16][4], const bf16* 
     }
 }
 
-// Writes a warp's [16, 8 N], times a factor per row, to this lane's rows `low` and `high` from column `column` on. Null rows are skipped.
+// Multiplies a warp's result [16, 8 N] by a factor per row and writes it to this lane's rows `low` and `high`, from column `column` on.
+// Null rows are skipped.
 template <int N>
 __device__ __forceinline__ void store_rows(const float (&x)[N][4], float low_factor, float high_factor, bf16* low, bf16* high, int column) {
     int t = threadIdx.x % 4;
@@ -114,7 +115,7 @@ __device__ __forceinline__ void add_chunk(float (&out)[N][4], const uint32_t (&w
     }
 }
 
-// Converts a chunk of weights to a left factor.
+// Rounds a chunk of weights to the left factor of a product.
 __device__ __forceinline__ void to_factor(uint32_t (&a)[4], const float (&x)[2][4]) {
     a[0] = pack(x[0][0], x[0][1]);
     a[1] = pack(x[0][2], x[0][3]);
@@ -158,7 +159,7 @@ __device__ __forceinline__ void weigh_chunk(float (&scores)[2][4], const float (
     }
 }
 
-// The four sums of a row, always added in the same order.
+// Adds the four sums of a row, always in the same order.
 __device__ __forceinline__ float total(float a, float b, float c, float d) { return (a + b) + (c + d); }
 
 template <int N>
@@ -167,7 +168,7 @@ __device__ __forceinline__ void scale_rows(float (&x)[N][4], const float (&facto
         UNROLL for (int i = 0; i < 4; i++) x[n][i] *= factors[i / 2];
 }
 
-// The plain f32 kernels. The d <= 128 columns of a row are distributed over the lanes: element i of a lane is column lane + 32 i.
+// For the f32 kernels. The d <= 128 columns of a row are distributed over the lanes: element i of a lane is column lane + 32 i.
 constexpr int PARTS = 4;
 
 __device__ __forceinline__ float dot(const float* a, const float* b, int width) {
@@ -182,7 +183,7 @@ __device__ __forceinline__ float dot(const float* a, const float* b, int width) 
     return sum;
 }
 
-// sums += weight times row.
+// sums += weight * row.
 __device__ __forceinline__ void add_row(float (&sums)[PARTS], float weight, const float* row, int width) {
     int lane = threadIdx.x % WARP_SIZE;
     UNROLL for (int i = 0; i < PARTS; i++)

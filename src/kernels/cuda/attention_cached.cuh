@@ -1,11 +1,11 @@
-// Attention of one new token per sequence over the paged key/value cache, for decoding. See attention.cuh for the arithmetic.
+// Attention of one new token per sequence over the paged key/value cache, for decoding. attention.cuh explains the arithmetic.
 //
 // The cache of a layer consists of two arrays, keys and values, each [blocks, kv, 16, d]. Each sequence has a row of block numbers in
 // `tables [n, table_stride]`. Entries past its last block are not read.
 //
 // Decoding is limited by memory bandwidth. A block of threads therefore processes one sequence and key/value head, and reads keys and
 // values once for all query heads that share them, which are the rows of the products. The four warps split a tile without changing a bit:
-// each scores one chunk of 16 keys, they exchange maxima and weights, and each multiplies all weights with a quarter of the columns of the
+// each scores one chunk of 16 keys, they exchange maxima and weights, and each multiplies all weights by a quarter of the columns of the
 // values. Copies run two tiles ahead (three for d = 64).
 #pragma once
 #include "attention.cuh"
@@ -36,7 +36,7 @@ __device__ __forceinline__ void cached(bf16* out, const bf16* qkv, const bf16* k
     float scale_2 = scale * LOG2_E;
 
     for (int first_row = 0; first_row < group; first_row += 16) {
-        // Block numbers are read a tile before they are needed, so that no copy waits for them.
+        // Block numbers are read one tile early, so that no copy waits for them.
         int page[PAGES];
         auto look_up = [&](int step) {
             UNROLL for (int i = 0; i < PAGES; i++) page[i] = step * PAGES + i < pages ? table[step * PAGES + i] : 0;
@@ -65,7 +65,7 @@ __device__ __forceinline__ void cached(bf16* out, const bf16* qkv, const bf16* k
         int seen[2] = {count, count};
         for (int step = 0; step < steps; step++) {
             copy_wait<STAGES - 2>();
-            __syncthreads();  // all have this tile, and none still reads the previous one
+            __syncthreads();  // the tile is complete for all threads, and none still reads the previous one
             if (step + STAGES - 1 < steps) copy(step + STAGES - 1);
             copy_commit();
             look_up(step + STAGES);
@@ -136,9 +136,9 @@ extern "C" __global__ void cache_store_f32(float* keys, float* values, const flo
 }
 EXPORT(cache_store_f32)
 
-// Combines rotate (rows.cuh) and cache_store: rotates the queries and keys of each row of `qkv [t, (q + 2 kv) d]` in place, d = 2 half, by
-// the row's `positions [t]`, and writes the rotated keys and the values to `slots [t]`. A negative slot skips the write. Grid (t); a thread
-// processes VECTOR<T> pairs of a head at a time.
+// Does the work of rotate (rows.cuh) and cache_store: rotates the queries and keys of each row of `qkv [t, (q + 2 kv) d]` in place, d = 2
+// half, by the row's `positions [t]`, and writes the rotated keys and the values to `slots [t]`. A negative slot skips the write. Grid (t);
+// a thread processes VECTOR<T> pairs of a head at a time.
 KERNEL(rotate_and_store,
        (T* qkv, T* keys, T* values, const float* cos, const float* sin, const int* positions, const int* slots, int q_heads, int kv_heads, int half),
        (qkv, keys, values, cos, sin, positions, slots, q_heads, kv_heads, half)) {
@@ -171,8 +171,9 @@ KERNEL(rotate_and_store,
     }
 }
 
-// Copies whole blocks of keys and values from `pairs [n, 2]` = {from, to}. This unshares a block that two sequences are about to continue
-// differently. A block that one pair writes must not occur in another pair. `block_elements` is kv * 16 * d. Grid (n), block 256.
+// Copies whole blocks of keys and values as `pairs [n, 2]` = {from, to} say. Two sequences that share a block need this before they
+// continue it differently. A block that one pair writes must not occur in another pair. `block_elements` is kv * 16 * d. Grid (n), block
+// 256.
 template <class T>
 __device__ __forceinline__ void cache_copy_blocks(T* keys, T* values, const int* pairs, int block_elements) {
     constexpr int PIECE = 16 / sizeof(T);
@@ -191,8 +192,8 @@ extern "C" __global__ void cache_copy_blocks_f32(float* keys, float* values, con
 }
 EXPORT(cache_copy_blocks_f32)
 
-// `qkv [n, (q + 2 kv) d]` has one row per sequence, already stored in the cache. `counts [n]` is each sequence's number of tokens, the new
-// one included; a count of 0 sets the row of `out [n, q d]` to zero. A row has the same bits as with attend_packed_forward.
+// `qkv [n, (q + 2 kv) d]` has one row per sequence, which must already be stored in the cache. `counts [n]` is each sequence's number of
+// tokens, the new one included; a count of 0 sets the row of `out [n, q d]` to zero. A row has the same bits as with attend_packed_forward.
 // Grid (kv, n), block 128, shared memory 256 d stages + 2,560 bytes: 68,096 for d = 64 (4 stages), 100,864 for d = 128 (3 stages).
 #define ATTEND_CACHED(D)                                                                                                                          \
     extern "C" __global__ void __launch_bounds__(128)                                                                                             \
@@ -205,8 +206,8 @@ ATTEND_CACHED(64)
 ATTEND_CACHED(128)
 #undef ATTEND_CACHED
 
-// The same in f32, for any width that is a multiple of 4 and at most 128; a warp per query head. Grid (kv, n), block 128, no dynamic shared
-// memory.
+// The same in f32, with one warp per query head, for any width that is a multiple of 4 and at most 128. Grid (kv, n), block 128, no dynamic
+// shared memory.
 extern "C" __global__ void __launch_bounds__(128)
     attend_cached_f32(float* out, const float* qkv, const float* keys, const float* values, const int* tables, const int* counts, int table_stride,
                       int q_heads, int kv_heads, int width, float scale) {

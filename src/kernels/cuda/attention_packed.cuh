@@ -1,9 +1,9 @@
-// Causal attention over a packed batch, in which sequences may share a prefix: forward pass. See attention.cuh for the arithmetic.
+// Forward pass of causal attention over a packed batch, in which sequences may share a prefix. attention.cuh explains the arithmetic.
 //
-// `segments [n, 4]` has for each sequence {first row of its own tokens, number of own tokens, first row of its prefix, number of prefix
-// rows}. Own token i has position `prefix rows + i` in its sequence and sees all prefix rows and own tokens 0 to i. Prefix rows are own
-// tokens of segments without a prefix. `tiles [m, 2]` has {segment, first own token} for each 64 own tokens of every segment; longest first
-// is fastest. A row of qkv has (q + 2 kv) d columns: query heads, keys, values.
+// A row of `segments [n, 4]` describes a sequence: {first row of its own tokens, number of own tokens, first row of its prefix, number of
+// prefix rows}. Own token i has position `prefix rows + i` in its sequence and sees all prefix rows and own tokens 0 to i. The rows of a
+// prefix are own tokens of a segment that has no prefix itself. `tiles [m, 2]` has a row {segment, first own token} for every 64 own tokens
+// of each segment; the longest sequences should come first for speed. A row of qkv has (q + 2 kv) d columns: query heads, keys, values.
 #pragma once
 #include "attention.cuh"
 
@@ -23,7 +23,7 @@ struct QueryTile {
     }
     // The row of the batch at a position of the sequence.
     __device__ int row(int position) const { return position < prefix ? prefix_row + position : first_row + position - prefix; }
-    // Number of positions that the tile's last row sees.
+    // The number of positions that the tile's last row sees.
     __device__ int count() const { return prefix + min(first + TILE, own); }
 };
 
@@ -63,7 +63,7 @@ __device__ __forceinline__ void packed_forward(bf16* out, float* lse, const bf16
     copy_commit();
     for (int step = 0; step < steps; step++) {
         copy_wait<0>();
-        __syncthreads();  // all have this tile, and none still reads the previous one
+        __syncthreads();  // the tile is complete for all threads, and none still reads the previous one
         if (step + 1 < steps) copy_keys<D>(shared + (step + 1) % 2 * 2 * TILE * D, keys, tile, (step + 1) * TILE, stride, values);
         copy_commit();
         int first = step * TILE;
@@ -97,7 +97,7 @@ __device__ __forceinline__ void packed_forward(bf16* out, float* lse, const bf16
 }  // namespace attention
 
 // Attention of every row. out [t, q d], lse [q, t] (log-sum-exp of the scaled scores, f32), qkv [t, (q + 2 kv) d].
-// Grid (m, q), block 128 (a warp takes 16 rows of the tile), shared memory 512 d bytes: 32 KiB for d = 64, 64 KiB for d = 128.
+// Grid (m, q), block 128 (each warp computes 16 rows of the tile), shared memory 512 d bytes: 32 KiB for d = 64, 64 KiB for d = 128.
 #define ATTEND_PACKED_FORWARD(D)                                                                                                                    \
     extern "C" __global__ void __launch_bounds__(128)                                                                                               \
         attend_packed_forward_bf16_d##D(bf16* out, float* lse, const bf16* qkv, const int* segments, const int* tiles, int tokens, int q_heads,     \

@@ -1,23 +1,25 @@
-// Causal attention over a packed batch: backward pass. Weights are recomputed from the log-sum-exp (Dao et al. 2022, section B.4): with p
+// Backward pass of causal attention over a packed batch. Weights are recomputed from the log-sum-exp (Dao et al. 2022, section B.4): with p
 // the softmax of the scores and delta = d_out . out, d_score = p (d_out . v - delta). No addition is atomic: every sum has a fixed order.
 //
 // There are three steps. attend_packed_delta computes delta. attend_packed_backward_queries visits the tiles of the forward pass and writes
-// the query part of d_qkv. attend_packed_backward_keys has its own work list and writes the key and value parts. If so many queries see a
-// tile of keys that its work is split, it writes partial sums, which attend_packed_reduce_prefix adds up. Rows outside all segments are not
-// written.
+// the query part of d_qkv. attend_packed_backward_keys has a separate work list and writes the key and value parts. For tiles of keys that
+// very many queries see, the host splits the work; the kernel then writes partial sums, which attend_packed_reduce_prefix adds up. Rows
+// outside all segments are not written.
 //
-// All work lists of the third step are int. A tile of keys is up to 64 own tokens of one segment. `sights` lists ranges of query rows that
-// see a tile:
-//   sights [s, 3] = {first query row, number of query rows (at least 1), lag}: query i of the range sees key j of the tile if j <= i + lag.
-//   items [m, 5]  = {first key row, number of keys, first query range, end of its query ranges, slot}: one block of threads per key/value head.
-//   sums [r, 4]   = {first key row, number of keys, first slot, number of slots}.
+// All work lists of the third step are int. A tile of keys has up to 64 own tokens of one segment. `query_ranges` lists the ranges of query
+// rows that see a tile:
+//   query_ranges [s, 3] = {first query row, number of query rows (at least 1), lag}: query i of the range sees key j of the tile if
+//                         j <= i + lag.
+//   items [m, 5]        = {first key row, number of keys, first query range, end of its query ranges, slot}: one block of threads per
+//                         key/value head.
+//   sums [r, 4]         = {first key row, number of keys, first slot, number of slots}.
 // For each segment and each tile of its own tokens, with k the first of them, the host lists these query ranges: the segment's own tokens
 // from k on, {first own row + k, own tokens - k, 0}; and for each segment whose prefix contains the tile, {first own row, own tokens, 64}.
-// A tile may be shorter than 64, and must be entirely inside or outside of each prefix. An item may have any number of query rows. A tile
-// with more than, say, 1,024 query rows is best split into several items of similar size: a range {row, n, lag} is cut at c into {row, c,
-// lag} and {row + c, n - c, lag + c}. A tile with one item has slot -1 there. A tile with several items has consecutive slots for them,
-// counted from 0 over all tiles, and a row of `sums`. `partial` is [slots, 2 (keys, values), 64, kv d] in f32 and need not be cleared.
-// Items may have any order; longest first is fastest.
+// A tile may be shorter than 64, and must be entirely inside or outside each prefix. An item may have any number of query rows. For speed,
+// a tile with more than, say, 1,024 query rows should be split into several items of similar size: a range {row, n, lag} is split at c into
+// {row, c, lag} and {row + c, n - c, lag + c}. If a tile has only one item, its slot is -1. If it has several, they have consecutive slots,
+// counted from 0 over all tiles, and the tile has a row in `sums`. `partial` is [slots, 2 (keys, values), 64, kv d] in f32 and need not be
+// cleared. Items may have any order; the longest should come first for speed.
 #pragma once
 #include "attention_packed.cuh"
 
@@ -55,7 +57,7 @@ __device__ __forceinline__ void packed_backward_queries(bf16* d_qkv, const bf16*
     copy_commit();
     for (int step = 0; step < steps; step++) {
         copy_wait<0>();
-        __syncthreads();  // all have this tile, and none still reads the previous one
+        __syncthreads();  // the tile is complete for all threads, and none still reads the previous one
         if (step + 1 < steps) copy_keys<D>(shared + (step + 1) % 2 * 2 * TILE * D, keys, tile, (step + 1) * TILE, stride, values);
         copy_commit();
         int first = step * TILE;
@@ -78,20 +80,20 @@ __device__ __forceinline__ void packed_backward_queries(bf16* d_qkv, const bf16*
     store_rows(d_q, scale, scale, has_low ? d_qkv + query(token) : nullptr, has_high ? d_qkv + query(token + 8) : nullptr, 0);
 }
 
-// An item of the list and the tiles of queries that it visits: each query range in turn, in it each head of the group, 64 rows at a time.
+// An item of the list, and the visits to its tiles of queries: for each query range and each head of the group, 64 rows at a time.
 struct KeyItem {
-    int first_row, keys, sight, end, slot;
-    __device__ explicit KeyItem(const int* item) : first_row(item[0]), keys(item[1]), sight(item[2]), end(item[3]), slot(item[4]) {}
+    int first_row, keys, range, end, slot;
+    __device__ explicit KeyItem(const int* item) : first_row(item[0]), keys(item[1]), range(item[2]), end(item[3]), slot(item[4]) {}
 };
 struct Visit {
-    const int *sight, *end;
+    const int *range, *end;
     int row, count, lag, head = 0, first = 0;
-    __device__ Visit(const int* sights, const KeyItem& item) : sight(sights + 3 * item.sight), end(sights + 3 * item.end) { look(); }
-    __device__ bool valid() const { return sight < end; }
+    __device__ Visit(const int* query_ranges, const KeyItem& item) : range(query_ranges + 3 * item.range), end(query_ranges + 3 * item.end) { look(); }
+    __device__ bool valid() const { return range < end; }
     __device__ void look() {
-        row = valid() ? sight[0] : 0;
-        count = valid() ? sight[1] : 0;
-        lag = valid() ? sight[2] : 0;
+        row = valid() ? range[0] : 0;
+        count = valid() ? range[1] : 0;
+        lag = valid() ? range[2] : 0;
     }
     __device__ void advance(int heads) {
         first += TILE;
@@ -99,18 +101,18 @@ struct Visit {
         first = 0;
         if (++head < heads) return;
         head = 0;
-        sight += 3;
+        range += 3;
         look();
     }
 };
-// Offset of a partial sum's row for a key (`which` 0) or value (1).
+// Returns the offset of the partial sum of a key (`which` = 0) or value (1).
 __device__ __forceinline__ size_t partial_row(int slot, int which, int key, int kv_width) {
     return ((size_t(slot) * 2 + which) * TILE + key) * kv_width;
 }
 
 template <int D>
 __device__ __forceinline__ void packed_backward_keys(bf16* d_qkv, float* partial, const bf16* d_out, const bf16* qkv, const float* lse,
-                                                     const float* delta, const int* items, const int* sights, int tokens, int q_heads, int kv_heads,
+                                                     const float* delta, const int* items, const int* query_ranges, int tokens, int q_heads, int kv_heads,
                                                      float scale) {
     DYNAMIC_SHARED(bf16, shared);                                       // [2 stages, queries and d_out, 64, D]
     float* rows = reinterpret_cast<float*>(shared + 2 * 2 * TILE * D);  // [2 stages, log-sum-exp and delta, 64]
@@ -141,17 +143,17 @@ __device__ __forceinline__ void packed_backward_keys(bf16* d_qkv, float* partial
             pending = i < left ? delta[at] : 0;
     };
     float d_k[D / 8][4] = {}, d_v[D / 8][4] = {}, scale_2 = scale * LOG2_E;
-    Visit now(sights, item);
+    Visit now(query_ranges, item);
     if (now.valid()) start(now, 0);
     copy_commit();
     for (int stage = 0; now.valid(); stage ^= 1) {
         rows[stage * 2 * TILE + threadIdx.x] = pending;
         copy_wait<0>();
-        __syncthreads();  // all have this visit's tiles, and none still reads the previous ones
+        __syncthreads();  // this visit's tiles are complete for all threads, and none still reads the previous ones
         const bf16* queries = shared + stage * 2 * TILE * D;
         const float *tile_lse = rows + stage * 2 * TILE, *tile_delta = tile_lse + TILE;
         int lag = now.first + now.lag;
-        // The chunks of queries with rows that see any of the warp's keys.
+        // The range of chunks that have queries which see any of the warp's keys.
         int begin = max(0, (warp * 16 - lag) / CHUNK), end = warp * 16 < item.keys ? (min(now.count - now.first, TILE) + CHUNK - 1) / CHUNK : 0;
         now.advance(group);
         if (now.valid()) start(now, stage ^ 1);
@@ -242,12 +244,12 @@ ATTEND_PACKED_BACKWARD_QUERIES(128)
 #undef ATTEND_PACKED_BACKWARD_QUERIES
 
 // The key and value parts of d_qkv, or partial sums, from the lists described above.
-// Grid (m items, kv), block 128 (a warp takes 16 keys), shared memory 512 d + 1,024 bytes: 33,792 for d = 64, 66,560 for d = 128.
+// Grid (m items, kv), block 128 (each warp computes 16 keys), shared memory 512 d + 1,024 bytes: 33,792 for d = 64, 66,560 for d = 128.
 #define ATTEND_PACKED_BACKWARD_KEYS(D)                                                                                                             \
     extern "C" __global__ void __launch_bounds__(128) attend_packed_backward_keys_bf16_d##D(                                                       \
         bf16* d_qkv, float* partial, const bf16* d_out, const bf16* qkv, const float* lse, const float* delta, const int* items,                   \
-        const int* sights, int tokens, int q_heads, int kv_heads, int, float scale) {                                                              \
-        attention::packed_backward_keys<D>(d_qkv, partial, d_out, qkv, lse, delta, items, sights, tokens, q_heads, kv_heads, scale);               \
+        const int* query_ranges, int tokens, int q_heads, int kv_heads, int, float scale) {                                                              \
+        attention::packed_backward_keys<D>(d_qkv, partial, d_out, qkv, lse, delta, items, query_ranges, tokens, q_heads, kv_heads, scale);               \
     }                                                                                                                                              \
     EXPORT(attend_packed_backward_keys_bf16_d##D)
 ATTEND_PACKED_BACKWARD_KEYS(64)
@@ -266,7 +268,8 @@ extern "C" __global__ void attend_packed_reduce_prefix_f32(float* d_qkv, const f
 }
 EXPORT(attend_packed_reduce_prefix_f32)
 
-// Both steps in f32, for any width that is a multiple of 4 and at most 128: the same grids, block 128, no dynamic shared memory.
+// The second and third step in f32, for any width that is a multiple of 4 and at most 128. The grids are the same; block 128, no dynamic
+// shared memory.
 extern "C" __global__ void __launch_bounds__(128)
     attend_packed_backward_queries_f32(float* d_qkv, const float* d_out, const float* qkv, const float* lse, const float* delta, const int* segments,
                                        const int* tiles, int tokens, int q_heads, int kv_heads, int width, float scale) {
@@ -296,14 +299,14 @@ EXPORT(attend_packed_backward_queries_f32)
 
 extern "C" __global__ void __launch_bounds__(128)
     attend_packed_backward_keys_f32(float* d_qkv, float* partial, const float* d_out, const float* qkv, const float* lse, const float* delta,
-                                    const int* items, const int* sights, int tokens, int q_heads, int kv_heads, int width, float scale) {
+                                    const int* items, const int* query_ranges, int tokens, int q_heads, int kv_heads, int width, float scale) {
     attention::KeyItem item(items + 5 * blockIdx.x);
     int head = blockIdx.y, group = q_heads / kv_heads, stride = (q_heads + 2 * kv_heads) * width, kv_width = kv_heads * width;
     int lane = threadIdx.x % WARP_SIZE;
     for (int j = threadIdx.x / WARP_SIZE; j < item.keys; j += attention::WARPS) {
         size_t at = size_t(item.first_row + j) * stride + (q_heads + head) * width;
         float d_key[attention::PARTS] = {}, d_value[attention::PARTS] = {};
-        for (attention::Visit visit(sights, item); visit.valid(); visit.advance(group)) {
+        for (attention::Visit visit(query_ranges, item); visit.valid(); visit.advance(group)) {
             int own_head = head * group + visit.head, end = min(visit.first + attention::TILE, visit.count);
             auto query = [&](int i) { return qkv + size_t(visit.row + i) * stride + own_head * width; };
             auto d_row = [&](int i) { return d_out + (size_t(visit.row + i) * q_heads + own_head) * width; };

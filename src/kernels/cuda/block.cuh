@@ -1,7 +1,7 @@
 // Shared by all kernels: the two element types, reductions, and the parts that differ between the GPU and the emulator.
 //
-// Kernels are templates over the element type T (float or bf16) and compute in f32. EXPORT gives a kernel its C name, by which the host
-// launches it.
+// Kernels are templates over the element type T (float or bf16) and compute in f32. The host launches a kernel by its C name, which EXPORT
+// registers with the emulator.
 #pragma once
 
 #ifdef EMULATED
@@ -38,8 +38,8 @@ __device__ __forceinline__ bf16 from_float<bf16>(float x) {
     return __float2bfloat16(x);
 }
 
-// Defines a kernel for both element types. The body that follows is a template over T. It is launched as name_f32 and name_bf16 with blocks
-// of whole warps, at most 1,024 threads. `arguments` repeats the parameters' names.
+// Defines the kernels name_f32 and name_bf16. The body that follows is a template over T. Blocks have whole warps and at most 1,024
+// threads. `arguments` repeats the parameters' names.
 #define KERNEL_OF(name, suffix, type, parameters, arguments)                    \
     namespace of_##suffix {                                                     \
     using T = type;                                                             \
@@ -58,19 +58,20 @@ __device__ __forceinline__ bf16 from_float<bf16>(float x) {
 template <class T>
 constexpr int VECTOR = 16 / sizeof(T);
 
-// N adjacent elements that are loaded and stored together, 16 bytes at a time.
+// N adjacent elements, which are loaded and stored 16 bytes at a time.
 template <class T, int N>
 struct alignas(sizeof(T) * N < 16 ? sizeof(T) * N : 16) Pack {
     T values[N];
 };
 
-// Returns whether all these addresses are aligned for vectors.
+// Returns whether all these addresses are aligned to 16 bytes, as vector loads require.
 template <class... P>
 __device__ __forceinline__ bool aligned(const P*... at) {
     return ((reinterpret_cast<uintptr_t>(at) | ...) & 15) == 0;
 }
 
-// Loads N elements from `at`. Only `left` of them exist; the others are 0. Uses vector loads only if `vectors` says that rows are aligned.
+// Loads N elements from `at`. Only `left` of them exist; the others become 0. Uses vector loads only if `vectors`, which requires aligned
+// addresses.
 template <int N, class T>
 __device__ __forceinline__ void load(float (&x)[N], const T* at, long long left, bool vectors) {
     if (vectors && left >= N) {
@@ -120,8 +121,8 @@ __device__ __forceinline__ V warp_sum(V x) {
 }
 __device__ __forceinline__ float warp_max(float x) { return warp_reduce(x, Largest()); }
 
-// Combines a value of each thread over a block of whole warps (at most 1,024 threads). Every thread gets the same result, which is always
-// computed in the same order. Ends with a barrier.
+// Combines one value per thread over a block of whole warps (at most 1,024 threads), always in the same order. Every thread gets the
+// result. Ends with a barrier.
 template <class V, class F>
 __device__ __forceinline__ V block_reduce(V x, F combine) {
     __shared__ V values[32];

@@ -1,10 +1,10 @@
-// Copies with and without a conversion of the dtype, fills with zero, scaling, and moving averages. Candle also has these, but its kernels
-// are compiled for one GPU generation, and ours for all.
+// Copies with and without a conversion of the dtype, fills with zeros, scaling, and moving averages. Candle has these too, but compiles its
+// kernels for one GPU generation only.
 #pragma once
 #include "block.cuh"
 
-// Copies rows of `columns` elements, which start from_row elements apart in `from` and to_row apart in `to`. `convert` converts an element
-// to the target's type. Grid (any, any): x strides over columns, y over rows.
+// Copies rows of `columns` elements. Rows start from_row elements apart in `from` and to_row elements apart in `to`. `convert` converts an
+// element to the target's type. Grid (any, any): x strides over columns, y over rows.
 template <class S, class T, class F>
 __device__ __forceinline__ void copy_rows(T* to, const S* from, long long to_first, long long from_first, long long rows, long long columns,
                                           long long to_row, long long from_row, F convert) {
@@ -63,7 +63,7 @@ extern "C" __global__ void __launch_bounds__(1024) clear_bytes(unsigned char* ta
 }
 EXPORT(clear_bytes)
 
-// out [n] = factor x [n]. Grid: any.
+// out [n] = factor * x [n]. Grid: any.
 extern "C" __global__ void __launch_bounds__(1024) scale_f32(float* out, const float* x, long long n, float factor) {
     bool vectors = aligned(out, x);
     for (long long i = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * 4; i < n; i += (long long)gridDim.x * blockDim.x * 4) {
@@ -76,7 +76,7 @@ extern "C" __global__ void __launch_bounds__(1024) scale_f32(float* out, const f
 }
 EXPORT(scale_f32)
 
-// average [n] = decay average + rest x [n], in f32. Grid: any.
+// average [n] = decay * average + rest * x [n], in f32. Grid: any.
 KERNEL(mix, (float* average, const T* x, long long n, float decay, float rest), (average, x, n, decay, rest)) {
     constexpr int N = VECTOR<T>;
     bool vectors = aligned(average, x);

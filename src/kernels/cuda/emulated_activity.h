@@ -1,4 +1,4 @@
-// The interface between the emulated driver and the emulated CUPTI: activities and their observer.
+// The interface between the emulated driver and the emulated CUPTI: activities, and a callback that observes them.
 #pragma once
 #include <dlfcn.h>
 
@@ -22,8 +22,8 @@ struct Activity {
 };
 // Called after each activity, with its start and end.
 using Observer = void (*)(const Activity&, uint64_t start_ns, uint64_t end_ns);
-// Interns a name permanently. Records outlive the modules of their kernels, and are read after the program's own objects are destroyed.
-inline const char* kept(const std::string& name) {
+// Stores a name permanently, because records outlive their kernels' modules and are read after the program's static objects are destroyed.
+inline const char* interned(const std::string& name) {
     static auto& names = *new std::set<std::string>;
     return names.insert(name).first->c_str();
 }
@@ -35,7 +35,7 @@ extern "C" __attribute__((visibility("default"))) emulated::Observer emulated_ob
 
 namespace emulated {
 
-// Wraps work so that the observer, if any, is notified.
+// Wraps work in a function that notifies the observer, if any.
 inline std::function<void()> observed(Activity activity, std::function<void()> work) {
     if (!emulated_observer) return work;
     return [activity, work = std::move(work)] {

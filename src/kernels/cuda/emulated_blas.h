@@ -1,4 +1,4 @@
-// Included by emulated_driver.cpp. Stands in for cuBLAS and cuBLASLt: computes products with plain loops, in the queue.
+// Included by emulated_driver.cpp. Stands in for cuBLAS and cuBLASLt: queues products, which plain loops compute.
 #pragma once
 
 namespace {
@@ -24,19 +24,20 @@ struct Matrix {
             static_cast<__nv_bfloat16*>(const_cast<void*>(at))[i] = __float2bfloat16(value);
     }
 };
-// An algorithm in the form that the program stores. `parts` is the number of partial sums, which are computed in parallel and go through
+// An algorithm in the form that the program stores. `parts` is the number of partial sums, which a GPU computes in parallel and stores in
 // the workspace.
 struct Algorithm {
     uint64_t id, tile, stages, parts, scheme, alignment, unused[2];
 };
-// 11 adds two partial sums in f32, in order. 12 adds them in the order of arrival, which differs from run to run. 21 supports only rows and
-// terms in multiples of 8. 22 supports only results that overwrite the addend. 23 supports everything.
+// The algorithms' ids. 11 adds two partial sums in f32, in order. 12 adds them in the order of arrival, which differs from call to call. 21
+// supports only numbers of rows and terms that are multiples of 8. 22 must write the result over the addend. 23 supports everything.
 constexpr uint64_t split = 11, in_place = 12, eights = 21, to_itself = 22, any = 23;
 
 size_t workspace_of(const Algorithm& algorithm, uint64_t m, uint64_t n) { return algorithm.parts > 1 ? algorithm.parts * m * n * sizeof(float) : 0; }
 
-// Advances the clock of events if EMULATED_GPU_CLOCK names the fastest algorithm. Otherwise the clock does not move.
-void pass(const Algorithm& algorithm) {
+// Advances the clock of events by 1 ms for the algorithm that EMULATED_GPU_CLOCK names, and by 2 ms for others. Without it, time stands
+// still.
+void advance_clock(const Algorithm& algorithm) {
     const char* fastest = getenv("EMULATED_GPU_CLOCK");
     if (fastest && *fastest) milliseconds += algorithm.id == strtoull(fastest, nullptr, 10) ? 1 : 2;
 }
@@ -47,7 +48,7 @@ int multiply(Matrix a, Matrix b, Matrix c, Matrix d, const void* bias, long long
         if (type != 0 && type != 14) return 15;  // not supported
     static int arrivals = 0;
     bool reversed = algorithm.id == in_place && arrivals++ % 2;
-    pass(algorithm);
+    advance_clock(algorithm);
     if (!is_recording()) counts.products++;
     start(observed({Activity::kernel, "emulated_product"}, [=] {
         std::vector<float> left(k), right(k * n);
@@ -104,22 +105,22 @@ struct Found {
     int reserved[4];
 };
 
-// A product's sizes. `meet` tells whether its layouts match.
+// A product's sizes. `is_valid` is true if the layouts match.
 struct Sizes {
     uint64_t m, n, k;
-    bool meet;
+    bool is_valid;
 
     static Sizes of(const Description* description, const Layout* a, const Layout* b, const Layout* c, const Layout* d) {
         auto rows = [](const Layout* layout, bool transposed) { return transposed ? layout->columns : layout->rows; };
         auto columns = [](const Layout* layout, bool transposed) { return transposed ? layout->rows : layout->columns; };
         bool a_transposed = description->transposed[0], b_transposed = description->transposed[1];
         uint64_t m = rows(a, a_transposed), k = columns(a, a_transposed), n = columns(b, b_transposed);
-        bool meet = rows(b, b_transposed) == k && d->rows == m && d->columns == n && c->rows == m && c->columns == n && c->type == d->type;
-        return {m, n, k, meet && a->type == b->type && (d->type == 0 || a->type == d->type)};
+        bool is_valid = rows(b, b_transposed) == k && d->rows == m && d->columns == n && c->rows == m && c->columns == n && c->type == d->type;
+        return {m, n, k, is_valid && a->type == b->type && (d->type == 0 || a->type == d->type)};
     }
 };
-// Rows of the program's matrices are columns here.
-bool takes(const Algorithm& algorithm, const Sizes& sizes) {
+// Returns whether an algorithm supports these sizes. Rows of the program's matrices are columns here.
+bool supports(const Algorithm& algorithm, const Sizes& sizes) {
     switch (algorithm.id) {
         case eights: return sizes.n % 8 == 0 && sizes.k % 8 == 0;
         case split: case in_place: case to_itself: case any: return true;
@@ -127,7 +128,7 @@ bool takes(const Algorithm& algorithm, const Sizes& sizes) {
     }
 }
 bool is_aligned(const void* address, uint64_t bytes) { return reinterpret_cast<Address>(address) % bytes == 0; }
-// Returns whether the allocation has at least this many bytes from this address on.
+// Returns whether the allocation has at least `bytes` bytes from this address on.
 bool has_room(const void* address, size_t bytes) {
     auto after = allocated.upper_bound(reinterpret_cast<Address>(address));
     if (after == allocated.begin()) return false;
@@ -149,7 +150,7 @@ DRIVER cublasLtMatrixLayoutCreate(Layout** layout, int type, uint64_t rows, uint
 }
 DRIVER cublasLtMatrixLayoutDestroy(Layout* layout) { return delete layout, 0; }
 DRIVER cublasLtMatmulDescCreate(Description** description, int compute, int scale) {
-    // Only sums in f32 with factors in f32 are supported.
+    // Only f32 sums with f32 scale factors are supported.
     return *description = new Description, compute == 68 && scale == 0 ? 0 : 15;
 }
 DRIVER cublasLtMatmulDescDestroy(Description* description) { return delete description, 0; }
@@ -174,11 +175,11 @@ DRIVER cublasLtMatmulPreferenceSetAttribute(Preference* preference, int attribut
         default: return 7;
     }
 }
-DRIVER cublasLtMatmulAlgoGetHeuristic(void*, Description* description, Layout* a, Layout* b, Layout* c, Layout* d, Preference* preference, int asked,
+DRIVER cublasLtMatmulAlgoGetHeuristic(void*, Description* description, Layout* a, Layout* b, Layout* c, Layout* d, Preference* preference, int max_results,
                                       Found* found, int* count) {
     *count = 0;
     Sizes sizes = Sizes::of(description, a, b, c, d);
-    if (!sizes.meet || asked < 1) return 7;
+    if (!sizes.is_valid || max_results < 1) return 7;
     // With a bias, cuBLASLt's heuristic needs its address.
     if (description->epilogue == 4 && !description->bias) return 7;
     // No algorithm supports a matrix whose alignment is less than an element.
@@ -189,20 +190,20 @@ DRIVER cublasLtMatmulAlgoGetHeuristic(void*, Description* description, Layout* a
     auto add = [&](Algorithm algorithm, int state) {
         algorithm.alignment = std::min<uint64_t>(alignment, 16);
         size_t workspace = workspace_of(algorithm, sizes.m, sizes.n);
-        if (*count < asked && takes(algorithm, sizes) && workspace <= preference->workspace) found[(*count)++] = {algorithm, workspace, state, 1, {}};
+        if (*count < max_results && supports(algorithm, sizes) && workspace <= preference->workspace) found[(*count)++] = {algorithm, workspace, state, 1, {}};
     };
     if ((preference->schemes & 2) && sizes.k >= 32) add({split, 20, 3, 2, 2}, 0);
     if ((preference->schemes & 1) && sizes.k >= 32) add({in_place, 20, 3, 2, 1}, 0);
     add({eights, 23, 4, 1, 0}, 0);
-    add({any, 20, 4, 1, 0}, 15);  // has an error state, so it must not be used
+    add({any, 20, 4, 1, 0}, 15);  // its state is an error, so the program must not use it
     add({to_itself, 18, 4, 1, 0}, 0);
     add({any, 20, 5, 1, 0}, 0);
     return *count ? 0 : 15;
 }
 DRIVER cublasLtMatmulAlgoCheck(void*, Description* description, Layout* a, Layout* b, Layout* c, Layout* d, const Algorithm* algorithm, Found* result) {
     Sizes sizes = Sizes::of(description, a, b, c, d);
-    if (!sizes.meet) return 7;
-    if (!takes(*algorithm, sizes)) return 15;
+    if (!sizes.is_valid) return 7;
+    if (!supports(*algorithm, sizes)) return 15;
     *result = {*algorithm, workspace_of(*algorithm, sizes.m, sizes.n), 0, 1, {}};
     return 0;
 }
@@ -228,9 +229,9 @@ DRIVER cublasLtMatmul(void*, Description* description, const float* alpha, const
     ONE_AT_A_TIME;
     if (enter(stream) || !are_here({a, b, c, d})) return 13;  // CUBLAS_STATUS_EXECUTION_FAILED
     Sizes sizes = Sizes::of(description, a_layout, b_layout, c_layout, d_layout);
-    if (!sizes.meet || !algorithm) return 7;
+    if (!sizes.is_valid || !algorithm) return 7;
     bool adds_elsewhere = *beta != 0 && c != d;
-    if (!takes(*algorithm, sizes) || (algorithm->id == to_itself && adds_elsewhere)) return 15;
+    if (!supports(*algorithm, sizes) || (algorithm->id == to_itself && adds_elsewhere)) return 15;
     for (const void* address : {a, b, c, static_cast<const void*>(d)})
         if (!is_aligned(address, algorithm->alignment)) return 7;
     size_t needed = workspace_of(*algorithm, sizes.m, sizes.n);

@@ -1,10 +1,10 @@
-// Included by emulated_driver.cpp. Stands in for candle's own kernels that are still launched: by stock operations while the program
+// Included by emulated_driver.cpp. Stands in for those of candle's kernels that are still launched: by stock operations while the program
 // starts, and by tests that compare with candle.
 #pragma once
 
 namespace {
 
-// Candle's kernels, each over all elements at once.
+// Registers a kernel of candle's, as a function that processes all elements.
 template <class... Args>
 void add_whole(const std::string& name, void (*kernel)(Args...)) {
     emulator::kernels()[name] = [kernel](void** args) {
@@ -18,7 +18,7 @@ size_t strided(size_t i, size_t rank, const size_t* dims, const size_t* strides)
     for (size_t d = rank; d-- > 0; i /= dims[d]) at += i % dims[d] * strides[d];
     return at;
 }
-size_t place(size_t i, size_t rank, const size_t* info) { return info ? strided(i, rank, info, info + rank) : i; }
+size_t offset(size_t i, size_t rank, const size_t* info) { return info ? strided(i, rank, info, info + rank) : i; }
 
 template <class T>
 T wide(T value) {
@@ -42,11 +42,11 @@ struct Narrow<__nv_bfloat16> {
 
 template <class S, class T>
 void cast(size_t n, size_t rank, const size_t* info, const S* in, T* out) {
-    for (size_t i = 0; i < n; i++) out[i] = Narrow<T>::of(wide(in[place(i, rank, info)]));
+    for (size_t i = 0; i < n; i++) out[i] = Narrow<T>::of(wide(in[offset(i, rank, info)]));
 }
 template <class T>
 void copy(size_t n, size_t rank, const size_t* info, const T* in, T* out) {
-    for (size_t i = 0; i < n; i++) out[i] = in[place(i, rank, info)];
+    for (size_t i = 0; i < n; i++) out[i] = in[offset(i, rank, info)];
 }
 template <class T>
 void copy2d(const T* from, T* to, uint32_t rows, uint32_t columns, uint32_t from_row, uint32_t to_row) {
@@ -54,11 +54,11 @@ void copy2d(const T* from, T* to, uint32_t rows, uint32_t columns, uint32_t from
 }
 template <class T>
 void affine(size_t n, size_t rank, const size_t* info, const T* in, T* out, T factor, T term) {
-    for (size_t i = 0; i < n; i++) out[i] = (in ? in : out)[place(i, rank, info)] * factor + term;
+    for (size_t i = 0; i < n; i++) out[i] = (in ? in : out)[offset(i, rank, info)] * factor + term;
 }
 template <class T>
 void const_set(size_t n, size_t rank, const size_t* info, T value, T* out) {
-    for (size_t i = 0; i < n; i++) out[place(i, rank, info)] = value;
+    for (size_t i = 0; i < n; i++) out[offset(i, rank, info)] = value;
 }
 template <class T>
 void index_select(size_t n, size_t, const size_t*, const uint32_t* ids, const T* in, T* out, size_t, size_t rows, size_t count, size_t right) {

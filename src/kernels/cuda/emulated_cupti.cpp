@@ -1,4 +1,4 @@
-// A stand-in for libcupti.so.13 on the emulated GPU. It uses CUPTI's headers and buffer protocol, and implements only the functions that
+// Stands in for libcupti.so.13 on the emulated GPU. Uses CUPTI's headers and buffer protocol, but implements only the functions that
 // activity.cpp calls.
 #include "emulated_activity.h"
 
@@ -25,28 +25,28 @@ void flush() {
 }
 
 template <class Record>
-void put(const Record& record) {
+void add_record(const Record& record) {
     if (!is_enabled[record.kind]) return;
     uint64_t now = emulated::now_ns();
     if (buffer && (used_bytes + sizeof record > buffer_bytes || (period_ns && now - buffer_since_ns > period_ns))) flush();
     if (!buffer) {
-        size_t most_records = 0;
-        request(&buffer, &buffer_bytes, &most_records);
+        size_t max_records = 0;
+        request(&buffer, &buffer_bytes, &max_records);
         used_bytes = 0, buffer_since_ns = now;
     }
     memcpy(buffer + used_bytes, &record, sizeof record);
     used_bytes += sizeof record;
 }
 
-void ran(const emulated::Activity& activity, uint64_t start_ns, uint64_t end_ns) {
-    auto moved = [&](auto record, CUpti_ActivityKind kind) {
+void observe(const emulated::Activity& activity, uint64_t start_ns, uint64_t end_ns) {
+    auto transfer = [&](auto record, CUpti_ActivityKind kind) {
         record.kind = kind, record.start = start_ns, record.end = end_ns, record.bytes = activity.bytes, record.streamId = 7;
         return record;
     };
-    auto copied = [&](uint8_t kind) {
-        auto record = moved(CUpti_ActivityMemcpy6{}, CUPTI_ACTIVITY_KIND_MEMCPY);
+    auto add_copy = [&](uint8_t kind) {
+        auto record = transfer(CUpti_ActivityMemcpy6{}, CUPTI_ACTIVITY_KIND_MEMCPY);
         record.copyKind = kind;
-        put(record);
+        add_record(record);
     };
     using Kind = emulated::Activity;
     switch (activity.kind) {
@@ -55,16 +55,16 @@ void ran(const emulated::Activity& activity, uint64_t start_ns, uint64_t end_ns)
             record.kind = CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL, record.start = start_ns, record.end = end_ns, record.streamId = 7;
             record.name = activity.name, record.gridX = activity.blocks, record.gridY = record.gridZ = 1;
             record.blockX = activity.threads, record.blockY = record.blockZ = 1;
-            return put(record);
+            return add_record(record);
         }
         case Kind::fill:
-            return put(moved(CUpti_ActivityMemset4{}, CUPTI_ACTIVITY_KIND_MEMSET));
+            return add_record(transfer(CUpti_ActivityMemset4{}, CUPTI_ACTIVITY_KIND_MEMSET));
         case Kind::copy_to_device:
-            return copied(CUPTI_ACTIVITY_MEMCPY_KIND_HTOD);
+            return add_copy(CUPTI_ACTIVITY_MEMCPY_KIND_HTOD);
         case Kind::copy_to_host:
-            return copied(CUPTI_ACTIVITY_MEMCPY_KIND_DTOH);
+            return add_copy(CUPTI_ACTIVITY_MEMCPY_KIND_DTOH);
         case Kind::copy_on_device:
-            return copied(CUPTI_ACTIVITY_MEMCPY_KIND_DTOD);
+            return add_copy(CUPTI_ACTIVITY_MEMCPY_KIND_DTOD);
     }
 }
 
@@ -77,7 +77,7 @@ CUPTI cuptiActivityRegisterCallbacks(CUpti_BuffersCallbackRequestFunc requested,
 CUPTI cuptiActivityEnable(CUpti_ActivityKind kind) {
     if (!request) return CUPTI_ERROR_INVALID_OPERATION;
     is_enabled[kind] = true;
-    emulated_observer = ran;
+    emulated_observer = observe;
     return CUPTI_SUCCESS;
 }
 CUPTI cuptiActivityFlushPeriod(uint32_t milliseconds) {

@@ -1,4 +1,4 @@
-// Included by emulated_driver.cpp. The state of the devices: contexts, streams, memory, and the queue of started work.
+// Included by emulated_driver.cpp. Owns the state of the devices: contexts, streams, memory, and the queue of work that has not run yet.
 #pragma once
 #include <algorithm>
 #include <deque>
@@ -15,23 +15,23 @@ namespace {
 std::recursive_mutex everything;
 
 struct Fault {
-    static constexpr int invalid = 1, out_of_memory = 2, no_device = 101, no_context = 201, not_found = 500, not_recorded = 900, spoiled = 901;
+    static constexpr int invalid = 1, out_of_memory = 2, no_device = 101, no_context = 201, not_found = 500, not_recorded = 900, invalidated = 901;
 };
 
 uint64_t setting(const char* name, uint64_t usual) {
     const char* value = getenv(name);
     return value ? strtoull(value, nullptr, 10) : usual;
 }
-// Ends the program on an error that a GPU would not report but that corrupts memory, which may by then have another owner.
-[[noreturn]] void violated(const char* what) {
+// Ends the program after an error that a GPU would not report, but that may corrupt memory which by then has another owner.
+[[noreturn]] void fail(const char* what) {
     fprintf(stderr, "emulated GPU: %s\n", what);
     abort();
 }
 
 // One context per device, and the current context of each thread.
 struct Context {
-    int held = 0;
-    uint64_t used = 0, most = 0;
+    int references = 0;
+    uint64_t used = 0, peak = 0;
 };
 Context contexts[8];
 thread_local Context* current = nullptr;
@@ -41,22 +41,23 @@ uint64_t devices() { return std::min<uint64_t>(setting("EMULATED_GPUS", 1), 8); 
 #include "emulated_graph.h"
 std::set<Stream*> streams;
 
-// After EMULATED_GPU_LOST_AFTER launches the card is lost: every call fails, as with the real driver.
+// Returns the error of a lost GPU, or 0. After EMULATED_GPU_LOST_AFTER launches the GPU is lost, and every call fails, as with a real
+// driver.
 int lost() {
     static const uint64_t after = setting("EMULATED_GPU_LOST_AFTER", UINT64_MAX), code = setting("EMULATED_GPU_LOST_CODE", 719);
     return counts.launches < after ? 0 : int(code);
 }
 
-// Checks whether the thread may make a call now, in `stream` if given. The context must exist and must be the stream's.
+// Returns an error if the thread may not make a call now, in `stream` if given. The current context must be alive and must be the stream's.
 int enter(Stream* stream = nullptr) {
     here = stream;
     if (int fault = lost()) return fault;
-    if (!current || !current->held) return Fault::no_context;
-    if (stream && !streams.count(stream)) violated("a stream is used after it was destroyed");
+    if (!current || !current->references) return Fault::no_context;
+    if (stream && !streams.count(stream)) fail("a stream is used after it was destroyed");
     return stream && stream->context != current ? Fault::no_context : 0;
 }
 
-// Work that was started but has not run yet, in order.
+// Work that was started but has not run yet, in the order of starting.
 std::deque<std::function<void()>> queue;
 uint64_t started = 0, done = 0;
 // Host memory of started transfers, by the transfer's number in the queue.
@@ -85,7 +86,7 @@ struct Memory {
 };
 std::map<Address, Memory> allocated, pinned;
 uint64_t total() { return setting("EMULATED_GPU_MIB", 4096) << 20; }
-// Memory that other processes use, in bytes.
+// Returns the memory that other processes use, in bytes.
 uint64_t others() { return setting("EMULATED_GPU_OTHERS_MIB", 0) << 20; }
 
 int allocate(Address* to, size_t bytes) {
@@ -96,7 +97,7 @@ int allocate(Address* to, size_t bytes) {
     memset(memory, 0xff, room);
     *to = reinterpret_cast<Address>(memory);
     allocated[*to] = {bytes, current};
-    current->used += bytes, current->most = std::max(current->most, current->used);
+    current->used += bytes, current->peak = std::max(current->peak, current->used);
     return 0;
 }
 int release(Address address) {
@@ -111,7 +112,7 @@ int release(Address address) {
     });
     return 0;
 }
-// The allocation that contains an address; null if there is none.
+// Returns the allocation that contains an address; null if there is none.
 const Memory* memory_of(const std::map<Address, Memory>& all, const void* at) {
     auto after = all.upper_bound(reinterpret_cast<Address>(at));
     if (after == all.begin()) return nullptr;
@@ -120,7 +121,7 @@ const Memory* memory_of(const std::map<Address, Memory>& all, const void* at) {
 }
 // A library's handle must be destroyed in the context in which it was created.
 void end_handle() {
-    if (!current || !current->held) violated("a library's handle is destroyed without a context");
+    if (!current || !current->references) fail("a library's handle is destroyed without a context");
 }
 // Returns whether all these addresses are on the device of the thread's context.
 bool are_here(std::initializer_list<const void*> addresses) {

@@ -1,10 +1,9 @@
-// A stand-in for the driver of an NVIDIA GPU and for cuBLAS, based on the emulator. A program built for GPUs, and its tests, run on it
+// Stands in for the driver of an NVIDIA GPU and for cuBLAS, based on the emulator. A program built for GPUs, and its tests, run with it
 // unchanged on a machine without a GPU. scripts/cuda-emulated.sh compiles it with kernels.cu into a library with the driver's file name.
 //
-// What a GPU does asynchronously is deferred here too: launches, copies and frees wait in a queue until the host waits for them. New and
-// freed memory is poisoned, which exposes a host that reads or overwrites it too early. The emulator refuses what a driver refuses. If a
-// driver would not notice an error (memory freed while a transfer uses it, a context released before its objects), the emulator ends the
-// program.
+// Work that is asynchronous on a GPU is deferred: launches, copies and frees stay in a queue until the host waits for them. New and freed
+// memory is poisoned, which exposes a host that reads or overwrites it too early. The emulator refuses what a driver refuses. On errors
+// that a driver would not notice (memory freed while a transfer uses it, a context released before its objects), it ends the program.
 #include "emulator.h"
 #include "emulated_activity.h"
 #include "emulated_device.h"
@@ -14,7 +13,7 @@ emulated::Observer emulated_observer = nullptr;
 
 namespace {
 
-// A loaded file of kernels: this program's, or candle's PTX, which is compiled for one GPU generation.
+// A loaded module of kernels: this program's, or candle's PTX, which is compiled for one GPU generation.
 struct Module {
     Context* context;
     bool is_candles;
@@ -27,14 +26,13 @@ struct Function {
     size_t shared = 48 << 10;
 };
 
-// Appends a line for each launch to the file that EMULATED_GPU_LOG names: the kernel's owner (rlvr or candle), a tab, and the kernel's
-// name.
-void log_launch(const char* maker, const std::string& name) {
+// Appends a line to the file that EMULATED_GPU_LOG names: the kernel's owner (rlvr or candle), a tab, and the kernel's name.
+void log_launch(const char* owner, const std::string& name) {
     static FILE* log = [] {
         const char* path = getenv("EMULATED_GPU_LOG");
         return path ? fopen(path, "a") : nullptr;
     }();
-    if (log) fprintf(log, "%s\t%s\n", maker, name.c_str()), fflush(log);
+    if (log) fprintf(log, "%s\t%s\n", owner, name.c_str()), fflush(log);
 }
 
 struct Event {
@@ -67,7 +65,7 @@ const Words& words_of(int fault) {
                                 {Fault::not_found, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
                                 {719, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
                                 {Fault::not_recorded, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "operation not permitted when stream is capturing"},
-                                {Fault::spoiled, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED", "operation failed due to a previous error during capture"},
+                                {Fault::invalidated, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED", "operation failed due to a previous error during capture"},
                                 {Fault::invalid, "CUDA_ERROR_INVALID_VALUE", "invalid argument"}};
     for (const Words& words : all)
         if (words.fault == fault) return words;
@@ -79,7 +77,7 @@ DRIVER cuDeviceGetCount(int* count) { return *count = int(devices()), 0; }
 DRIVER cuDeviceGet(int* device, int number) { return *device = number, number < int(devices()) ? 0 : Fault::no_device; }
 DRIVER cuDeviceGetName(char* name, int length, int) { return snprintf(name, length, "emulated GPU"), 0; }
 DRIVER cuDeviceGetAttribute(int* value, int attribute, int) {
-    // The compute capability; every other attribute is 1.
+    // Attributes 75 and 76 are the compute capability; every other attribute is 1.
     const char* capability = getenv("EMULATED_GPU_CAPABILITY");
     int major = 9, minor = 0;
     if (capability) sscanf(capability, "%d.%d", &major, &minor);
@@ -89,17 +87,17 @@ DRIVER cuDeviceGetAttribute(int* value, int attribute, int) {
 DRIVER cuDevicePrimaryCtxRetain(Context** context, int device) {
     ONE_AT_A_TIME;
     *context = &contexts[device];
-    return (*context)->held++, 0;
+    return (*context)->references++, 0;
 }
 DRIVER cuDevicePrimaryCtxRelease_v2(int device) {
     ONE_AT_A_TIME;
     Context* context = &contexts[device];
-    if (--context->held) return 0;
+    if (--context->references) return 0;
     for (Stream* stream : streams)
-        if (stream->context == context) violated("a context is released before one of its streams");
+        if (stream->context == context) fail("a context is released before one of its streams");
     for (auto* all : {&allocated, &pinned})
         for (auto& [address, memory] : *all)
-            if (memory.context == context) violated("a context is released before its memory is freed");
+            if (memory.context == context) fail("a context is released before its memory is freed");
     return 0;
 }
 DRIVER cuCtxGetCurrent(Context** context) { return *context = current, 0; }
@@ -118,7 +116,7 @@ DRIVER cuStreamCreate(Stream** stream, unsigned) {
 }
 DRIVER cuStreamDestroy_v2(Stream* stream) {
     ONE_AT_A_TIME;
-    if (!streams.erase(stream)) violated("a stream is destroyed twice");
+    if (!streams.erase(stream)) fail("a stream is destroyed twice");
     if (here == stream) here = nullptr;
     return delete stream, lost();
 }
@@ -161,11 +159,11 @@ DRIVER cuMemAlloc_v2(Address* to, size_t bytes) {
 }
 DRIVER cuMemFreeAsync(Address address, Stream* stream) {
     ONE_AT_A_TIME;
-    if (stream && !streams.count(stream)) violated("memory is freed in a destroyed stream");
+    if (stream && !streams.count(stream)) fail("memory is freed in a destroyed stream");
     here = stream;
     if (int fault = not_while_recording(stream)) return fault;
-    // A thread may drop a tensor while it uses another device. Without a current context the memory is never freed.
-    int fault = current && current->held ? lost() : Fault::no_context;
+    // A thread may drop a tensor while another device is current. If no context is current, the memory is never freed.
+    int fault = current && current->references ? lost() : Fault::no_context;
     if (fault) return allocated.erase(address), fault;
     return release(address);
 }
@@ -180,10 +178,10 @@ DRIVER cuMemHostAlloc(void** to, size_t bytes, unsigned) {
 DRIVER cuMemFreeHost(void* memory) {
     ONE_AT_A_TIME;
     auto found = pinned.find(reinterpret_cast<Address>(memory));
-    if (found == pinned.end()) violated("host memory is freed that was not allocated");
-    if (!found->second.context->held) violated("host memory is freed after its context was released");
+    if (found == pinned.end()) fail("host memory that was not allocated is freed");
+    if (!found->second.context->references) fail("host memory is freed after its context was released");
     for (auto& [number, place] : transfers)
-        if (memory_of(pinned, reinterpret_cast<void*>(place.first)) == &found->second && !lost()) violated("host memory is freed before a transfer has used it");
+        if (memory_of(pinned, reinterpret_cast<void*>(place.first)) == &found->second && !lost()) fail("host memory is freed before a transfer has used it");
     pinned.erase(found);
     return free(memory), lost();
 }
@@ -197,7 +195,7 @@ DRIVER cuMemGetInfo_v2(size_t* free_bytes, size_t* total_bytes) {
 DRIVER cuDeviceGetDefaultMemPool(Context** pool, int device) { return *pool = &contexts[device], 0; }
 DRIVER cuMemPoolSetAttribute(void*, int, void*) { return 0; }
 DRIVER cuMemPoolTrimTo(void*, size_t) { return lost(); }
-DRIVER cuMemPoolGetAttribute(Context* pool, int attribute, uint64_t* value) { return *value = attribute == 8 ? pool->most : pool->used, lost(); }
+DRIVER cuMemPoolGetAttribute(Context* pool, int attribute, uint64_t* value) { return *value = attribute == 8 ? pool->peak : pool->used, lost(); }
 
 DRIVER cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, Stream* stream) {
     ONE_AT_A_TIME;
@@ -212,7 +210,7 @@ DRIVER cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, Stream* 
     }
     return 0;
 }
-// The driver may return before the bytes have arrived, even into pageable host memory. Here it always does, and a host that reads too early
+// A driver may return before the bytes have arrived, even in pageable host memory. This one always does, and a host that reads too early
 // finds NaN.
 DRIVER cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, Stream* stream) {
     ONE_AT_A_TIME;
@@ -238,14 +236,14 @@ DRIVER cuMemsetD8Async(Address to, unsigned char value, size_t bytes, Stream* st
 DRIVER cuModuleLoadData(Module** module, const unsigned* image) {
     ONE_AT_A_TIME;
     if (int fault = enter()) return fault;
-    // The magic number of a file with code for several GPU generations. PTX is text.
+    // The magic number of a fatbin, which has code for several GPU generations. PTX is text.
     constexpr unsigned fatbin = 0xba55ed50;
     return *module = new Module{current, *image != fatbin, {}}, 0;
 }
 DRIVER cuModuleLoad(Module**, const char*) { return Fault::not_found; }
 DRIVER cuModuleUnload(Module* module) {
     ONE_AT_A_TIME;
-    if (!module->context->held) violated("kernels are unloaded after their context was released");
+    if (!module->context->references) fail("kernels are unloaded after their context was released");
     return delete module, 0;
 }
 DRIVER cuModuleGetFunction(Function** function, Module* module, const char* name) {
@@ -276,14 +274,14 @@ DRIVER cuLaunchKernel(Function* function, unsigned gx, unsigned gy, unsigned gz,
     if (!fits) return Fault::invalid;
     log_launch(function->module->is_candles ? "candle" : "rlvr", function->name);
     emulator::Launch launch = function->kernel(arguments);
-    Activity activity{Activity::kernel, emulated::kept(function->name), 0, gx * gy * gz, bx * by * bz};
+    Activity activity{Activity::kernel, emulated::interned(function->name), 0, gx * gy * gz, bx * by * bz};
     start(observed(activity, [=] { launch({gx, gy, gz}, {bx, by, bz}, shared); }));
     return 0;
 }
 
 DRIVER cuStreamIsCapturing(Stream* stream, int* status) {
     ONE_AT_A_TIME;
-    return *status = !stream || !stream->recording ? 0 : stream->recording->is_spoiled ? 2 : 1, 0;
+    return *status = !stream || !stream->recording ? 0 : stream->recording->is_invalidated ? 2 : 1, 0;
 }
 DRIVER cuStreamBeginCapture_v2(Stream* stream, int mode) {
     ONE_AT_A_TIME;
@@ -304,13 +302,13 @@ DRIVER cuGraphLaunch(Graph* executable, Stream* stream) {
     if (int fault = enter(stream)) return fault;
     if (int fault = not_while_recording(stream)) return fault;
     counts.graphs++;
-    // By address, as on a GPU. This detects a graph that is destroyed too early.
+    // Reads the graph when it runs, as a GPU does. This detects a graph that is destroyed too early.
     start([=] {
         for (auto& work : executable->operations) work();
     });
     return 0;
 }
-// Returns the numbers of launches, products, allocations and graphs since the start, for tests.
+// For tests: returns the numbers of launches, products, allocations and graphs since the start.
 DRIVER emulated_gpu_counts(uint64_t* four) {
     ONE_AT_A_TIME;
     four[0] = counts.launches, four[1] = counts.products, four[2] = counts.allocations, four[3] = counts.graphs;
@@ -320,7 +318,7 @@ DRIVER emulated_gpu_counts(uint64_t* four) {
 #include "emulated_candle.h"
 #include "emulated_blas.h"
 
-// Functions that the program links but the tests do not use.
+// Functions that the program links to but the tests do not call.
 #define UNUSED(name) \
     DRIVER name() { return 0; }
 UNUSED(curandCreateGenerator)

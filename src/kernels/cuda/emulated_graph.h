@@ -1,5 +1,5 @@
-// Included by emulated_device.h, within its namespace. Stands in for CUDA graphs: while a stream records, work started in it is stored
-// instead of run.
+// Included by emulated_device.h, inside its namespace. Stands in for CUDA graphs: while a stream records, work started in it is stored, not
+// run.
 #pragma once
 
 // The recorded work.
@@ -11,13 +11,13 @@ struct Stream {
     // The recording in progress, if any.
     struct Recording {
         Graph graph;
-        bool is_spoiled = false;
+        bool is_invalidated = false;
     };
     std::unique_ptr<Recording> recording;
 };
 // The stream of the current call; null for the default stream or for calls without one.
 Stream* here = nullptr;
-// The stream that records for this thread. The thread must not wait for the device meanwhile.
+// The stream that records for this thread. Meanwhile the thread must not wait for the device.
 thread_local Stream* own = nullptr;
 
 // Counts of started work and of allocations, outside of recordings.
@@ -42,11 +42,11 @@ bool is_recorded(const std::function<void()>& work) {
     here->recording->graph.operations.push_back(work);
     return true;
 }
-// Refuses a call that cannot be recorded in its stream, or a call without a stream that a recording thread must not make. The recording is
-// then invalid. A real driver would return memory that belongs to the recording; this program must not request any.
+// Returns an error, and invalidates the recording, if a call cannot be recorded in its stream, or if a recording thread must not make a
+// call without a stream. A real driver supports allocations, which then belong to the graph; this program must not request any.
 int not_while_recording(Stream* stream) {
     if (!stream || !stream->recording) return 0;
-    stream->recording->is_spoiled = true;
+    stream->recording->is_invalidated = true;
     return Fault::not_recorded;
 }
 int not_while_recording() { return not_while_recording(own); }
@@ -62,6 +62,6 @@ int end(Stream* stream, Graph** graph) {
     if (!stream || !stream->recording || own != stream) return Fault::invalid;
     auto recording = std::move(stream->recording);
     own = nullptr;
-    if (recording->is_spoiled) return Fault::spoiled;
+    if (recording->is_invalidated) return Fault::invalidated;
     return *graph = new Graph(std::move(recording->graph)), 0;
 }

@@ -1,12 +1,12 @@
-// Emulates a block of CUDA threads on the CPU. A C++ compiler can compile this folder's kernels with it and run them thread by thread,
+// Emulates blocks of CUDA threads on the CPU. With this header, a C++ compiler compiles this folder's kernels to run thread by thread
 // without a GPU. Tests launch the same sources that nvcc compiles and compare them with the plain CPU versions.
 //
 // One operating-system thread runs a launch, block after block. The threads of a block are coroutines that yield at barriers and at warp
-// intrinsics. Shared memory is poisoned before each block. Copies of cp.async arrive only when they are waited for. An intrinsic that not
-// all 32 lanes of a warp reach is an error. Speed is not a goal.
+// intrinsics. Shared memory is poisoned before each block. Copies by cp.async arrive only when a thread waits for them. If not all
+// 32 lanes of a warp reach an intrinsic, that is an error. Speed is not a goal.
 #pragma once
 #define EMULATED 1
-#undef _FORTIFY_SOURCE  // whose longjmp refuses to switch stacks
+#undef _FORTIFY_SOURCE  // its longjmp refuses to switch stacks
 
 #include <setjmp.h>
 #include <ucontext.h>
@@ -82,7 +82,7 @@ struct Thread {
     jmp_buf jump;
     std::unique_ptr<char[]> stack;
     dim3 index;
-    bool begun = false, done = false;
+    bool started = false, done = false;
     // Number of barriers of its block, and of its warp, that the thread has reached.
     uint64_t block_barrier = 0, warp_barrier = 0;
     // Copies by cp.async: the closed groups, and the open one.
@@ -115,12 +115,12 @@ inline void yield() {
 // Runs the current thread until it yields.
 __attribute__((noinline)) inline void resume() {
     if (_setjmp(block->scheduler)) return;
-    if (self().begun) _longjmp(self().jump, 1);
-    self().begun = true;
+    if (self().started) _longjmp(self().jump, 1);
+    self().started = true;
     setcontext(&self().context);
 }
 
-// Waits until every thread of [first, last) has reached as many barriers as this one.
+// Waits until every thread of [first, last) has reached the same number of barriers as this one.
 inline void wait(size_t first, size_t last, uint64_t Thread::*barrier, const char* what) {
     uint64_t reached = ++(self().*barrier);
     for (;;) {
@@ -140,11 +140,11 @@ inline size_t lane() { return linear() % WARP; }
 inline void warp_barrier() {
     size_t first = linear() / WARP * WARP;
     size_t last = first + WARP;
-    if (last > block->threads.size()) fail("a warp intrinsic runs in a warp of fewer than 32 threads");
+    if (last > block->threads.size()) fail("a warp intrinsic was called in a warp of fewer than 32 threads");
     wait(first, last, &Thread::warp_barrier, "not all lanes of a warp reached a warp intrinsic");
 }
 
-// Exchanges values between lanes: every lane passes one, and `read` gets a function from lane to value.
+// Exchanges values between lanes: every lane passes a value, and `read` is called with a function that returns a lane's value.
 template <class T, class F>
 auto exchange(const T& value, F read) {
     static_assert(sizeof(T) <= 64, "lanes exchange at most 64 bytes");
@@ -186,7 +186,7 @@ inline void run(dim3 grid, dim3 size, size_t shared, const std::function<void()>
                 for (size_t i = 0; i < count; i++) {
                     Thread& thread = own.threads[i];
                     thread.index = {unsigned(i % size.x), unsigned(i / size.x % size.y), unsigned(i / size.x / size.y)};
-                    thread.begun = thread.done = false;
+                    thread.started = thread.done = false;
                     thread.block_barrier = thread.warp_barrier = 0;
                     thread.groups.clear();
                     thread.open.clear();
@@ -279,8 +279,8 @@ inline unsigned atomicMax(unsigned* to, unsigned value) {
 
 // Rounds the result, even if the compiler contracts other operations.
 inline float rounded(float x) {
-    volatile float kept = x;
-    return kept;
+    volatile float stored = x;
+    return stored;
 }
 inline float __fmul_rn(float x, float y) { return rounded(x * y); }
 inline float __fadd_rn(float x, float y) { return rounded(x + y); }
@@ -323,7 +323,7 @@ extern "C" __attribute__((weak)) int emulate(const char* name, const unsigned* g
     return 0;
 }
 
-// Returns the kernels' names by number; null after the last.
+// Returns the name of a kernel by its number; null after the last.
 extern "C" __attribute__((weak)) const char* emulated_kernel(size_t number) {
     if (number >= emulator::kernels().size()) return nullptr;
     return std::next(emulator::kernels().begin(), number)->first.c_str();

@@ -1,18 +1,18 @@
-// The end of the model: log-probability and entropy of rows of logits, and the gradient of both.
+// The log-probability head: log-probability and entropy of rows of logits, their gradient, and sampling masks.
 //
 // With z = logits / temperature, p = softmax(z), and L a function of log p(target) and of the entropy H:
 // dL/dlogits = (1 / temperature) [a (onehot - p) - b p (log p + H)] with a = dL/dlogp and b = dL/dH.
 //
-// A logit of minus infinity marks a masked token: its probability is 0, and it adds nothing to the entropy.
+// A logit of minus infinity marks a masked token, whose probability and contribution to the entropy are 0.
 #pragma once
 #include "block.cuh"
 
-// Sums over some logits of a row, relative to the largest of them: of e = exp((z - max) inverse), and of e (z - max) inverse. The maximum
-// is subtracted before scaling, so that large logits lose no precision.
+// Sums over some logits z of a row, relative to their maximum: `total` of e = exp((z - max) inverse) and `weighted` of e (z - max) inverse.
+// The maximum is subtracted before scaling, so that large logits lose no precision.
 struct RowSums {
     float max = -INFINITY, total = 0, weighted = 0;
 
-    // Converts the sums to another maximum, which is at least as large.
+    // Converts the sums to a new maximum, which must be at least as large.
     __device__ __forceinline__ void raise(float to, float inverse) {
         if (max != -INFINITY) {
             float shift = (max - to) * inverse, scale = expf(shift);
@@ -37,8 +37,8 @@ struct RowSums {
     }
 };
 
-// scores [rows, 3] of logits [rows, width] for targets [rows]: the log-probability of the target, the entropy, and the log-sum-exp of the
-// scaled logits. One pass over a row, in which the sums are converted when a larger logit appears (Milakov and Gimelshein 2018). Grid:
+// Computes scores [rows, 3] of logits [rows, width] for targets [rows]: the log-probability of the target, the entropy, and the log-sum-exp
+// of the scaled logits. Makes one pass over a row and converts the sums when a larger logit appears (Milakov and Gimelshein 2018). Grid:
 // rows.
 extern "C" __global__ void __launch_bounds__(1024)
     head_forward(float* scores, const float* logits, const int* targets, int width, float inverse_temperature) {
@@ -66,8 +66,8 @@ extern "C" __global__ void __launch_bounds__(1024)
 }
 EXPORT(head_forward)
 
-// The gradient of logits [rows, width], which may overwrite the logits in f32. scores are those of head_forward; d_logprob and d_entropy
-// [rows] are a and b. Grid: rows.
+// Computes the gradient of logits [rows, width], which may overwrite the logits in f32. scores are those of head_forward; d_logprob and
+// d_entropy [rows] are a and b. Grid: rows.
 KERNEL(head_backward,
        (T* gradient, const float* logits, const int* targets, const float* scores, const float* d_logprob, const float* d_entropy, int width,
         float inverse_temperature),
@@ -79,11 +79,11 @@ KERNEL(head_backward,
     int target = targets[blockIdx.x];
     scores += blockIdx.x * 3LL;
     float entropy = scores[1], a = d_logprob[blockIdx.x] * inverse_temperature, b = d_entropy[blockIdx.x] * inverse_temperature;
-    // log p follows from the distance to the target's logit and the target's log p, or from the log-sum-exp. Uses whichever of log p and
-    // log-sum-exp is smaller in magnitude, because its error is smaller.
+    // log p can be computed relative to the target's logit and log p, or from the log-sum-exp. Of the target's log p and the log-sum-exp,
+    // the one with the smaller magnitude has the smaller error.
     bool by_target = fabsf(scores[0]) < fabsf(scores[2]);
     float origin = by_target ? logits[target] : 0.0f, log_origin = by_target ? scores[0] : -scores[2];
-    __syncthreads();  // all have read the target's logit, which one thread overwrites below
+    __syncthreads();  // all threads have read the target's logit, which one of them overwrites below
     for (int i = threadIdx.x * N; i < width; i += blockDim.x * N) {
         float z[N];
         load(z, logits + i, width - i, vectors);
@@ -97,8 +97,9 @@ KERNEL(head_backward,
     }
 }
 
-// Sets the logits [rows, width] of tokens outside each row's sampling mask to `masked`. Row r keeps the runs from offsets[r] to offsets[r +
-// 1]; each run of runs [n, 2] is a range of ids [begin, end), in ascending order. A row without runs keeps all tokens. Grid: rows.
+// Sets the logits [rows, width] of tokens outside each row's sampling mask to `masked`. The mask of row r consists of the runs from
+// offsets[r] to offsets[r + 1]. Each run of runs [n, 2] is a range of ids [begin, end); the runs of a row are ascending. A row without runs
+// is not masked. Grid: rows.
 extern "C" __global__ void __launch_bounds__(1024) keep_tokens(float* logits, const int* offsets, const int* runs, int width, float masked) {
     logits += (long long)blockIdx.x * width;
     int first = offsets[blockIdx.x], count = offsets[blockIdx.x + 1] - first;

@@ -1,9 +1,9 @@
-// Tensor-core products of one warp and the loads for them: m16n8k16 on bf16 with f32 sums, ldmatrix, and asynchronous copies to shared
-// memory. Layouts: PTX ISA, "Matrix fragments for mma.m16n8k16" and "ldmatrix".
+// Instructions for tensor-core products of a warp: m16n8k16 on bf16 with f32 sums, ldmatrix, and asynchronous copies to shared memory.
+// Layouts: PTX ISA, "Matrix fragments for mma.m16n8k16" and "ldmatrix".
 #pragma once
 #include "block.cuh"
 
-// An address of shared memory in the form that PTX expects.
+// Returns an address in shared memory in the form that PTX expects.
 #ifndef EMULATED
 __device__ __forceinline__ uint32_t shared_address(const void* at) { return static_cast<uint32_t>(__cvta_generic_to_shared(at)); }
 #endif
@@ -77,11 +77,11 @@ __device__ __forceinline__ uint32_t pack(float low, float high) {
 #endif
 }
 
-// Starts an asynchronous copy of 16 bytes to shared memory. Writes zeros if `valid` is false, without reading. Both addresses are aligned
-// to 16.
+// Starts an asynchronous copy of 16 bytes to shared memory. If `valid` is false, writes zeros and reads nothing. Both addresses must be
+// aligned to 16 bytes.
 __device__ __forceinline__ void copy_async(void* to, const void* from, bool valid = true) {
 #ifdef EMULATED
-    if ((uintptr_t(to) | (valid ? uintptr_t(from) : 0)) % 16) emulator::fail("copy_async of an address that is not aligned");
+    if ((uintptr_t(to) | (valid ? uintptr_t(from) : 0)) % 16) emulator::fail("copy_async needs addresses aligned to 16 bytes");
     uint4 value = {};
     if (valid) memcpy(&value, from, 16);
     emulator::self().open.push_back([=] { memcpy(to, &value, 16); });
@@ -100,7 +100,7 @@ __device__ __forceinline__ void copy_commit() {
     asm volatile("cp.async.commit_group;\n");
 #endif
 }
-// Waits until at most N of this thread's groups are in progress. A barrier must follow before other threads' copies are read.
+// Waits until at most N of this thread's groups of copies are in progress. Other threads' copies may be read only after a barrier.
 template <int N>
 __device__ __forceinline__ void copy_wait() {
 #ifdef EMULATED

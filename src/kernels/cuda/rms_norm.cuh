@@ -2,7 +2,7 @@
 #pragma once
 #include "rows.cuh"
 
-// y [rows, width] and inverse_rms [rows] of x [rows, width] and weight [width]. y may be x. Grid: rows.
+// Computes y [rows, width] and inverse_rms [rows] from x [rows, width] and weight [width]. y may be x. Grid: rows.
 KERNEL(rms_norm_forward, (T* y, float* inverse_rms, const T* x, const T* weight, int width, float eps), (y, inverse_rms, x, weight, width, eps)) {
     constexpr int N = VECTOR<T>;
     x += (long long)blockIdx.x * width;
@@ -27,10 +27,10 @@ KERNEL(rms_norm_forward, (T* y, float* inverse_rms, const T* x, const T* weight,
     }
 }
 
-// dx [rows, width] += the gradient of x. With r the inverse RMS, n = x r and g = dy weight, it is r (g - n mean(g n)). The weight's
-// gradient, the sum of dy n over the rows, is written as partials [chunks, width], which add_partials sums. One pass over dy and x computes
-// both gradients; the second read of a row hits the cache. Grid: chunks. Shared memory: one sum per column, accessed only by the column's
-// own thread.
+// Adds the gradient of x to dx [rows, width]. With r the inverse RMS, n = x r and g = dy weight, it is r (g - n mean(g n)). The gradient of
+// the weight is the sum of dy n over the rows; this writes the sums of each chunk to partials [chunks, width], which add_partials adds up.
+// One pass over dy and x computes both gradients; the second read of a row hits the cache. Grid: chunks. Shared memory: one sum per column,
+// which only one thread accesses.
 KERNEL(rms_norm_backward,
        (T* dx, float* partials, const T* dy, const T* x, const T* weight, const float* inverse_rms, int rows, int width, int rows_per_chunk),
        (dx, partials, dy, x, weight, inverse_rms, rows, width, rows_per_chunk)) {

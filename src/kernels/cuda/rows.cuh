@@ -3,7 +3,7 @@
 #pragma once
 #include "block.cuh"
 
-// out [rows, width] = rows `indices [rows]` of table [_, width]. Grid: rows.
+// Copies the rows `indices [rows]` of table [_, width] to out [rows, width]. Grid: rows.
 KERNEL(gather_rows, (T* out, const T* table, const int* indices, int width), (out, table, indices, width)) {
     constexpr int N = VECTOR<T>;
     out += (long long)blockIdx.x * width;
@@ -14,8 +14,8 @@ KERNEL(gather_rows, (T* out, const T* table, const int* indices, int width), (ou
     for (int i = whole + threadIdx.x; i < width; i += blockDim.x) out[i] = table[i];
 }
 
-// target[targets[i]] += the sum of rows[order[j]] for j from offsets[i] to offsets[i + 1], in that order and in f32. All targets differ, so
-// no two blocks write the same row; the host's sort determines the order. Grid: targets.
+// Adds to the row targets[i] of target the sum of rows[order[j]] for j from offsets[i] up to offsets[i + 1], in that order and in f32. All
+// targets differ, so no two blocks write the same row, and the order that the host sorted makes sums reproducible. Grid: targets.
 template <class S, class T>
 __device__ __forceinline__ void scatter_add(S* target, const T* rows, const int* targets, const int* offsets, const int* order, int width) {
     constexpr int N = VECTOR<T>;
@@ -37,12 +37,12 @@ __device__ __forceinline__ void scatter_add(S* target, const T* rows, const int*
         store(target + i, totals, width - i, own);
     }
 }
-// Into a target of the rows' type.
+// The target has the rows' type.
 KERNEL(scatter_add_rows, (T* target, const T* rows, const int* targets, const int* offsets, const int* order, int width),
        (target, rows, targets, offsets, order, width)) {
     scatter_add(target, rows, targets, offsets, order, width);
 }
-// Rows of bf16 into an f32 target.
+// The rows are bf16 and the target is f32.
 extern "C" __global__ void __launch_bounds__(1024)
     scatter_add_rows_bf16_to_f32(float* target, const bf16* rows, const int* targets, const int* offsets, const int* order, int width) {
     scatter_add(target, rows, targets, offsets, order, width);
@@ -51,8 +51,8 @@ EXPORT(scatter_add_rows_bf16_to_f32)
 
 // Rotary position embedding (Su et al. 2021) in the half-split form: element i of a head is rotated with element i + half.
 //
-// Rotates N pairs. Each product is rounded before the sum, as on the CPU. Two kernels call this. If the compiler contracted only one of
-// them to fused multiply-adds, sampler and trainer would differ in their last bits.
+// Rotates N pairs. Each product is rounded before the sum, as on the CPU. Two kernels call this: if the compiler used fused multiply-adds
+// in only one of them, sampler and trainer would differ in the last bits.
 template <int N>
 __device__ __forceinline__ void turn(float (&x)[N], float (&y)[N], const float (&c)[N], const float (&s)[N], float sign) {
 #pragma unroll
@@ -88,12 +88,12 @@ KERNEL(rotate, (T* qkv, const float* cos, const float* sin, const int* positions
     }
 }
 
-// Row sums do not use atomics: each chunk of rows has its own partial sums, which are then added in order. A gradient is therefore
-// bit-identical each time.
+// Row sums do not use atomics: each chunk of rows has separate partial sums, which are then added in order. Gradients are therefore
+// reproducible bit for bit.
 
-// The gradient of `rotate` and of the bias before it. Rotates the first `turned` of the `heads` heads of every row of d_qkv [rows, heads 2
-// half] back in place, and writes the row sums as partials [chunks, heads 2 half], which add_partials adds up. Grid (any, chunks); a thread
-// processes 4 pairs of a head at a time, because more would not fit its registers.
+// The gradient of `rotate` and of the bias that is added before it. Rotates the first `turned` of the `heads` heads of every row of d_qkv
+// [rows, heads 2 half] back in place, and writes the row sums as partials [chunks, heads 2 half], which add_partials adds up. Grid (any,
+// chunks); a thread processes 4 pairs of a head at a time, because more would need too many registers.
 KERNEL(rotate_back,
        (T* d_qkv, float* partials, const float* cos, const float* sin, const int* positions, int rows, int turned, int heads, int half,
         int rows_per_chunk),
@@ -134,8 +134,8 @@ KERNEL(rotate_back,
     }
 }
 
-// gradient [n] += the sum of partials [chunks, n] over the chunks. Grid ceil(n / 32). A block handles 32 columns, and its warps take the
-// chunks in turn.
+// gradient [n] += the sum of partials [chunks, n] over the chunks. Grid ceil(n / 32). A block computes 32 columns, and its warps
+// process the chunks in turn.
 extern "C" __global__ void __launch_bounds__(1024) add_partials(float* gradient, const float* partials, int chunks, int n) {
     __shared__ float sums[32][32];
     int lane = threadIdx.x % WARP_SIZE, warp = threadIdx.x / WARP_SIZE, warps = blockDim.x / WARP_SIZE;
@@ -153,7 +153,7 @@ extern "C" __global__ void __launch_bounds__(1024) add_partials(float* gradient,
 }
 EXPORT(add_partials)
 
-// target [n] += source [n]. Grid: any.
+// Adds source [n] to target [n]. Grid: any.
 extern "C" __global__ void __launch_bounds__(1024) add_f32(float* target, const float* source, long long n) {
     constexpr int N = VECTOR<float>;
     bool vectors = aligned(target, source);

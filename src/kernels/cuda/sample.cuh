@@ -1,19 +1,20 @@
-// Samples a token from a row of logits with one uniform number: inverts the cumulative distribution, in token order, after the filters.
+// Samples a token from a row of logits with one uniform number: applies the filters and inverts the cumulative distribution in token order.
 //
-// Nothing is sorted. The kept set is described by a threshold weight and a token id: all tokens above the threshold, and those at it up to
-// that id. The threshold is found by bisection over its bits, which order non-negative floats. Weights are relative to the likeliest
-// token's and are recomputed in each pass over the row. Their sums are in f64, so that even the smallest weight counts.
+// Nothing is sorted. A threshold weight and a token id describe the sampling mask: it has all tokens above the threshold, and those at the
+// threshold up to that id. The threshold is found by a search over its bits, whose order is that of non-negative floats. Weights are
+// relative to the most likely token's and are recomputed in each pass over the row. Their sums are in f64, so that even the smallest weight
+// counts.
 #pragma once
 #include "head.cuh"
 
-// The state of a row's passes: the logits of the tokens that may be sampled, `limit` of them.
+// A row of logits. Only tokens below `limit` may be sampled.
 struct SampledRow {
     const float* logits;
     int limit;
     float max, inverse_temperature;
     bool vectors;
 
-    // The weights of four tokens from `token` on; only those below `end` are valid.
+    // Computes the weights of four tokens from `token` on. Those from `end` on are not valid.
     __device__ __forceinline__ void weights(float (&w)[4], int token, int end) const {
         load(w, logits + token, end - token, vectors);
 #pragma unroll
@@ -21,8 +22,8 @@ struct SampledRow {
     }
 };
 
-// The tokens above the threshold weight, and those at the threshold up to `last`.
-struct Kept {
+// A sampling mask: the tokens above the threshold weight, and those at the threshold up to `last`.
+struct SamplingMask {
     unsigned threshold = 0;
     int last = 0x7fffffff;
 
@@ -32,7 +33,7 @@ struct Kept {
     }
 };
 
-// The sum of amount(token, weight) over every `step`-th group of four tokens from `first` on and below `end`.
+// Returns the sum of amount(token, weight) over groups of four tokens, which start `step` tokens apart from `first` on and end at `end`.
 template <class F>
 __device__ __forceinline__ double amounts(const SampledRow& row, int first, int step, int end, F amount) {
     double sum = 0;
@@ -46,21 +47,21 @@ __device__ __forceinline__ double amounts(const SampledRow& row, int first, int 
     return sum;
 }
 
-// The token at which the running sum of amounts (none negative) first exceeds target(total). Its amount is not 0 unless all are 0. If
-// rounding used up the whole range, it is the last token with an amount. All threads get it. Needs every thread of the block, and at least
-// two warps.
+// Returns, to all threads, the token at which the running sum of amounts (none negative) first exceeds target(total). If rounding prevents
+// that, it is the last token with a positive amount. Its amount is 0 only if all amounts are 0. All threads of the block must call this,
+// and the block needs at least two warps.
 template <class F, class G>
 __device__ __forceinline__ int find_token(const SampledRow& row, F amount, G target) {
     __shared__ double sums[32];
-    constexpr int FEW = 4 * WARP_SIZE;
+    constexpr int WARP_TOKENS = 4 * WARP_SIZE;
     int lane = threadIdx.x % WARP_SIZE, warp = threadIdx.x / WARP_SIZE, warps = blockDim.x / WARP_SIZE;
     int begin = 0, end = row.limit;
     double left = 0;
     // Each warp sums its share of the range. The share that contains the target becomes the next range.
-    for (bool first = true; first || end - begin > FEW; first = false) {
-        int share = ((end - begin + warps - 1) / warps + FEW - 1) / FEW * FEW;
+    for (bool first = true; first || end - begin > WARP_TOKENS; first = false) {
+        int share = ((end - begin + warps - 1) / warps + WARP_TOKENS - 1) / WARP_TOKENS * WARP_TOKENS;
         int from = begin + warp * share, to = min(from + share, end);
-        double sum = warp_sum(amounts(row, from + 4 * lane, FEW, to, amount));
+        double sum = warp_sum(amounts(row, from + 4 * lane, WARP_TOKENS, to, amount));
         if (lane == 0) sums[warp] = sum;
         __syncthreads();
         if (first) {
@@ -81,18 +82,18 @@ __device__ __forceinline__ int find_token(const SampledRow& row, F amount, G tar
         end = min(begin + share, end);
         __syncthreads();
     }
-    // Every warp finds the same token: four tokens per lane, and the lane by a running sum.
+    // Every warp finds the same token. Each lane has four tokens, and a running sum over the lanes selects one lane.
     int token = begin + 4 * lane;
-    double sum = amounts(row, token, FEW, end, amount), reached = sum;
+    double sum = amounts(row, token, WARP_TOKENS, end, amount), reached = sum;
     for (int by = 1; by < WARP_SIZE; by *= 2) {
         double other = __shfl_up_sync(ALL, reached, by);
         if (lane >= by) reached += other;
     }
-    unsigned some = __ballot_sync(ALL, sum > 0), beyond = __ballot_sync(ALL, sum > 0 && left < reached);
-    int holder = beyond ? __ffs(beyond) - 1 : some ? 31 - __clz(some) : 0;
+    unsigned positive = __ballot_sync(ALL, sum > 0), beyond = __ballot_sync(ALL, sum > 0 && left < reached);
+    int holder = beyond ? __ffs(beyond) - 1 : positive ? 31 - __clz(positive) : 0;
     left -= reached - sum;
     int found = begin;
-    if (lane == holder && some) {
+    if (lane == holder && positive) {
         float w[4];
         row.weights(w, token, end);
         double before = 0;
@@ -107,36 +108,37 @@ __device__ __forceinline__ int find_token(const SampledRow& row, F amount, G tar
     return __shfl_sync(ALL, found, holder);
 }
 
-// Of the kept tokens, keeps only the likeliest that together reach `goal`, as a count or a sum of weights. Of equally likely tokens, lower
+// Reduces the mask to its most likely tokens that together reach `goal`, as a count or a sum of weights. Of equally likely tokens, lower
 // ids come first. At least one token remains.
 template <bool COUNTED>
-__device__ __forceinline__ void keep_likeliest(const SampledRow& row, Kept& kept, double goal) {
-    constexpr int WAYS = 8;
-    // The largest threshold that reaches the goal is at least `low` and less than `high`. The tokens from `high` on contribute `above`.
-    unsigned low = kept.threshold, high = __float_as_uint(1.0f) + 1;
+__device__ __forceinline__ void keep_likeliest(const SampledRow& row, SamplingMask& mask, double goal) {
+    constexpr int PARTS = 8;
+    // The largest threshold that reaches the goal is at least `low` and less than `high`. The tokens with weights from `high` on sum to
+    // `above`. Each pass divides the interval into PARTS.
+    unsigned low = mask.threshold, high = __float_as_uint(1.0f) + 1;
     double above = 0;
     while (high - low > 1) {
-        unsigned step = (high - low + WAYS - 1) / WAYS;
-        double sums[WAYS] = {};
+        unsigned step = (high - low + PARTS - 1) / PARTS;
+        double sums[PARTS] = {};
         for (int token = threadIdx.x * 4; token < row.limit; token += blockDim.x * 4) {
             float w[4];
             row.weights(w, token, row.limit);
 #pragma unroll
             for (int j = 0; j < 4; j++) {
                 unsigned bits = __float_as_uint(w[j]);
-                if (token + j >= row.limit || bits < low || bits >= high || !kept(token + j, w[j])) continue;
+                if (token + j >= row.limit || bits < low || bits >= high || !mask(token + j, w[j])) continue;
                 double own = COUNTED ? 1 : w[j];
 #pragma unroll
-                for (int way = 1; way < WAYS; way++)
-                    if (bits >= low + way * step) sums[way] += own;
+                for (int part = 1; part < PARTS; part++)
+                    if (bits >= low + part * step) sums[part] += own;
             }
         }
         unsigned new_low = low, new_high = high;
         double new_above = above;
 #pragma unroll
-        for (int way = 1; way < WAYS; way++) {
-            unsigned at = low + way * step;
-            double reached = above + block_sum(sums[way]);
+        for (int part = 1; part < PARTS; part++) {
+            unsigned at = low + part * step;
+            double reached = above + block_sum(sums[part]);
             if (at >= high) continue;
             if (reached >= goal)
                 new_low = at;
@@ -145,30 +147,32 @@ __device__ __forceinline__ void keep_likeliest(const SampledRow& row, Kept& kept
         }
         low = new_low, high = new_high, above = new_above;
     }
-    // The number of tokens needed at the threshold. The last of them is found like a sampled token.
+    // The number of tokens needed at the threshold weight. find_token finds the last of them.
     double weight = COUNTED ? 1 : __uint_as_float(low), equals = ceil((goal - above) / weight);
-    Kept before = kept;
+    SamplingMask before = mask;
     auto equal = [=](int token, float w) { return double(__float_as_uint(w) == low && before(token, w)); };
-    kept.last = find_token(row, equal, [=](double) { return equals > 1 ? equals - 1 : 0; });
-    kept.threshold = low;
+    mask.last = find_token(row, equal, [=](double) { return equals > 1 ? equals - 1 : 0; });
+    mask.threshold = low;
 }
 
-// Applies the filters: first min_p, then top_k, then top_p to the remaining tokens. top_k of 0, top_p of 1 and min_p of 0 are off.
-__device__ __forceinline__ Kept filtered(const SampledRow& row, int top_k, float top_p, float min_p) {
-    Kept kept;
-    if (min_p > 0) kept.threshold = __float_as_uint(fminf(min_p, 1.0f));
-    if (top_k > 0 && top_k < row.limit) keep_likeliest<true>(row, kept, top_k);
+// Returns the mask of the filters: first min_p, then top_k, then top_p on the remaining tokens. top_k = 0, top_p = 1 and min_p = 0 turn a
+// filter off.
+__device__ __forceinline__ SamplingMask filtered(const SampledRow& row, int top_k, float top_p, float min_p) {
+    SamplingMask mask;
+    if (min_p > 0) mask.threshold = __float_as_uint(fminf(min_p, 1.0f));
+    if (top_k > 0 && top_k < row.limit) keep_likeliest<true>(row, mask, top_k);
     if (top_p < 1) {
-        auto own = [&](int token, float weight) { return kept(token, weight) ? double(weight) : 0.0; };
+        auto own = [&](int token, float weight) { return mask(token, weight) ? double(weight) : 0.0; };
         double left = block_sum(amounts(row, threadIdx.x * 4, blockDim.x * 4, row.limit, own));
-        keep_likeliest<false>(row, kept, top_p * left);
+        keep_likeliest<false>(row, mask, top_p * left);
     }
-    return kept;
+    return mask;
 }
 
 // Samples tokens [n] from logits [n, width] (not scaled), and writes their log-probabilities [n] at this temperature, before filters and
-// over the whole width. Tokens from `limit` on are never sampled. uniforms [n] are numbers in [0, 1). An inverse temperature of 0 or less
-// selects the likeliest token, the first of equals, and its log-probability at temperature 1. Grid: n; blocks of at least two warps.
+// over the whole width. Tokens from `limit` on are never sampled. uniforms [n] are numbers in [0, 1). If the inverse temperature is 0 or
+// less, selects the most likely token (the first of equals), with its log-probability at temperature 1. Grid: n; blocks of at least two
+// warps.
 extern "C" __global__ void __launch_bounds__(1024)
     sample_tokens(int* tokens, float* logprobs, const float* logits, const float* uniforms, int width, int limit, float inverse_temperature, int top_k, float top_p,
                   float min_p) {
@@ -176,7 +180,7 @@ extern "C" __global__ void __launch_bounds__(1024)
     bool greedy = !(inverse_temperature > 0);
     SampledRow row = {logits, min(limit, width), -INFINITY, greedy ? 1 : inverse_temperature, aligned(logits)};
 
-    // The log-probability is summed as in head_forward and by as many threads, so it is bit-identical to the trainer's.
+    // Sums as head_forward does, with the same number of threads, so the log-probability is bit-identical to the trainer's.
     RowSums sums;
     int likeliest = 0x7fffffff;
     for (int i = threadIdx.x * 4; i < width; i += blockDim.x * 4) {
@@ -204,8 +208,8 @@ extern "C" __global__ void __launch_bounds__(1024)
         if (top_k <= 0 && top_p >= 1 && min_p <= 0) {
             token = find_token(row, all, [=](double sum) { return sum * uniform; });
         } else {
-            Kept kept = filtered(row, top_k, top_p, min_p);
-            auto own = [&](int token, float weight) { return kept(token, weight) ? double(weight) : 0.0; };
+            SamplingMask mask = filtered(row, top_k, top_p, min_p);
+            auto own = [&](int token, float weight) { return mask(token, weight) ? double(weight) : 0.0; };
             token = find_token(row, own, [=](double sum) { return sum * uniform; });
         }
     }
@@ -216,23 +220,23 @@ extern "C" __global__ void __launch_bounds__(1024)
 }
 EXPORT(sample_tokens)
 
-// The tokens that `sample_tokens` could sample with the same settings: bit token % 32 of word token / 32 of `kept` [n, ceil(width / 32)] is
-// set for each token that the filters keep. The logits [n, width] of all others become `masked`. Grid: n; blocks of at least two warps.
+// Computes the sampling masks that `sample_tokens` uses with the same settings: sets bit token % 32 of word token / 32 of `words` [n,
+// ceil(width / 32)] for each token in the mask. The logits [n, width] of all others become `masked`. Grid: n; blocks of at least two warps.
 extern "C" __global__ void __launch_bounds__(1024)
-    filter_tokens(unsigned* kept, float* logits, int width, int limit, float inverse_temperature, int top_k, float top_p, float min_p, float masked) {
+    filter_tokens(unsigned* words, float* logits, int width, int limit, float inverse_temperature, int top_k, float top_p, float min_p, float masked) {
     logits += (long long)blockIdx.x * width;
-    kept += (long long)blockIdx.x * ((width + 31) / 32);
+    words += (long long)blockIdx.x * ((width + 31) / 32);
     SampledRow row = {logits, min(limit, width), -INFINITY, inverse_temperature > 0 ? inverse_temperature : 1, aligned(logits)};
     for (int token = threadIdx.x; token < row.limit; token += blockDim.x) row.max = fmaxf(row.max, logits[token]);
     row.max = block_max(row.max);
-    Kept keeps = filtered(row, top_k, top_p, min_p);
-    __syncthreads();  // all have read the logits, which some threads overwrite below
+    SamplingMask mask = filtered(row, top_k, top_p, min_p);
+    __syncthreads();  // all threads have read the logits, which some of them overwrite below
     int lane = threadIdx.x % WARP_SIZE, warp = threadIdx.x / WARP_SIZE, warps = blockDim.x / WARP_SIZE;
     for (int begin = warp * WARP_SIZE; begin < width; begin += warps * WARP_SIZE) {
         int token = begin + lane;
-        bool stays = token < row.limit && keeps(token, expf((logits[token] - row.max) * row.inverse_temperature));
+        bool stays = token < row.limit && mask(token, expf((logits[token] - row.max) * row.inverse_temperature));
         unsigned word = __ballot_sync(ALL, stays);
-        if (lane == 0) kept[begin / WARP_SIZE] = word;
+        if (lane == 0) words[begin / WARP_SIZE] = word;
         if (token < width && !stays) logits[token] = masked;
     }
 }

@@ -1,10 +1,10 @@
-// SwiGLU, the gated unit of the feed-forward layer: silu(gate) * up, where [gate | up] is the result of one product.
+// SwiGLU, the activation of the feed-forward layer: silu(gate) * up, where one product computes [gate | up].
 //
-// Grids (any, any): x strides over pieces of VECTOR<T> columns, y over rows.
+// Grids: (any, any); x strides over pieces of VECTOR<T> columns, y over rows.
 #pragma once
 #include "block.cuh"
 
-// out [rows, f] of gate_up [rows, 2 f].
+// Computes out [rows, f] from gate_up [rows, 2 f].
 KERNEL(swiglu_forward, (T* out, const T* gate_up, long long rows, int f), (out, gate_up, rows, f)) {
     constexpr int N = VECTOR<T>;
     bool vectors = f % N == 0 && aligned(out, gate_up);
@@ -20,7 +20,7 @@ KERNEL(swiglu_forward, (T* out, const T* gate_up, long long rows, int f), (out, 
         }
 }
 
-// The gradient d_gate_up [rows, 2 f] of gate_up, from the gradient dy [rows, f] of the output. d_gate_up may be gate_up.
+// Computes the gradient d_gate_up [rows, 2 f] of gate_up from the gradient dy [rows, f] of the output. d_gate_up may be gate_up.
 KERNEL(swiglu_backward, (T* d_gate_up, const T* dy, const T* gate_up, long long rows, int f), (d_gate_up, dy, gate_up, rows, f)) {
     constexpr int N = VECTOR<T>;
     bool vectors = f % N == 0 && aligned(d_gate_up, dy, gate_up);
