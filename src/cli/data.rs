@@ -81,7 +81,7 @@ fn list(library: &Library, as_json: bool) -> Result<()> {
             let path = path_of(&status).map(|path| path.display().to_string());
             print_result!(
                 "{}",
-                json!({"name": named.name, "rows": named.rows, "decoding": decoding, "state": state(&status), "path": path,
+                json!({"name": named.name, "rows": named.rows, "decoding": decoding, "state": json_state(&status), "path": path,
                     "repository": file.repository, "commit": file.commit, "source": file.path, "sha256": file.sha256})
             );
         }
@@ -143,6 +143,16 @@ fn state(status: &FileStatus) -> &'static str {
         FileStatus::Cache(_) => "in the cache",
         FileStatus::Corrupt(..) => "corrupt",
         FileStatus::Missing => "missing",
+    }
+}
+
+/// The `state` in JSON output, in words that scripts know.
+fn json_state(status: &FileStatus) -> &'static str {
+    match status {
+        FileStatus::Folder(_) => "in the folder",
+        FileStatus::Cache(_) => "in the cache",
+        FileStatus::Corrupt(..) => "spoiled",
+        FileStatus::Missing => "not here",
     }
 }
 

@@ -42,7 +42,7 @@ fn data_lists_pulls_and_checks_published_files() {
     let files = rlvr::data::catalogue::all().len();
     let all = format!("{files} of {files} files match the published checksums");
     check(&["data", "check", "--data-dir", folder], 0, &[&rows[..], &["dsr-sub: 1209 rows", &all]].concat());
-    check(&["data", "list", "--json", "--data-dir", folder], 0, &[r#""name":"math500""#, "35dc41080a36", "in the data folder"]);
+    check(&["data", "list", "--json", "--data-dir", folder], 0, &[r#""name":"math500""#, "35dc41080a36", r#""state":"in the folder""#]);
     check(&["data", "pull", "paper", "--data-dir", folder], 0, &["olympiadbench/test.jsonl"]);
 }
 
