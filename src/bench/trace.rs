@@ -66,7 +66,7 @@ mod tests {
     fn phases_follow_from_operations() {
         let operations = [
             ("rollouts", "gather"),
-            ("rollouts", "choose"),
+            ("rollouts", "sample"),
             ("reference", "logits"),
             (GRADIENT, "gather"),
             (GRADIENT, "attend_packed"),
