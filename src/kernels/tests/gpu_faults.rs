@@ -1,5 +1,5 @@
-//! Faults around a GPU: transfers that outlive it, threads that used another one, and GPUs that are too old, in use, or lost. The emulated
-//! GPU is configured through environment variables, so these tests run in their own processes.
+//! Tests unusual conditions: transfers that outlive their GPU, threads that used another one, and GPUs that are too old, in use or lost. As
+//! environment variables configure the emulated GPU, most of these tests run in their own processes.
 
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ fn text(output: &Output) -> String {
 
 #[test]
 #[ignore = "runs in its own process, started by the test below"]
-fn prints_what_computes() {
+fn prints_resolved_compute() {
     let settings = ComputeSettings { device: DeviceChoice::Cuda(0), kernels: Backend::Fused, ..ComputeSettings::default() };
     match settings.resolve() {
         Ok(compute) => println!("computes on {}", compute.describe()),
@@ -38,7 +38,7 @@ fn prints_what_computes() {
 #[test]
 fn resolve_reports_gpus_that_are_too_old_or_in_use() {
     let check = |variables: &[(&str, &str)], expected: &str| {
-        let Some(output) = on_another_gpu("prints_what_computes", variables) else { return };
+        let Some(output) = on_another_gpu("prints_resolved_compute", variables) else { return };
         assert!(text(&output).contains(expected), "{variables:?}: {}", text(&output));
     };
     check(&[], "computes on emulated GPU, bf16, fused kernels");
@@ -101,17 +101,17 @@ fn works_on_two_gpus() -> Result<()> {
     for number in [0, 1, 0, 0, 1] {
         check(number)?;
     }
-    // One operation each, so that every one follows an operation on the other GPU.
-    let begun = kernels.iter().zip(&inputs).map(|(kernels, (x, weight))| kernels.product(x, weight, None)).collect::<Result<Vec<_>>>()?;
+    // One operation on each GPU in turn, so that each follows an operation on the other GPU.
+    let sums = kernels.iter().zip(&inputs).map(|(kernels, (x, weight))| kernels.product(x, weight, None)).collect::<Result<Vec<_>>>()?;
     for _ in 0..2 {
-        for ((kernels, (x, weight)), sum) in kernels.iter().zip(&inputs).zip(&begun) {
+        for ((kernels, (x, weight)), sum) in kernels.iter().zip(&inputs).zip(&sums) {
             kernels.add_product_into(sum, x, weight)?;
         }
     }
-    kernels.iter().zip(&begun).try_for_each(|(kernels, sum)| kernels.read(sum).map(|_| ()))?;
+    kernels.iter().zip(&sums).try_for_each(|(kernels, sum)| kernels.read(sum).map(|_| ()))?;
     std::thread::scope(|scope| scope.spawn(|| check(0).and_then(|()| check(1))).join().expect("no panic"))?;
     let [first, second] = kernels;
-    drop((begun, inputs));
+    drop((sums, inputs));
     std::thread::spawn(move || drop(first)).join().expect("no panic");
     second.indices(&[1, 2, 3]).map(|_| println!("the program ends normally"))
 }
@@ -122,19 +122,19 @@ fn operations_alternate_between_gpus_and_threads() {
     assert!(output.status.success() && text(&output).contains("the program ends normally"), "{}", text(&output));
 }
 
-/// Host memory and stream must exist until a transfer has finished, whichever is dropped first. Otherwise the emulated driver aborts the
-/// program.
+/// Host memory and the stream must exist until a transfer has finished, whether the GPU or the transfer is dropped first. Otherwise the
+/// emulated driver aborts the program.
 #[test]
 fn transfers_outlive_their_gpu() -> Result<()> {
     if gpu().is_none() {
         return Ok(());
     }
-    for pinned in [false, true] {
-        let gpu = Gpu::new(0, pinned)?;
+    for batch_invariant in [false, true] {
+        let gpu = Gpu::new(0, batch_invariant)?;
         let numbers = gpu.put(&[1, 2, 3])?;
-        let [read, forgotten, late] = [gpu.fetch(&numbers)?, gpu.fetch(&numbers)?, gpu.fetch(&numbers)?];
+        let [read, unread, late] = [gpu.fetch(&numbers)?, gpu.fetch(&numbers)?, gpu.fetch(&numbers)?];
         gpu.put(&[4; 1000])?;
-        drop(forgotten);
+        drop(unread);
         std::thread::spawn(move || drop(gpu)).join().expect("no panic");
         assert_eq!(read()?, [1, 2, 3]);
         drop(numbers);
