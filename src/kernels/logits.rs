@@ -25,8 +25,8 @@ pub struct RowScores {
 pub struct Filter {
     /// Keeps only the k most likely tokens; 0 turns the filter off.
     pub top_k: usize,
-    /// Keeps the fewest most likely tokens whose probabilities (among those that passed the other filters) together reach this value; 1
-    /// turns the filter off.
+    /// Keeps the smallest number of most likely tokens, at least one, whose probabilities reach this fraction of the total of all tokens that
+    /// passed the other filters; 1 turns the filter off.
     pub top_p: f32,
     /// Keeps tokens with at least this fraction of the most likely token's probability; 0 turns the filter off.
     pub min_p: f32,

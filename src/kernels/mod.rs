@@ -4,8 +4,8 @@
 //! Owns every `unsafe` block of the program and every loop over tensor elements. Knows nothing about models, prompts or rewards. There are
 //! three implementations (backends): [`cpu`] has the plain loops with which the other two are compared, [`stock`] uses only candle's stock
 //! operations and runs wherever candle does, and [`fused`] launches the kernels in `cuda/`. They share the argument and result types in
-//! [`shape`], [`logits`] and [`optimizer`]. [`compute`] selects a backend, for which [`card`] describes the GPU and [`confirmation`] lists
-//! the confirmed ones. [`hooks`] wraps any backend in hooks, for example those of the [`profiler`].
+//! [`shape`], [`logits`] and [`optimizer`]. [`compute`] selects the backend by the GPU that [`card`] finds and the confirmed GPUs
+//! that [`confirmation`] lists. [`hooks`] wraps any backend in hooks, such as those of the [`profiler`].
 //!
 //! Dtypes: weights and activations have the kernels' own dtype. Weight gradients, logits and row statistics are f32. Optimizer moments are
 //! f32 or quantized to 8 bits.
@@ -159,8 +159,8 @@ hooks::operations! {
         /// the device fails.
         fn rotate_in_place(&self, qkv: &Tensor, heads: Heads, rotation: &Rotation) -> Result<()>;
 
-        /// The backward pass of `rotate_in_place`: rotates the rows of `d_qkv [t, (q + 2 kv) d]` back. Adds the column sums of the result to
-        /// `bias_gradient [(q + 2 kv) d]`, in f32, which callers pass if a bias was added to `qkv` before the rotation.
+        /// The backward pass of `rotate_in_place`: rotates the rows of `d_qkv [t, (q + 2 kv) d]` back. If `bias_gradient [(q + 2 kv) d]`
+        /// (f32) is given, also adds the column sums of the result to it: the gradient of a bias that was added before the rotation.
         ///
         /// # Errors
         /// As for `rotate_in_place`.
@@ -247,8 +247,8 @@ hooks::operations! {
         /// As for `swiglu`.
         fn swiglu_backward(&self, dy: &Tensor, gate_up: &Tensor) -> Result<Tensor>;
 
-        /// Returns the logits `[t, v]` in f32: `x [t, w]` times the transpose of `table [v, w]`. No other product returns a wider dtype than
-        /// its factors have, except for weight gradients. Batch-invariant whenever `product` is, because it is part of the forward pass.
+        /// Returns the logits `[t, v]` in f32: `x [t, w]` times the transpose of `table [v, w]`. This is the only product of the forward
+        /// pass whose result has a wider dtype than its factors. It is batch-invariant whenever `product` is.
         ///
         /// # Errors
         /// As for `product`.
@@ -369,7 +369,7 @@ hooks::operations! {
         /// Returns the values of an f32 tensor in row-major order. Waits for the device.
         ///
         /// # Errors
-        /// If `x` is not f32 (the fused kernels do not detect u32), or the device fails.
+        /// If `x` is not f32 (the fused kernels do not check this fully), or the device fails.
         fn read(&self, x: &Tensor) -> Result<Vec<f32>>;
 
         passes:

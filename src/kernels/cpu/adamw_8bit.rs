@@ -104,8 +104,8 @@ fn nearest_code(map: &QuantizationMap, x: f32) -> usize {
     code + usize::from(is_above)
 }
 
-/// Rounds `x` stochastically to one of the two neighboring codes, so that the expected value is `x`; `random` is uniform. Only 0 becomes code
-/// 0, so that no positive moment vanishes. The same as `either_code` in `cuda/adamw.cuh`.
+/// Rounds `x` stochastically to one of the two neighboring codes, so that the expected value is `x`; `random` is uniform. Values
+/// between those of code 0 and code 1 become code 1, so that no positive moment vanishes. The same as `either_code` in `cuda/adamw.cuh`.
 fn stochastic_code(map: &QuantizationMap, x: f32, random: u16) -> usize {
     let code = code_below(map, x);
     if code + 1 == QUANTIZATION_BLOCK || x <= 0.0 {

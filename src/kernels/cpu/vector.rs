@@ -68,7 +68,7 @@ pub fn max_lanes(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// Returns the sum of `term(i)` for i in 0..len. Lane i % 16 adds up term i, and the lanes are added pairwise.
+/// Returns the sum of `term(i)` for i in 0..len. Lane l sums the terms with i % 16 = l, and the lanes are added pairwise.
 #[inline(always)]
 pub fn sum(len: usize, term: impl Fn(usize) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];

@@ -185,8 +185,8 @@ struct Memory {
     has_moved: bool,
 }
 
-/// A machine that reuses the tensors of the previous pass instead of allocating. They are views of tensors that have room for the largest
-/// number of sequences of any pass before.
+/// A machine that reuses the tensors of earlier passes instead of allocating. It returns views of tensors with room for the largest number of
+/// sequences that any pass has had.
 #[derive(Debug)]
 struct ReusedMemory {
     machine: Arc<dyn Launch>,

@@ -155,7 +155,7 @@ pub enum Argument<'a> {
     Floats(&'a [f32]),
 }
 
-/// `out [m, n] = a b + bias + addend`. Both factors have the same dtype; `bias`, `addend` and `out` share that dtype or f32. Sums are in f32
+/// `out [m, n] = a b + bias + addend`. Both factors have one dtype; `bias`, `addend` and `out` have either that dtype or f32. Sums are in f32
 /// and rounded once.
 #[derive(Clone, Debug)]
 pub struct Product<'a> {

@@ -1,5 +1,5 @@
-//! Tests unusual conditions: transfers that outlive their GPU, threads that used another one, and GPUs that are too old, in use or lost. As
-//! environment variables configure the emulated GPU, most of these tests run in their own processes.
+//! Tests faults and unusual conditions: transfers that outlive their GPU, threads that used another one, and GPUs that are too old, in use or
+//! lost. Most of these tests run in their own processes, because environment variables configure the emulated GPU.
 
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -148,12 +148,12 @@ fn transfers_outlive_their_gpu() -> Result<()> {
 fn reads_wait_for_the_gpu() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
     let kernels = Fused::new(gpu, DType::F32)?;
-    let (x, there) = (random((5, 17), 1), random((5, 17), 1).to_device(kernels.device())?);
+    let (x, on_device) = (random((5, 17), 1), random((5, 17), 1).to_device(kernels.device())?);
     let squares: f64 = x.flatten_all()?.to_vec1::<f32>()?.iter().map(|x| f64::from(*x).powi(2)).sum();
-    assert!((kernels.sum_of_squares(&there)? - squares).abs() < 1e-9 * squares);
-    assert_eq!(kernels.read(&there)?, x.flatten_all()?.to_vec1::<f32>()?);
-    assert_eq!(on_host(&there)?.to_vec2::<f32>()?, x.to_vec2::<f32>()?);
-    let scores = kernels.head_scores_in_place(&there, &[0, 3, 16, 2, 1], 1.0)?;
+    assert!((kernels.sum_of_squares(&on_device)? - squares).abs() < 1e-9 * squares);
+    assert_eq!(kernels.read(&on_device)?, x.flatten_all()?.to_vec1::<f32>()?);
+    assert_eq!(on_host(&on_device)?.to_vec2::<f32>()?, x.to_vec2::<f32>()?);
+    let scores = kernels.head_scores_in_place(&on_device, &[0, 3, 16, 2, 1], 1.0)?;
     assert!(scores.logprobs.iter().chain(&scores.entropies).all(|score| score.is_finite()));
     Ok(())
 }

@@ -129,7 +129,7 @@ impl Bench<'_> {
         let rotation = Rotation { cos: &cos.tensor, sin: &sin.tensor, positions: &at };
         kernels.rotate_in_place(&qkv.tensor, heads, &rotation)?;
         self.outcome(&name("rotate_in_place"), d, rotated(&qkv.exact, 1.0), &qkv.tensor)?;
-        // First without a bias, then with one, whose gradient is the column sums.
+        // First without a bias, then with one, whose gradient is the sum of each column.
         let d_qkv = self.random((t, heads.row()), 2)?;
         kernels.rotate_back_in_place(&d_qkv.tensor, heads, &rotation, None)?;
         self.outcome(&name("rotate_back_in_place"), d, rotated(&d_qkv.exact, -1.0), &d_qkv.tensor)?;

@@ -37,7 +37,9 @@ pub fn describe(ordinal: usize) -> Result<Card> {
     let none = |error| Error::Msg(format!("the NVIDIA driver finds no GPU ({}): use --device cpu", text(error)));
     let count = CudaContext::device_count().map_err(none)?;
     if ordinal >= count as usize {
-        return Err(Error::Msg(format!("there is no GPU {ordinal}, only {count}: use --device cuda:N with N below that, or --device cpu")));
+        return Err(Error::Msg(format!(
+            "there is no GPU {ordinal}: the driver finds only {count}; use --device cuda:N with N below {count}, or --device cpu"
+        )));
     }
     let unusable = |error| Error::Msg(format!("GPU {ordinal} cannot be used ({}): use --device cpu", text(error)));
     // Queries need no context, whose creation would take a noticeable fraction of a second.
