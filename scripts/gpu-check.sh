@@ -217,7 +217,7 @@ until_second 105
 on_a_gpu=kernels::tests::on_a_gpu
 operations=()
 for name in long_bf16 long_f32 attention_bf16 attention_f32 head_bf16 head_f32 rows_bf16 rows_f32 codes_and_choices \
-  rows_of_pinned_products_do_not_depend_on_their_number; do
+  rows_of_batch_invariant_products_do_not_depend_on_their_number; do
   operations+=("$on_a_gpu::$name")
 done
 others=("$on_a_gpu::gpu_out_of_memory_is_a_typed_error" model::tests::decoder_on_fused_kernels_on_a_gpu_matches_the_cpu
@@ -228,8 +228,8 @@ known=("${operations[@]}" "${others[@]}" "$on_a_gpu::every_kernel_once" "$on_a_g
 # The parts that must pass before the kernels count as confirmed.
 required=()
 for name in "${known[@]}"; do
-  # The stock operations are candle's own, and --batch-invariant is optional.
-  case $name in *stock_operations* | *rows_of_pinned_products*) ;; *) required+=("${name##*::}") ;; esac
+  # The stock operations are candle's, and --batch-invariant is optional.
+  case $name in *stock_operations* | *rows_of_batch_invariant_products*) ;; *) required+=("${name##*::}") ;; esac
 done
 # All other tests that need a GPU.
 timeout --kill-after=1 10 "${ours[@]}" "$tests" gpu --list 2>/dev/null | sed -n 's/: test$//p' >"$out/gpu-tests.txt"

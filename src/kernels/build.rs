@@ -1,15 +1,15 @@
-//! Compiles the GPU kernels if the feature `cuda` is on: into one file for all GPUs, embedded in the program. Also computes the digest by
-//! which confirmations identify the kernels.
+//! Computes the digest by which confirmations identify the kernels. With the feature `cuda`, also compiles the kernels into one file for all
+//! GPUs, which is embedded in the program.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Compute capabilities to compile for, in addition to CUDA_COMPUTE_CAP. Newer GPUs compile the PTX of the last one when the program
-/// starts.
+/// Compute capabilities to compile for, in addition to CUDA_COMPUTE_CAP. On newer GPUs, the driver compiles the PTX of the last one when the
+/// program starts.
 const CAPABILITIES: [&str; 2] = ["80", "90"];
 
 /// The files that determine the kernels' results: their sources, the code that launches them, and their argument types.
-const COMPUTING: [&str; 7] = [
+const SOURCES: [&str; 7] = [
     "src/kernels/build.rs",
     "src/kernels/cuda",
     "src/kernels/fused",
@@ -21,15 +21,15 @@ const COMPUTING: [&str; 7] = [
 
 fn main() {
     println!("cargo:rerun-if-changed=src/kernels/build.rs");
-    println!("cargo:rustc-env=RLVR_KERNELS_DIGEST={:016x}", digest(&COMPUTING));
+    println!("cargo:rustc-env=RLVR_KERNELS_DIGEST={:016x}", digest(&SOURCES));
     if std::env::var_os("CARGO_FEATURE_CUDA").is_none() {
         return;
     }
     for name in ["CUDA_COMPUTE_CAP", "CUDA_HOME", "NVCC"] {
         println!("cargo:rerun-if-env-changed={name}");
     }
-    let named = std::env::var("CUDA_COMPUTE_CAP").ok();
-    let mut capabilities: Vec<&str> = CAPABILITIES.into_iter().chain(named.as_deref()).collect();
+    let requested = std::env::var("CUDA_COMPUTE_CAP").ok();
+    let mut capabilities: Vec<&str> = CAPABILITIES.into_iter().chain(requested.as_deref()).collect();
     capabilities.sort_unstable_by_key(|name| name.parse::<u32>().unwrap_or(0));
     capabilities.dedup();
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("kernels.fatbin");
@@ -59,13 +59,12 @@ fn main() {
     }
 }
 
-/// FNV-1a over the names and contents of everything that computes on a GPU: the kernels and the code that launches them, without the
-/// emulators.
-fn digest(folders: &[&str]) -> u64 {
+/// An FNV-1a hash over the names and contents of all sources in these files and folders, without those of tests and emulators.
+fn digest(paths: &[&str]) -> u64 {
     let mut files = Vec::new();
-    for folder in folders {
-        println!("cargo:rerun-if-changed={folder}");
-        collect(Path::new(folder), &mut files);
+    for path in paths {
+        println!("cargo:rerun-if-changed={path}");
+        collect(Path::new(path), &mut files);
     }
     files.sort();
     let bytes = files.iter().flat_map(|file| {
@@ -75,11 +74,11 @@ fn digest(folders: &[&str]) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
-    if folder.is_file() {
-        return files.push(folder.to_owned());
+fn collect(path: &Path, files: &mut Vec<PathBuf>) {
+    if path.is_file() {
+        return files.push(path.to_owned());
     }
-    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("cannot list {}: {error}", folder.display()));
+    let entries = std::fs::read_dir(path).unwrap_or_else(|error| panic!("cannot list {}: {error}", path.display()));
     for path in entries.flatten().map(|entry| entry.path()) {
         let is_source = path.extension().is_some_and(|extension| ["cu", "cuh", "rs"].iter().any(|known| extension == *known));
         // Test-only files do not affect users' results.

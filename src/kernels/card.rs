@@ -5,19 +5,19 @@ use candle_core::{Device, DeviceLocation};
 
 use super::confirmation::Card;
 
-/// The oldest compute capability that supports bf16 products.
+/// The lowest compute capability that supports bf16 products.
 #[cfg(feature = "cuda")]
-const LEAST_CAPABILITY: (i32, i32) = (8, 0);
-/// The oldest CUDA version that a driver must support, as the driver reports it, and the driver release that supports it.
+const MIN_CAPABILITY: (i32, i32) = (8, 0);
+/// The CUDA version that the driver must support, in the driver's format, and the first driver release that supports it.
 #[cfg(feature = "cuda")]
-const LEAST_DRIVER: (i32, &str) = (13_000, "580");
+const MIN_DRIVER: (i32, &str) = (13_000, "580");
 
 /// Checks that this program can use GPU number `number`.
 ///
 /// # Errors
-/// If the GPU does not exist, or if it or its driver is too old. The message is one sentence.
+/// Always, because this build has no CUDA support.
 #[cfg(not(feature = "cuda"))]
-pub fn usable(_: usize) -> Result<()> {
+pub fn check_usable(_: usize) -> Result<()> {
     bail!("this build has no CUDA support: build it with cargo build --release --features cuda, or use --device cpu")
 }
 
@@ -26,47 +26,47 @@ pub fn usable(_: usize) -> Result<()> {
 /// # Errors
 /// If the GPU does not exist, or if it or its driver is too old. The message is one sentence.
 #[cfg(feature = "cuda")]
-pub fn usable(number: usize) -> Result<()> {
+pub fn check_usable(number: usize) -> Result<()> {
     use super::fused::cuda;
-    let (version, release) = LEAST_DRIVER;
+    let (version, release) = MIN_DRIVER;
     let found = cuda::driver_version()?;
     if found < version {
-        let words = |version: i32| format!("{}.{}", version / 1000, version % 1000 / 10);
+        let format_version = |version: i32| format!("{}.{}", version / 1000, version % 1000 / 10);
         bail!(
             "the NVIDIA driver supports CUDA {}, but this program needs {}: install driver {release} or newer, or use --device cpu",
-            words(found),
-            words(version)
+            format_version(found),
+            format_version(version)
         );
     }
     let gpu = cuda::describe(number)?;
-    if gpu.capability < LEAST_CAPABILITY {
-        let ((major, minor), (least, _)) = (gpu.capability, LEAST_CAPABILITY);
+    if gpu.capability < MIN_CAPABILITY {
+        let ((major, minor), (required, _)) = (gpu.capability, MIN_CAPABILITY);
         bail!(
-            "the {} has compute capability {major}.{minor}, but the kernels need {least}.0 (Ampere) or newer: use --device cpu",
+            "the {} has compute capability {major}.{minor}, but the kernels need {required}.0 (Ampere) or newer: use --device cpu",
             gpu.name
         );
     }
     Ok(())
 }
 
-/// Returns the GPU with this number; `None` if there is no such GPU.
+/// Returns `None`, because this build has no CUDA support.
 #[cfg(not(feature = "cuda"))]
 pub fn card(_: usize) -> Option<Card> {
     None
 }
 
-/// Returns the GPU with this number; `None` if there is no such GPU.
+/// Describes the GPU with this number; `None` if there is no such GPU or the driver cannot query it.
 #[cfg(feature = "cuda")]
 pub fn card(number: usize) -> Option<Card> {
     super::fused::cuda::describe(number).ok()
 }
 
-/// Returns the GPU's name; `None` if there is no such GPU.
+/// Returns the name of the GPU with this number; `None` as for [`card`].
 pub fn name(number: usize) -> Option<String> {
     card(number).map(|card| card.name)
 }
 
-/// Returns the device's name as written to score files: `cpu`, or the name of the GPU.
+/// Returns the device's name as written to score files: `cpu` or the name of the GPU.
 pub fn device_name(device: &Device) -> String {
     match device.location() {
         DeviceLocation::Cuda { gpu_id } => name(gpu_id).unwrap_or_else(|| format!("cuda:{gpu_id}")),
@@ -74,7 +74,7 @@ pub fn device_name(device: &Device) -> String {
     }
 }
 
-/// Returns the GPU behind a device; `None` for the CPU.
+/// Describes the GPU of a device; `None` for the CPU, and as for [`card`].
 pub fn card_of(device: &Device) -> Option<Card> {
     match device.location() {
         DeviceLocation::Cuda { gpu_id } => card(gpu_id),

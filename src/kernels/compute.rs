@@ -1,4 +1,4 @@
-//! Selects the device, the implementation of the operations, and the dtype: the settings, and how they resolve on a given machine.
+//! Selects the device, the backend and the dtype: the settings, and how they resolve on a given machine.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,26 +8,25 @@ use anyhow::{Result, bail};
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 
-use super::card::{card, name, usable};
+use super::card::{card, check_usable, name};
 use super::confirmation;
 use super::{Cpu, Kernels, Stock};
 
-/// The settings that select where and how models are computed.
+/// The settings of the section `compute`: where and how models are computed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ComputeSettings {
-    /// `auto` (a GPU if there is a usable one), `cpu`, `cuda`, or `cuda:N`.
+    /// `auto` (the first GPU if it is usable, otherwise the CPU), `cpu`, `cuda`, or `cuda:N`.
     pub device: DeviceChoice,
-    /// The implementation of the operations; `auto` selects one by device.
+    /// The backend; `auto` selects it by device.
     pub kernels: Backend,
     /// The dtype of weights and activations.
     pub dtype: Precision,
-    /// Makes products sum in the same order for any number of rows, so that sampler and trainer agree to the bit. On the CPU they always
-    /// do.
+    /// Makes products sum in the same order for any number of rows, so that sampler and trainer agree to the bit. The plain loops always do.
     pub batch_invariant: bool,
 }
 
-/// A device, as named in settings.
+/// The values of the setting `device`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DeviceChoice {
@@ -40,32 +39,32 @@ pub enum DeviceChoice {
     Cuda(usize),
 }
 
-/// An implementation of the operations, as named in settings.
+/// The values of the setting `kernels`: which implementation of the operations is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
-    /// Plain on the CPU; fused on confirmed GPUs, stock on others.
+    /// Plain on the CPU; fused on confirmed GPUs and with --batch-invariant; stock on other GPUs.
     #[default]
     Auto,
     /// Candle's stock operations, on any device.
     #[value(alias = "reference")]
     Stock,
-    /// This program's loops, on the CPU only.
+    /// This program's loops in f32, on the CPU only.
     Plain,
-    /// This program's kernels on a GPU. On the CPU the plain loops, which went by this name before they got their own.
+    /// This program's kernels for NVIDIA GPUs; on the CPU, the same as plain.
     Fused,
 }
 
-/// A dtype, as named in settings.
+/// The values of the setting `dtype`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// f32 on the CPU, bf16 on a GPU.
     #[default]
     Auto,
-    /// 4 bytes.
+    /// 4 bytes per weight and activation.
     F32,
-    /// 2 bytes; master weights and optimizer states stay in f32.
+    /// 2 bytes per weight and activation; weight gradients and master weights are f32.
     Bf16,
 }
 
@@ -80,7 +79,7 @@ impl FromStr for DeviceChoice {
             Some(("cuda", number)) => {
                 number.parse().map(Self::Cuda).map_err(|_| format!("\"{number}\" is not a GPU number: write cuda:N, such as cuda:0"))
             }
-            _ => Err(format!("unknown device \"{text}\": expected auto, cpu, cuda or cuda:N")),
+            _ => Err(format!("unknown device \"{text}\"; expected one of auto, cpu, cuda, cuda:N")),
         }
     }
 }
@@ -94,8 +93,8 @@ impl TryFrom<String> for DeviceChoice {
 }
 
 impl From<DeviceChoice> for String {
-    fn from(place: DeviceChoice) -> Self {
-        place.to_string()
+    fn from(device: DeviceChoice) -> Self {
+        device.to_string()
     }
 }
 
@@ -110,16 +109,16 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
-/// Resolved settings: nothing is left to decide.
+/// The settings resolved for one machine, without `auto`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compute {
     /// The GPU's number; `None` for the CPU.
     pub gpu: Option<usize>,
-    /// True for candle's stock operations; false for this program's own, which are plain loops on the CPU and fused kernels on a GPU.
+    /// True for candle's stock operations; false for this program's own: the plain loops on the CPU, the fused kernels on a GPU.
     pub stock: bool,
     /// f32 or bf16.
     pub dtype: DType,
-    /// The setting of the same name.
+    /// As in the settings.
     pub batch_invariant: bool,
 }
 
@@ -127,15 +126,14 @@ impl ComputeSettings {
     /// Resolves the settings for this machine.
     ///
     /// # Errors
-    /// If the requested device does not exist or cannot be used, or the settings contradict each other. The message is one sentence that
-    /// gives the reason.
+    /// If the requested device does not exist or cannot be used, or the settings contradict each other.
     pub fn resolve(&self) -> Result<Compute> {
         let gpu = match self.device {
             DeviceChoice::Cpu => None,
-            DeviceChoice::Cuda(number) => Some(usable(number).map(|()| number)?),
-            DeviceChoice::Auto => match usable(0) {
+            DeviceChoice::Cuda(number) => Some(check_usable(number).map(|()| number)?),
+            DeviceChoice::Auto => match check_usable(0) {
                 Ok(()) => Some(0),
-                // The user of a machine with a GPU expects it to be used, so a problem with it is worth a warning.
+                // Users expect that a GPU is used if there is one, so a problem with it deserves a warning.
                 Err(reason) if card(0).is_some() => {
                     tracing::warn!("computing on the CPU: {reason}");
                     None
@@ -149,10 +147,10 @@ impl ComputeSettings {
         self.on(gpu)
     }
 
-    /// Resolves the settings for a machine with this GPU, or, for `None`, without one.
+    /// Resolves the settings for the GPU with this number, or for the CPU if `None`.
     ///
     /// # Errors
-    /// If the settings contradict each other, or the device has no such implementation.
+    /// If the settings contradict each other, or the device does not support the backend or the dtype.
     pub fn on(&self, gpu: Option<usize>) -> Result<Compute> {
         self.on_card(gpu, gpu.and_then(card).is_some_and(|card| confirmation::is_confirmed(&card)))
     }
@@ -180,7 +178,8 @@ impl ComputeSettings {
         Ok(Compute { gpu, stock, dtype, batch_invariant: self.batch_invariant })
     }
 
-    /// Advice for a user whose GPU runs stock operations because the kernels are not confirmed on it; `None` in all other cases.
+    /// Returns advice for users whose GPU runs stock operations because the fused kernels are not confirmed on it; `None` in all other
+    /// cases.
     pub fn advice(&self, compute: &Compute) -> Option<String> {
         let number = compute.gpu.filter(|_| self.kernels == Backend::Auto && compute.stock)?;
         let name = name(number).unwrap_or_else(|| format!("GPU {number}"));
@@ -192,7 +191,7 @@ impl ComputeSettings {
 }
 
 impl Compute {
-    /// The plain operations on the CPU, in f32.
+    /// The plain loops on the CPU, in f32.
     pub fn cpu() -> Self {
         Self { gpu: None, stock: false, dtype: DType::F32, batch_invariant: false }
     }
@@ -209,39 +208,39 @@ impl Compute {
         })
     }
 
-    /// A description for people, such as `the CPU, f32, plain kernels`.
+    /// Describes the choices for people, for example `the CPU, f32, plain kernels`.
     pub fn describe(&self) -> String {
         let device = match self.gpu {
             None => "the CPU".to_owned(),
             Some(number) => name(number).unwrap_or_else(|| format!("GPU {number}")),
         };
-        let version = match (self.gpu, self.stock) {
+        let backend = match (self.gpu, self.stock) {
             (_, true) => "stock",
             (None, false) => "plain",
             (Some(_), false) => "fused",
         };
         let dtype = if self.dtype == DType::BF16 { "bf16" } else { "f32" };
-        format!("{device}, {dtype}, {version} kernels{}", if self.batch_invariant { ", batch-invariant" } else { "" })
+        format!("{device}, {dtype}, {backend} kernels{}", if self.batch_invariant { ", batch-invariant" } else { "" })
     }
 }
 
-/// What memory use depends on, besides the model.
+/// The properties of the device and its kernels that determine how much memory a model needs and how much there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
     /// True on a GPU.
     pub is_gpu: bool,
-    /// True for candle's stock operations. They use more memory at once than is counted.
+    /// True for candle's stock operations, whose temporary tensors need more memory than the plan counts.
     pub is_stock: bool,
-    /// Bytes per weight, and per element of most activations.
+    /// Bytes per element of weights and most activations.
     pub element_bytes: usize,
-    /// Free bytes of the device's own memory; `None` if it uses the machine's main memory.
+    /// Free bytes of the device's memory; `None` if the device uses the machine's main memory.
     pub free: Option<u64>,
-    /// Total bytes of the device's own memory; `None` as for `free`.
+    /// Total bytes of the device's memory; `None` as for `free`.
     pub total: Option<u64>,
 }
 
 impl Compute {
-    /// The target for a device with `total` bytes of memory of its own, all of them free.
+    /// The target for a device with `total` bytes of memory, all of them free; `None` for a device that uses the machine's main memory.
     pub fn target(&self, total: Option<u64>) -> Target {
         let (is_gpu, element_bytes) = (self.gpu.is_some(), self.dtype.size_in_bytes());
         Target { is_gpu, is_stock: self.stock, element_bytes, free: total, total }
@@ -249,7 +248,7 @@ impl Compute {
 }
 
 impl Target {
-    /// The target of existing kernels, with the memory that is free now.
+    /// The target for existing kernels, with the memory that is free now.
     pub fn of(kernels: &dyn Kernels) -> Self {
         let memory = kernels.memory();
         Self {
@@ -261,7 +260,7 @@ impl Target {
         }
     }
 
-    /// f32 on the CPU.
+    /// The target for the plain loops on the CPU, in f32.
     pub fn cpu() -> Self {
         Compute::cpu().target(None)
     }
@@ -269,7 +268,7 @@ impl Target {
 
 #[cfg(not(feature = "cuda"))]
 fn on_gpu(number: usize, _: &Compute) -> Result<Arc<dyn Kernels>> {
-    usable(number)?;
+    check_usable(number)?;
     bail!("there is no GPU {number}")
 }
 
@@ -289,8 +288,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn place_parses_device_names() {
-        let check = |text: &str, place: DeviceChoice| assert_eq!(text.parse(), Ok(place), "{text}");
+    fn device_choice_parses_names() {
+        let check = |text: &str, device: DeviceChoice| assert_eq!(text.parse(), Ok(device), "{text}");
         check("auto", DeviceChoice::Auto);
         check("cpu", DeviceChoice::Cpu);
         check("cuda", DeviceChoice::Cuda(0));
@@ -302,11 +301,11 @@ mod tests {
     }
 
     #[test]
-    fn advice_is_given_only_for_automatic_stock_operations() {
+    fn advice_is_only_for_stock_operations_selected_by_auto() {
         let check = |kernels: Backend, is_confirmed: bool, gpu: Option<usize>, expected: bool| {
             let settings = ComputeSettings { kernels, ..ComputeSettings::default() };
             let advice = settings.advice(&settings.on_card(gpu, is_confirmed).unwrap());
-            assert_eq!(advice.is_some_and(|words| words.contains("scripts/gpu-check.sh")), expected, "{kernels:?} {gpu:?}");
+            assert_eq!(advice.is_some_and(|advice| advice.contains("scripts/gpu-check.sh")), expected, "{kernels:?} {gpu:?}");
         };
         check(Backend::Auto, false, Some(0), true);
         check(Backend::Auto, true, Some(0), false);
@@ -338,14 +337,16 @@ mod tests {
         assert!(plain.on(Some(0)).unwrap_err().to_string().contains("--device cpu"));
     }
 
-    /// Settings and flags still accept every name that a version has had.
+    /// Settings and flags accept every current and former name of a backend.
     #[test]
-    fn version_names_stay_valid() {
-        for (name, version) in [("auto", Backend::Auto), ("stock", Backend::Stock), ("plain", Backend::Plain), ("fused", Backend::Fused)] {
-            assert_eq!(Backend::from_str(name, false), Ok(version));
-            assert_eq!(serde_json::from_value::<Backend>(name.into()).unwrap(), version);
-            assert_eq!(serde_json::to_value(version).unwrap(), name);
+    fn backend_names_stay_valid() {
+        for (name, backend) in [("auto", Backend::Auto), ("stock", Backend::Stock), ("plain", Backend::Plain), ("fused", Backend::Fused)] {
+            assert_eq!(Backend::from_str(name, false), Ok(backend));
+            assert_eq!(serde_json::from_value::<Backend>(name.into()).unwrap(), backend);
+            assert_eq!(serde_json::to_value(backend).unwrap(), name);
         }
+        assert_eq!(Backend::from_str("reference", false), Ok(Backend::Stock));
+        assert_eq!(serde_json::from_value::<Backend>("reference".into()).unwrap(), Backend::Stock);
     }
 
     #[cfg(not(feature = "cuda"))]

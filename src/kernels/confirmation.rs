@@ -1,10 +1,10 @@
-//! The GPUs on which this program's kernels have been confirmed. Entries come from two files of the same format: `confirmed.toml` next to
-//! this file, which is built into the program, and the user's own `rlvr/confirmed.toml` in `$XDG_CACHE_HOME` or `~/.cache`.
-//! `scripts/gpu-check.sh` adds an entry, taken from the `machine` block of `rlvr bench --json`, if all its correctness checks pass:
+//! The GPUs on which the fused kernels are confirmed. Entries come from two files with the same format: `confirmed.toml` next to this file,
+//! which is built into the program, and the user's own `rlvr/confirmed.toml` in `$XDG_CACHE_HOME` or `~/.cache`. `scripts/gpu-check.sh` adds
+//! an entry, taken from the `machine` block of `rlvr bench --json`, if all its correctness checks pass:
 //!
 //! ```toml
 //! [[confirmed]]
-//! card = "NVIDIA H100 80GB HBM3"    # as the driver calls it
+//! card = "NVIDIA H100 80GB HBM3"    # name of the GPU, as the driver reports it
 //! capability = "9.0"
 //! driver = "580.95.05"
 //! commit = "0123456789ab"           # of the program that was checked
@@ -12,7 +12,7 @@
 //! kernels = "0123456789abcdef"      # digest of the kernels' sources
 //! ```
 //!
-//! An entry applies to GPUs with that name and compute capability, and only as long as the kernels' sources stay unchanged.
+//! An entry applies to GPUs with this name and compute capability as long as the kernels' sources are unchanged.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 /// The entries built into the program.
 const BUILT_IN: &str = include_str!("confirmed.toml");
-/// A digest of the sources of the kernels and of the code that launches them, computed by `build.rs`: 16 hexadecimal digits.
+/// A digest of the sources of the kernels and of the code that launches them: 16 hexadecimal digits. `build.rs` computes it.
 pub const KERNELS: &str = env!("RLVR_KERNELS_DIGEST");
 
 /// Identifies a GPU.
@@ -30,7 +30,7 @@ pub struct Card {
     pub name: String,
     /// The compute capability, such as (9, 0).
     pub capability: (i32, i32),
-    /// The driver's release if the system reports it, otherwise the CUDA version that the driver supports.
+    /// The driver's release if the system reports it; otherwise `CUDA` and the CUDA version that the driver supports.
     pub driver: String,
 }
 
@@ -68,20 +68,20 @@ impl Confirmed {
     }
 }
 
-/// Returns true if the kernels are confirmed on this GPU.
+/// Returns true if the fused kernels are confirmed on this GPU.
 pub fn is_confirmed(card: &Card) -> bool {
     let built_in: Confirmed = toml::from_str(BUILT_IN).expect("confirmed.toml is read by a test");
     built_in.has(card) || user_file().is_some_and(|path| read(&path).has(card))
 }
 
-/// The path of the user's own file; `None` if neither variable is set.
+/// The path of the user's own file; `None` if neither `XDG_CACHE_HOME` nor `HOME` is set.
 fn user_file() -> Option<PathBuf> {
     let folder = |variable: &str| std::env::var_os(variable).filter(|folder| !folder.is_empty()).map(PathBuf::from);
     let cache = folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))?;
     Some(cache.join("rlvr/confirmed.toml"))
 }
 
-/// Reads the entries of a file. A missing file has none. So does an unreadable one, which logs a warning.
+/// Reads the entries of a file. Returns no entries if the file is missing, and none, with a warning, if it cannot be read.
 fn read(path: &Path) -> Confirmed {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,

@@ -1,11 +1,11 @@
-//! Copies, conversions and scaling with candle's stock operations. [`Cpu`](super::Cpu) and [`Stock`](super::Stock) share them. Also the
-//! only code that brings a tensor to the host.
+//! Copies, conversions and scaling with candle's stock operations, shared by [`Cpu`](super::Cpu) and [`Stock`](super::Stock). Also the safe
+//! ways to copy a tensor to the host and to wait for a device.
 
 use std::ops::Range;
 
 use candle_core::{DType, Device, Result, Tensor};
 
-/// Copies a tensor to host memory. Waits for the device, which may still be writing when candle's own copy returns.
+/// Copies a tensor to the host. Waits for the device, which may still be writing the data when candle's own copy returns.
 ///
 /// # Errors
 /// If the device fails.
@@ -15,7 +15,7 @@ pub fn on_host(tensor: &Tensor) -> Result<Tensor> {
     Ok(host)
 }
 
-/// Waits until a device has finished all work that was started on it. Unlike candle's own function, returns an error that shows whether the
+/// Waits until a device has finished all work that was started on it. Unlike the error of candle's own function, the error shows whether the
 /// device was lost.
 ///
 /// # Errors

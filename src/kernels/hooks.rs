@@ -8,49 +8,49 @@ use candle_core::Result;
 
 use super::Kernels;
 
-/// Hooks around operations, which are identified by the method names of [`Kernels`].
+/// Hooks around operations. `operation` is the name of the method of [`Kernels`], such as `attend_packed`.
 pub trait OperationHooks: Debug + Send + Sync {
     /// Called before an operation starts.
     ///
     /// # Errors
-    /// If the operation must not start. Its caller gets this error.
+    /// If the operation must not start. The caller of the operation gets this error.
     fn before(&self, _operation: &'static str) -> Result<()> {
         Ok(())
     }
 
-    /// Called after an operation was started at `begin`; the device may not have finished it.
+    /// Called after an operation was started successfully. `begin` is the time just before; the device may not have finished it yet.
     ///
     /// # Errors
-    /// If the operation counts as failed. Its caller gets this error instead of the result.
+    /// If the operation is to fail. The caller of the operation gets this error instead of the result.
     fn after(&self, _operation: &'static str, _begin: Instant, _kernels: &dyn Kernels) -> Result<()> {
         Ok(())
     }
 }
 
-/// Kernels with hooks.
+/// Kernels that call hooks around each operation.
 #[derive(Clone, Debug)]
 pub struct HookedKernels {
     pub(super) kernels: Arc<dyn Kernels>,
-    watch: Arc<dyn OperationHooks>,
+    hooks: Arc<dyn OperationHooks>,
 }
 
 impl HookedKernels {
-    /// Wraps `kernels` with the hooks of `watch`.
-    pub fn new(kernels: Arc<dyn Kernels>, watch: Arc<dyn OperationHooks>) -> Self {
-        Self { kernels, watch }
+    /// Wraps `kernels` with `hooks`.
+    pub fn new(kernels: Arc<dyn Kernels>, hooks: Arc<dyn OperationHooks>) -> Self {
+        Self { kernels, hooks }
     }
 
-    pub(super) fn watched<T>(&self, operation: &'static str, compute: impl FnOnce(&dyn Kernels) -> Result<T>) -> Result<T> {
-        self.watch.before(operation)?;
+    pub(super) fn with_hooks<T>(&self, operation: &'static str, compute: impl FnOnce(&dyn Kernels) -> Result<T>) -> Result<T> {
+        self.hooks.before(operation)?;
         let begin = Instant::now();
         let result = compute(&*self.kernels)?;
-        self.watch.after(operation, begin, &*self.kernels)?;
+        self.hooks.after(operation, begin, &*self.kernels)?;
         Ok(result)
     }
 }
 
-/// Declares the given trait and implements it for [`HookedKernels`]. Methods before `operations:` are forwarded, those after it call the hooks,
-/// and the pass after `passes:` is run operation by operation, each with its hooks.
+/// Declares the given trait and implements it for [`HookedKernels`]. Methods before `operations:` are forwarded, methods after it are
+/// forwarded between hooks, and the pass after `passes:` is run operation by operation, each between hooks.
 macro_rules! operations {
     (
         $(#[$about:meta])*
@@ -84,7 +84,7 @@ macro_rules! operations {
             $(fn $fact(&self) -> $fact_type { self.kernels.$fact() })*
 
             $(fn $operation $(<$lifetime>)? (&self $(, $argument: $type)*) -> $result {
-                self.watched(stringify!($operation), |kernels| kernels.$operation($($argument),*))
+                self.with_hooks(stringify!($operation), |kernels| kernels.$operation($($argument),*))
             })*
 
             fn $pass(&self, $step: $step_type, $layers: $layers_type) -> $pass_result {

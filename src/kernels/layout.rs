@@ -1,7 +1,7 @@
-//! Converts matrices between the layout of weight files, `[out, in]`, and this program's, `[in, out]`, in which a matrix may fill some
-//! columns of a wider one.
+//! Converts matrices between the layout of weight files, `[out, in]`, and this program's layout, `[in, out]`, where several matrices may be
+//! columns of one wider matrix.
 
-/// Rows and columns of a tile. A cache line is 16 f32, so a tile reads and writes whole lines.
+/// Rows and columns of a tile. A cache line has 16 f32, so a tile reads and writes whole lines.
 const TILE: usize = 16;
 
 /// Where a matrix starts within a wider row-major matrix.
@@ -13,20 +13,20 @@ pub struct Columns {
     pub start: usize,
 }
 
-/// Writes `source`, a row-major matrix of `columns` columns, to columns of `target`: `target[c][start + r] = source[r][c]`.
+/// Writes `source`, a row-major matrix with `columns` columns, to columns of `target`: `target[c][start + r] = source[r][c]`.
 pub fn put_transposed(source: &[f32], columns: usize, target: &mut [f32], at: Columns) {
     let rows = source.len() / columns;
     for_tiles(rows, columns, |r, c| target[c * at.width + at.start + r] = source[r * columns + c]);
 }
 
-/// Reads it back, the inverse of [`put_transposed`]: `target[r][c] = source[c][start + r]`, with `columns` columns.
+/// The inverse of [`put_transposed`]: fills `target`, a row-major matrix with `columns` columns. `target[r][c] = source[c][start + r]`.
 pub fn take_transposed(source: &[f32], at: Columns, target: &mut [f32], columns: usize) {
     let rows = target.len() / columns;
     for_tiles(rows, columns, |r, c| target[r * columns + c] = source[c * at.width + at.start + r]);
 }
 
-/// Calls `visit(row, column)` tile by tile. The inner loop runs over the file's rows, so that memory in our layout is accessed
-/// contiguously.
+/// Calls `visit(row, column)` tile by tile. The inner loop runs over the file's rows, so that memory in this program's
+/// layout is accessed contiguously.
 fn for_tiles(rows: usize, columns: usize, mut visit: impl FnMut(usize, usize)) {
     for first_row in (0..rows).step_by(TILE) {
         for first_column in (0..columns).step_by(TILE) {

@@ -1,4 +1,4 @@
-//! Types for operations on rows of logits: scores of given tokens, sampled tokens, and the sampling masks of top-k, top-p and min-p.
+//! The types of operations on rows of logits: scores of given tokens, parameters and results of sampling, and sampling masks.
 
 use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
@@ -20,12 +20,13 @@ pub struct RowScores {
     pub log_sum_exp: Vec<f32>,
 }
 
-/// The tokens that may be sampled. The defaults allow all. The filters apply in the order min-p, top-k, top-p.
+/// Which tokens may be sampled; by default all. The filters apply in the order min-p, top-k, top-p.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Filter {
     /// Keeps only the k most likely tokens; 0 turns the filter off.
     pub top_k: usize,
-    /// Keeps the most likely tokens whose probabilities together reach this value, at least one; 1 turns the filter off.
+    /// Keeps the smallest number of most likely tokens, at least one, whose probabilities reach this fraction of the total of all tokens that
+    /// passed the other filters; 1 turns the filter off.
     pub top_p: f32,
     /// Keeps tokens with at least this fraction of the most likely token's probability; 0 turns the filter off.
     pub min_p: f32,
@@ -49,36 +50,37 @@ impl Filter {
 pub struct SamplingParams<'a> {
     /// Divides the logits. At 0 the most likely token is chosen (the first, in a tie) and scored at temperature 1.
     pub temperature: f32,
-    /// The tokens that may be sampled.
+    /// Which tokens may be sampled.
     pub filter: Filter,
-    /// A uniform number in [0, 1) for each row; not read at temperature 0.
+    /// A uniform random number in [0, 1) for each row; not read at temperature 0.
     pub uniforms: &'a [f32],
 }
 
-/// Sampled tokens, either on the host or still on their way from the device.
+/// Sampled tokens that may not have reached the host yet.
 pub struct PendingSample {
     tokens: Option<Tensor>,
-    read: Box<ReadChosen>,
+    read: Box<ReadSample>,
 }
 
-/// One sampled token for each row of logits.
+/// One sampled token for each row of logits, in row order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SamplerOutput {
     /// Token ids.
     pub tokens: Vec<u32>,
     /// Their log-probabilities over the whole vocabulary, nats.
     pub logprobs: Vec<f32>,
-    /// The sampling masks, and the log-probabilities among the tokens in them; `None` unless sampled by `sample_with_mask`.
+    /// The sampling mask, and the log-probability of each token among the tokens in its row's mask; `None` unless sampled by
+    /// `sample_with_mask`.
     pub truncated: Option<MaskedSample>,
 }
 
 /// Waits for the tokens and returns them.
-type ReadChosen = dyn FnOnce() -> Result<SamplerOutput> + Send;
+type ReadSample = dyn FnOnce() -> Result<SamplerOutput> + Send;
 
 impl PendingSample {
     /// Wraps tokens that are already on the host.
-    pub fn ready(drawn: SamplerOutput) -> Self {
-        Self { tokens: None, read: Box::new(|| Ok(drawn)) }
+    pub fn ready(output: SamplerOutput) -> Self {
+        Self { tokens: None, read: Box::new(|| Ok(output)) }
     }
 
     /// Wraps tokens `[n]` that are on the device; `read` waits for them and copies them to the host.
@@ -86,8 +88,7 @@ impl PendingSample {
         Self { tokens: Some(tokens), read: Box::new(read) }
     }
 
-    /// The tokens `[n]` on the device, with which the next pass can start before the host has read them; `None` if they are only on the
-    /// host.
+    /// The tokens `[n]` on the device, so that the next pass can start before the host has read them; `None` if they are only on the host.
     pub fn on_device(&self) -> Option<&Tensor> {
         self.tokens.as_ref()
     }
@@ -101,24 +102,24 @@ impl PendingSample {
     }
 }
 
-/// Returns the sampling mask of the tokens below `limit`, for each of `rows` rows of `width` logits.
+/// Returns the sampling mask for `rows` rows of `width` logits in which all tokens below `limit` may be sampled.
 pub fn all_below(limit: usize, (rows, width): (usize, usize)) -> SamplingMask {
-    let mut kept = SamplingMask::default();
+    let mut mask = SamplingMask::default();
     let runs: &[[u32; 2]] = if limit < width { &[[0, limit as u32]] } else { &[] };
-    (0..rows).for_each(|_| kept.push_runs(runs));
-    kept
+    (0..rows).for_each(|_| mask.push_runs(runs));
+    mask
 }
 
-/// Checks that sampling masks fit logits `[t, v]`.
+/// Checks that a sampling mask fits logits `[t, v]`.
 ///
 /// # Errors
-/// If the number of masks differs from the number of rows, or a mask has a token beyond the vocabulary.
-pub fn check_mask(kept: &SamplingMask, (rows, width): (usize, usize)) -> Result<()> {
-    if kept.len() != rows {
-        bail!("found {} sampling masks for {rows} rows of logits", kept.len());
+/// If the mask has another number of rows, or a token beyond the vocabulary.
+pub fn check_mask(mask: &SamplingMask, (rows, width): (usize, usize)) -> Result<()> {
+    if mask.len() != rows {
+        bail!("the sampling mask and the logits must have as many rows, found {} and {rows}", mask.len());
     }
-    if kept.vocabulary() > width {
-        bail!("a sampling mask has token {}, which is beyond the model's vocabulary of {width}", kept.vocabulary() - 1);
+    if mask.vocabulary() > width {
+        bail!("the sampling mask has token {}, which is beyond the model's vocabulary of {width}", mask.vocabulary() - 1);
     }
     Ok(())
 }
@@ -128,10 +129,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn check_kept_rejects_masks_that_do_not_fit_the_logits() {
-        let refused = |kept: &SamplingMask, expected: &str| assert!(check_mask(kept, (2, 5)).unwrap_err().to_string().contains(expected));
-        refused(&all_below(3, (1, 5)), "found 1 sampling masks for 2 rows of logits");
-        refused(&all_below(6, (2, 7)), "a sampling mask has token 5, which is beyond the model's vocabulary of 5");
+    fn check_mask_rejects_masks_that_do_not_fit_the_logits() {
+        let refused = |mask: &SamplingMask, expected: &str| assert!(check_mask(mask, (2, 5)).unwrap_err().to_string().contains(expected));
+        refused(&all_below(3, (1, 5)), "must have as many rows, found 1 and 2");
+        refused(&all_below(6, (2, 7)), "the sampling mask has token 5, which is beyond the model's vocabulary of 5");
         assert!(check_mask(&all_below(5, (2, 5)), (2, 5)).is_ok());
     }
 }

@@ -1,5 +1,5 @@
-//! Typed errors for failures of the device itself: it ran out of memory, and callers retry with less, or it stopped working. Also reports
-//! how much memory a device has.
+//! Typed errors for failures of the device itself: it is out of memory, so that callers retry with less work, or it has stopped working.
+//! Also the figures of a device's memory.
 
 use std::fmt;
 
@@ -14,19 +14,19 @@ pub struct DeviceMemory {
     pub total: u64,
     /// Peak memory of this program's tensors.
     pub peak: u64,
-    /// Memory that others use: other processes, and the driver.
+    /// Memory used by other processes and by the driver.
     pub others: u64,
 }
 
-/// Upper bound on what a driver itself uses for one program.
-const DRIVERS_BYTES: u64 = 1 << 30;
+/// Upper bound on the memory that the driver itself uses for one program.
+const DRIVER_BYTES: u64 = 1 << 30;
 
 impl DeviceMemory {
-    /// A sentence about the memory that other processes use and what to do about it; `None` if it is at most 1 GiB, which may be the
-    /// driver's own.
+    /// Describes how much memory other processes use and how to free it; `None` if it is at most 1 GiB, because the driver itself may use
+    /// that much.
     pub fn held_by_others(&self) -> Option<String> {
         let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
-        (self.others > DRIVERS_BYTES).then(|| {
+        (self.others > DRIVER_BYTES).then(|| {
             format!(
                 "other processes hold {} of the GPU's {}: run nvidia-smi to list them, then stop them or select another GPU with --device cuda:N",
                 gigabytes(self.others),
@@ -36,14 +36,14 @@ impl DeviceMemory {
     }
 }
 
-/// The device is out of memory. Callers can retry with less work at a time.
+/// The device is out of memory. Callers can retry with less work at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutOfMemory(String);
 
 impl OutOfMemory {
-    /// Creates the error; `words` says what was requested.
-    pub fn new(words: impl Into<String>) -> Self {
-        Self(words.into())
+    /// Creates the error with this message, which says what was requested.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
     }
 }
 
@@ -56,7 +56,7 @@ impl fmt::Display for OutOfMemory {
 impl std::error::Error for OutOfMemory {}
 
 impl From<OutOfMemory> for Error {
-    /// `Error::Cuda` is the only variant that keeps the typed error; others keep its text.
+    /// `Error::Cuda` is the only variant that preserves the typed error; others only preserve its text.
     fn from(error: OutOfMemory) -> Self {
         Self::Cuda(Box::new(error)).bt()
     }
@@ -98,7 +98,7 @@ pub fn is_out_of_memory(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.is::<OutOfMemory>() || cause.downcast_ref().is_some_and(candle_is_out_of_memory))
 }
 
-/// The same for a candle error.
+/// Returns true if a candle error means that a device is out of memory.
 pub(super) fn candle_is_out_of_memory(error: &Error) -> bool {
     match error {
         Error::Cuda(cause) => cause.is::<OutOfMemory>() || is_driver_out_of_memory(&**cause),
@@ -133,12 +133,12 @@ pub mod driver {
 
     use super::{DeviceLost, OutOfMemory};
 
-    /// An error from the driver or one of its libraries.
+    /// An error from the driver or from a library that uses it.
     pub trait Fault {
         /// Returns true if the device is out of memory.
         fn is_out_of_memory(&self) -> bool;
 
-        /// Returns true if the device stopped working. Libraries do not report it; the next driver call does.
+        /// Returns true if the device stopped working. Libraries do not report this; the next call to the driver does.
         fn is_lost(&self) -> bool {
             false
         }
@@ -149,7 +149,7 @@ pub mod driver {
             self.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY
         }
 
-        /// The faults after which the driver refuses every call of this process: faults of the GPU, its connection, or a kernel.
+        /// Recognizes the faults of the GPU, its connection or a kernel after which the driver refuses every call of this process.
         fn is_lost(&self) -> bool {
             matches!(
                 self.0,
@@ -182,12 +182,12 @@ pub mod driver {
         }
     }
 
-    /// Converts the fault to a typed error if a caller can react to it, and to a plain message otherwise. `words` is the message.
-    pub fn to_error(fault: &impl Fault, words: String) -> Error {
+    /// Converts a fault to an error with this message: a typed one if callers can react to it.
+    pub fn to_error(fault: &impl Fault, message: String) -> Error {
         match (fault.is_out_of_memory(), fault.is_lost()) {
-            (true, _) => OutOfMemory::new(words).into(),
-            (_, true) => DeviceLost(words).into(),
-            _ => Error::Msg(words),
+            (true, _) => OutOfMemory::new(message).into(),
+            (_, true) => DeviceLost(message).into(),
+            _ => Error::Msg(message),
         }
     }
 
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn is_out_of_memory_looks_at_types_not_at_messages() {
+    fn is_out_of_memory_checks_types_and_not_messages() {
         let error = || Error::from(OutOfMemory::new("no memory for 12 bytes"));
         let check = |error: anyhow::Error, expected| assert_eq!(is_out_of_memory(&error), expected, "{error:?}");
         check(error().into(), true);

@@ -1,4 +1,4 @@
-//! The arguments of an optimizer step: its hyperparameters, and the parameter to update with its moments, in f32 or quantized to 8 bits.
+//! The arguments of an optimizer step: its hyperparameters, and the parameter to update, with its moments in f32 or quantized to 8 bits.
 
 use std::sync::LazyLock;
 
@@ -6,10 +6,11 @@ use candle_core::{DType, Device, Result, Tensor};
 
 /// Size of a quantization block, whose elements share a scale; also the number of values that an 8-bit code can represent.
 pub const QUANTIZATION_BLOCK: usize = 256;
+
 /// The hyperparameters of one step, the same for all parameters.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
-    /// Learning rate of this step.
+    /// The learning rate of this step.
     pub lr: f32,
     /// Decay of the first moment. In f64, because 1 - 0.999 in f32 has a relative error of 5e-5.
     pub beta1: f64,
@@ -19,28 +20,28 @@ pub struct Step {
     pub eps: f32,
     /// Decoupled weight decay: the step removes the fraction `lr * weight_decay` of the parameter.
     pub weight_decay: f32,
-    /// Multiplies each gradient before anything else: clips the global norm.
+    /// Multiplies each gradient before anything else, to clip the global norm.
     pub gradient_scale: f32,
-    /// Number of this step, from 1. Corrects the bias of the moments.
+    /// The number of this step, from 1, for the bias correction of the moments.
     pub count: u64,
 }
 
 /// The precomputed factors of a step, as the plain loops and the fused kernels use them.
 #[derive(Clone, Copy, Debug)]
 pub struct Factors {
-    /// Multiplies the parameter: 1 minus the weight decay.
+    /// Multiplies the parameter: 1 minus the product of learning rate and weight decay.
     pub keep: f32,
-    /// Learning rate divided by the first moment's bias correction.
+    /// The learning rate divided by the first moment's bias correction.
     pub rate: f32,
-    /// Multiplies the first moment.
+    /// Multiplies the first moment: beta1.
     pub keep_first: f32,
-    /// Multiplies the gradient, before it is added to the first moment.
+    /// Multiplies the gradient before it is added to the first moment: 1 - beta1, from f64.
     pub take_first: f32,
-    /// Multiplies the second moment.
+    /// Multiplies the second moment: beta2.
     pub keep_second: f32,
-    /// Multiplies the squared gradient, before it is added to the second moment.
+    /// Multiplies the squared gradient before it is added to the second moment: 1 - beta2, from f64.
     pub take_second: f32,
-    /// Divides the square root of the second moment: its bias correction.
+    /// Divides the square root of the second moment: the square root of its bias correction.
     pub second_correction: f32,
 }
 
@@ -79,12 +80,12 @@ pub enum Moments {
     },
 }
 
-/// The tensors of an optimizer step: those it updates, and the gradient that it reads. All have the same number of elements.
+/// The tensors of an optimizer step. It reads the gradient and updates all others. All have the same number of elements.
 #[derive(Clone, Copy, Debug)]
 pub struct Parameter<'a> {
     /// The weight that the model computes with, in the kernels' dtype or in f32.
     pub weight: &'a Tensor,
-    /// The master weight in f32; `None` if `weight` is f32 itself. The step updates the master and rounds it to `weight`.
+    /// The master weight in f32; `None` if `weight` is f32 itself. The step updates the master weight and rounds it to `weight`.
     pub master: Option<&'a Tensor>,
     /// The moments.
     pub moments: &'a Moments,
@@ -116,7 +117,7 @@ impl Quantized {
         (count + count.div_ceil(QUANTIZATION_BLOCK) * size_of::<f32>()) as u64
     }
 
-    /// Copies the codes and scales of `other` to this moment, in place. The two may be on different devices.
+    /// Overwrites the codes and scales of this moment with those of `other`, which may be on another device.
     ///
     /// # Errors
     /// If the sizes or dtypes differ, or a device fails.
@@ -143,8 +144,8 @@ pub type QuantizationMap = [f32; QUANTIZATION_BLOCK];
 /// The maps of first (signed) and second (unsigned) moments, in this order.
 pub static QUANTIZATION_MAPS: LazyLock<[QuantizationMap; 2]> = LazyLock::new(|| [map(true), map(false)]);
 
-/// Divides each decade below 1 into equal parts and uses their midpoints: each decade has half as many values as the one above. 0 and 1 are
-/// added.
+/// Divides each of the seven decades below 1 into equal parts and uses their midpoints, with their negatives if signed. Each decade has half
+/// as many parts as the one above it. 0 and 1 are added.
 fn map(is_signed: bool) -> QuantizationMap {
     let mut values = vec![0.0, 1.0];
     for decade in 0..7 {

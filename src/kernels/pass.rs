@@ -1,7 +1,8 @@
-//! A decoding pass: one new token for each of several cached sequences. Every pass runs the same operations on different numbers.
+//! A decoding pass: a forward pass with one new token for each of several cached sequences. Every pass runs the same operations on
+//! different inputs.
 //!
-//! Owns the input of a pass ([`Step`]) and its computation layer by layer ([`Pass`]), so that kernels can reuse memory from one pass to the
-//! next, or record a pass and replay it as a whole. Knows nothing about the contents of a layer.
+//! Owns the input of a pass ([`Step`]) and the interface to its computation, layer by layer ([`Pass`]). This lets kernels reuse memory from
+//! one pass to the next, or record a pass and replay it as a whole. Knows nothing about the contents of a layer.
 
 use candle_core::{Result, Tensor, TensorId};
 
@@ -12,11 +13,11 @@ use super::{Indices, Kernels, Tables};
 pub struct Step<'a> {
     /// The tokens `[n]`.
     pub tokens: &'a Indices<'a>,
-    /// Cache slot for each token's keys and values, `[n]`: block number times 16 plus the offset in the block.
+    /// The cache slot for each token's keys and values, `[n]`: block number times [`BLOCK`](super::BLOCK) plus the offset in the block.
     pub slots: &'a [u32],
-    /// Cache blocks of each sequence, in order.
+    /// The cache blocks of each sequence, in order.
     pub blocks: &'a [&'a [u32]],
-    /// Number of tokens in each sequence, including the new one; the token's position is one less.
+    /// The number of tokens in each sequence, including the new one, whose position is one less.
     pub counts: &'a [usize],
 }
 
@@ -27,7 +28,7 @@ impl Step<'_> {
     }
 }
 
-/// The same numbers, as the operations read them.
+/// The input of a pass in the form that the operations read.
 #[derive(Clone, Debug)]
 pub struct Rows<'a> {
     /// The new tokens `[n]`.
@@ -40,7 +41,7 @@ pub struct Rows<'a> {
     pub tables: Tables<'a>,
 }
 
-/// The computation of a pass, on kernels that the caller provides.
+/// The computation of a pass. The caller provides the kernels.
 pub trait Pass {
     /// The number of layers.
     fn layers(&self) -> usize;
@@ -51,18 +52,18 @@ pub trait Pass {
     /// If an operation fails.
     fn begin(&self, kernels: &dyn Kernels, rows: &Rows) -> Result<Tensor>;
 
-    /// Applies a layer to the rows `x [n, w]`, in place. Its intermediate tensors are not used after it returns.
+    /// Applies a layer to the rows `x [n, w]`, in place. Its intermediate tensors must not be used after it returns.
     ///
     /// # Errors
     /// If an operation fails.
     fn layer(&self, layer: usize, x: &Tensor, kernels: &dyn Kernels, rows: &Rows) -> Result<()>;
 
-    /// Returns the ids of all tensors that the pass reads or writes but does not create: weights, tables and the cache. Two passes over the
-    /// same tensors and number of sequences run the same operations at the same addresses.
+    /// Returns the ids of all tensors that the pass reads or writes but does not create: weights, rotary tables and the cache. Two passes
+    /// with the same tensors and number of sequences run the same operations on the same addresses.
     fn tensors(&self) -> Vec<TensorId>;
 }
 
-/// Runs a pass operation by operation, without recording. Returns the rows after the last layer, `[n, w]`.
+/// Runs a pass operation by operation, without recording it. Returns the rows after the last layer, `[n, w]`.
 ///
 /// # Errors
 /// If an operation fails.

@@ -1,5 +1,5 @@
-//! Hooks that record how long each operation takes. They wait for the device after each operation, which slows the whole down: use them for
-//! breakdowns and traces, never to measure speed.
+//! Hooks that record how long each operation takes. They wait for the device after each operation, which makes everything slower: use them
+//! for breakdowns and traces, never to measure speed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ThreadId};
@@ -12,15 +12,15 @@ use super::{DeviceMemory, HookedKernels, Kernels, OperationHooks};
 /// One timed operation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
-    /// Name of the method of [`Kernels`].
+    /// The name of the method of [`Kernels`].
     pub operation: &'static str,
-    /// The part of the work that it belongs to, as named by the caller.
+    /// The part of the work that the operation belongs to: the last one passed to [`Recorder::enter`], or that of the profiler.
     pub part: &'static str,
-    /// The calling thread, numbered from 0 in order of first calls.
+    /// The calling thread. Threads are numbered from 0 in the order of their first operations.
     pub thread: usize,
     /// Start, in seconds since the recorder was created.
     pub begin_s: f64,
-    /// End, likewise.
+    /// End, in the same unit.
     pub end_s: f64,
 }
 
@@ -28,11 +28,11 @@ pub struct Span {
 #[derive(Debug)]
 pub struct Recorder {
     began: Instant,
-    notes: Mutex<Notes>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct Notes {
+struct State {
     part: &'static str,
     threads: Vec<ThreadId>,
     spans: Vec<Span>,
@@ -44,43 +44,43 @@ struct Notes {
 pub struct Record {
     /// Operations, in the order in which they ended.
     pub spans: Vec<Span>,
-    /// Peak bytes of tensors in the device's own memory; `None` if the kernels do not report it.
+    /// Peak bytes of tensors in the device's memory; `None` if the kernels do not report it.
     pub used_bytes: Option<u64>,
 }
 
 impl Recorder {
     /// Creates an empty recorder and starts its clock.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { began: Instant::now(), notes: Mutex::default() })
+        Arc::new(Self { began: Instant::now(), state: Mutex::default() })
     }
 
-    /// Names the part of the work that the following operations belong to.
+    /// Sets the part of the work that the following operations belong to.
     pub fn enter(&self, part: &'static str) {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner).part = part;
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).part = part;
     }
 
     /// Returns everything recorded since the last call, and empties the recorder.
     pub fn take(&self) -> Record {
-        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        Record { spans: std::mem::take(&mut notes.spans), used_bytes: notes.used_bytes.take() }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        Record { spans: std::mem::take(&mut state.spans), used_bytes: state.used_bytes.take() }
     }
 
-    fn note(&self, operation: &'static str, part: Option<&'static str>, begin: Instant, memory: Option<DeviceMemory>) {
+    fn record(&self, operation: &'static str, part: Option<&'static str>, begin: Instant, memory: Option<DeviceMemory>) {
         let seconds = |instant: Instant| instant.duration_since(self.began).as_secs_f64();
         let (begin_s, end_s, id) = (seconds(begin), seconds(Instant::now()), thread::current().id());
-        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = notes.threads.iter().position(|known| *known == id);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = state.threads.iter().position(|known| *known == id);
         let thread = known.unwrap_or_else(|| {
-            notes.threads.push(id);
-            notes.threads.len() - 1
+            state.threads.push(id);
+            state.threads.len() - 1
         });
-        let part = part.unwrap_or(notes.part);
-        notes.spans.push(Span { operation, part, thread, begin_s, end_s });
-        notes.used_bytes = notes.used_bytes.max(memory.map(|memory| memory.peak));
+        let part = part.unwrap_or(state.part);
+        state.spans.push(Span { operation, part, thread, begin_s, end_s });
+        state.used_bytes = state.used_bytes.max(memory.map(|memory| memory.peak));
     }
 }
 
-/// Hooks that record times in a recorder.
+/// Hooks that record the time of each operation in a [`Recorder`].
 #[derive(Debug)]
 pub struct Profiler {
     recorder: Arc<Recorder>,
@@ -88,7 +88,7 @@ pub struct Profiler {
 }
 
 impl Profiler {
-    /// Wraps `kernels` with hooks that record times. If `part` is given, it overrides the part that [`Recorder::enter`] has set.
+    /// Wraps `kernels` with hooks that record times. A `part` overrides the one set by [`Recorder::enter`].
     pub fn around(kernels: Arc<dyn Kernels>, recorder: Arc<Recorder>, part: Option<&'static str>) -> HookedKernels {
         HookedKernels::new(kernels, Arc::new(Self { recorder, part }))
     }
@@ -97,7 +97,7 @@ impl Profiler {
 impl OperationHooks for Profiler {
     fn after(&self, operation: &'static str, begin: Instant, kernels: &dyn Kernels) -> Result<()> {
         kernels.device().synchronize()?;
-        self.recorder.note(operation, self.part, begin, kernels.memory());
+        self.recorder.record(operation, self.part, begin, kernels.memory());
         Ok(())
     }
 }
@@ -109,16 +109,16 @@ mod tests {
     use crate::kernels::{Cpu, Kernels};
 
     #[test]
-    fn timed_operations_return_the_same_and_record_one_span_each() -> Result<()> {
+    fn profiler_changes_no_result_and_records_one_span_per_operation() -> Result<()> {
         let recorder = Recorder::new();
-        let timed = Profiler::around(Arc::new(Cpu), recorder.clone(), None);
+        let profiled = Profiler::around(Arc::new(Cpu), recorder.clone(), None);
         let (x, weight) = (random((3, 8), 1), random((8, 5), 2));
         recorder.enter("first");
-        let product = timed.product(&x, &weight, None)?;
+        let product = profiled.product(&x, &weight, None)?;
         assert_eq!(product.to_vec2::<f32>()?, Cpu.product(&x, &weight, None)?.to_vec2::<f32>()?);
         recorder.enter("second");
-        timed.add_into(&x, &x.copy()?)?;
-        Profiler::around(Arc::new(timed.clone()), recorder.clone(), Some("own")).clear(&x)?;
+        profiled.add_into(&x, &x.copy()?)?;
+        Profiler::around(Arc::new(profiled.clone()), recorder.clone(), Some("own")).clear(&x)?;
         let spans = recorder.take().spans;
         let names: Vec<_> = spans.iter().map(|span| (span.part, span.operation, span.thread)).collect();
         assert_eq!(names, [("first", "product", 0), ("second", "add_into", 0), ("second", "clear", 0), ("own", "clear", 0)]);

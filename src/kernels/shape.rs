@@ -1,11 +1,11 @@
-//! Arguments of operations besides plain tensors: head counts, segments of packed sequences, row numbers, block tables, and factors of
-//! products with their memory layout.
+//! The arguments of operations other than plain tensors: head counts, segments of packed sequences, row numbers, block tables, and factors
+//! of products with their memory layout.
 
 use std::ops::Range;
 
 use candle_core::{Result, Tensor, bail};
 
-/// Positions per block of keys, both in the scratch memory of packed attention and in the paged cache.
+/// Positions per block, both in the paged key/value cache and in the scratch memory of packed attention.
 pub const BLOCK: usize = 16;
 
 /// The sizes of an attention layer.
@@ -35,31 +35,31 @@ impl Heads {
         1.0 / (self.width as f32).sqrt()
     }
 
-    /// Offset of key head `g` in such a row.
+    /// Offset of key head `g` in a row of the fused projection.
     pub fn key_offset(&self, g: usize) -> usize {
         (self.query + g) * self.width
     }
 
-    /// Offset of value head `g` in such a row.
+    /// Offset of value head `g` in a row of the fused projection.
     pub fn value_offset(&self, g: usize) -> usize {
         (self.query + self.key_value + g) * self.width
     }
 }
 
 /// The rows of a packed batch that form one sequence: its own tokens, and optionally a shared prefix that precedes them. A prefix must come
-/// before the tokens that use it and must have no prefix itself.
+/// before the tokens that continue it, and must not have a prefix itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// Rows that this segment computes.
     pub tokens: Range<usize>,
-    /// Rows that precede them in the sequence; empty without a shared prefix.
+    /// Rows of the shared prefix; empty if there is none.
     pub prefix: Range<usize>,
 }
 
 /// Row numbers on the host, on the device, or on both. [`Kernels::indices`](super::Kernels::indices) puts them where operations read them.
 #[derive(Clone, Debug)]
 pub enum Indices<'a> {
-    /// On the host only: the CPU computes.
+    /// On the host only, for the plain loops.
     Host(&'a [u32]),
     /// On the host, with a copy `[rows]` on the device.
     Both(&'a [u32], Tensor),
@@ -76,7 +76,7 @@ impl<'a> Indices<'a> {
         }
     }
 
-    /// Returns true if there are none.
+    /// Returns true if there are no row numbers.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -88,7 +88,9 @@ impl<'a> Indices<'a> {
     pub fn on_host(&self) -> Result<&'a [u32]> {
         match self {
             Self::Host(rows) | Self::Both(rows, _) => Ok(rows),
-            Self::Device(rows) => bail!("the host has not read the {} row numbers that this operation needs there", rows.elem_count()),
+            Self::Device(rows) => {
+                bail!("this operation needs the {} row numbers on the host, but only the device has them", rows.elem_count())
+            }
         }
     }
 
@@ -99,7 +101,7 @@ impl<'a> Indices<'a> {
     pub fn on_device(&self) -> Result<&Tensor> {
         match self {
             Self::Both(_, rows) | Self::Device(rows) => Ok(rows),
-            Self::Host(rows) => bail!("the {} row numbers that this operation needs on the device were not brought there", rows.len()),
+            Self::Host(rows) => bail!("this operation needs the {} row numbers on the device, but only the host has them", rows.len()),
         }
     }
 }
@@ -126,7 +128,7 @@ pub fn check_rows(numbers: &[u32], rows: &Tensor) -> Result<()> {
     Ok(())
 }
 
-/// Where the tokens of n cached sequences are, for a pass with one new token each.
+/// The block tables and token counts of n cached sequences, for a pass with one new token each.
 #[derive(Clone, Debug)]
 pub enum Tables<'a> {
     /// Lists on the host.
@@ -145,7 +147,7 @@ pub enum Tables<'a> {
     },
 }
 
-/// Block and token counts by sequence, on the host.
+/// The cache blocks and the number of tokens of each sequence, on the host.
 type Lists<'a> = (&'a [&'a [u32]], &'a [usize]);
 
 impl<'a> Tables<'a> {
@@ -156,7 +158,7 @@ impl<'a> Tables<'a> {
     pub fn on_host(&self) -> Result<Lists<'a>> {
         match self {
             Self::Host { blocks, counts } => Ok((blocks, counts)),
-            Self::Device { .. } => bail!("the host does not have the sequences' blocks that this operation needs there"),
+            Self::Device { .. } => bail!("this operation needs the block tables on the host, but only the device has them"),
         }
     }
 
@@ -167,7 +169,7 @@ impl<'a> Tables<'a> {
     pub fn on_device(&self) -> Result<(&Tensor, &Tensor)> {
         match self {
             Self::Device { blocks, counts } => Ok((blocks, counts)),
-            Self::Host { .. } => bail!("the sequences' blocks are not on the device"),
+            Self::Host { .. } => bail!("this operation needs the block tables on the device, but only the host has them"),
         }
     }
 }
@@ -175,8 +177,8 @@ impl<'a> Tables<'a> {
 /// The key/value cache of one layer.
 #[derive(Clone, Debug)]
 pub struct LayerCache {
-    /// Blocks of keys, in the layout of the kernels that created the cache. The first axis is the block number, or, for stock operations,
-    /// the slot.
+    /// Blocks of keys, in the layout of the backend that created the cache. The first axis is the block number or, for stock operations, the
+    /// slot.
     pub keys: Tensor,
     /// Blocks of values, likewise.
     pub values: Tensor,
@@ -197,12 +199,12 @@ impl Factor {
     /// Recognizes a contiguous matrix or a transposed view of one.
     ///
     /// # Errors
-    /// If `matrix` has another rank or is neither.
+    /// If the tensor is not a matrix, or neither contiguous nor the transpose of a contiguous matrix.
     pub fn of(matrix: &Tensor) -> Result<Self> {
         let (rows, columns) = matrix.dims2()?;
-        let lies = |row, column| matrix.stride() == [row, column];
+        let has_strides = |row, column| matrix.stride() == [row, column];
         // A matrix with one row or one column fits both layouts; its strides decide.
-        let is_transposed = !lies(columns, 1) && lies(1, rows);
+        let is_transposed = !has_strides(columns, 1) && has_strides(1, rows);
         let stored = if is_transposed { matrix.t()? } else { matrix.clone() };
         if !stored.is_contiguous() {
             bail!("a factor of a product must be a contiguous matrix or the transpose of one, found {:?}", matrix.layout());
@@ -230,12 +232,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn indices_are_read_only_where_they_are() -> Result<()> {
-        let there = || Tensor::new(&[4u32, 2], &Device::Cpu);
-        let (host, both, device) = (Indices::Host(&[4, 2]), Indices::Both(&[4, 2], there()?), Indices::Device(there()?));
+    fn indices_are_read_only_where_they_are_stored() -> Result<()> {
+        let on_device = || Tensor::new(&[4u32, 2], &Device::Cpu);
+        let (host, both, device) = (Indices::Host(&[4, 2]), Indices::Both(&[4, 2], on_device()?), Indices::Device(on_device()?));
         assert_eq!([host.len(), both.len(), device.len()], [2; 3]);
         assert_eq!((host.on_host()?, both.on_host()?), (&[4, 2][..], &[4, 2][..]));
-        assert!(device.on_host().unwrap_err().to_string().contains("the host has not read the 2 row numbers"));
+        assert!(device.on_host().unwrap_err().to_string().contains("needs the 2 row numbers on the host, but only the device has them"));
         assert!(both.on_device().is_ok() && device.on_device().is_ok() && host.on_device().is_err());
         Ok(())
     }
@@ -244,10 +246,10 @@ mod tests {
     fn factor_recognizes_a_matrix_and_its_transpose() -> Result<()> {
         for (rows, columns) in [(1, 1), (1, 5), (5, 1), (3, 4), (0, 4)] {
             let matrix = Tensor::zeros((rows, columns), DType::F32, &Device::Cpu)?;
-            let (plain, turned) = (Factor::of(&matrix)?, Factor::of(&matrix.t()?)?);
+            let (plain, transposed) = (Factor::of(&matrix)?, Factor::of(&matrix.t()?)?);
             assert_eq!((plain.is_transposed, plain.size), (false, (rows, columns)));
-            assert_eq!((turned.is_transposed, turned.size), (rows * columns > 1 || rows == 0, (columns, rows)));
-            assert_eq!(turned.stored.dims(), if turned.is_transposed { [rows, columns] } else { [columns, rows] });
+            assert_eq!((transposed.is_transposed, transposed.size), (rows * columns > 1 || rows == 0, (columns, rows)));
+            assert_eq!(transposed.stored.dims(), if transposed.is_transposed { [rows, columns] } else { [columns, rows] });
         }
         let matrix = Tensor::zeros((3, 8), DType::F32, &Device::Cpu)?;
         assert!(Factor::of(&matrix.narrow(0, 1, 2)?).is_ok());

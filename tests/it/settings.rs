@@ -37,7 +37,7 @@ const OUT_OF_RANGE: [(&str, &str, &str); 24] = [
     ("train", "workers = 5000", "train.workers is 5000; it must be a whole number from 0 to 1024"),
     ("eval", "seed = -1", "eval.seed is -1; it must be a whole number from 0 to 9223372036854775807"),
     ("checkpoint", "keep_last = 0", "checkpoint.keep_last is 0; it must be a whole number from 1"),
-    ("compute", "device = \"gpu\"", "compute.device: unknown device \"gpu\": expected auto, cpu, cuda or cuda:N"),
+    ("compute", "device = \"gpu\"", "compute.device: unknown device \"gpu\"; expected one of auto, cpu, cuda, cuda:N"),
 ];
 
 #[test]

@@ -8,10 +8,11 @@ use super::{read, update};
 use crate::kernels::Step;
 use crate::kernels::optimizer::Factors;
 
-/// Elements per unit of work. Fixed, because it determines the order in which squares are summed.
+/// Elements per unit of work. A constant, because it determines the order in which squares are summed.
 const CHUNK: usize = 1 << 14;
 
-/// Updates `parameter`, `first` and `second` in place from `gradient`, in one pass over all four. All have the same number of elements.
+/// Updates `parameter` and its moments `first` and `second` in place from `gradient`, in one pass over all four. All must have the same
+/// number of elements.
 ///
 /// # Errors
 /// If a tensor is not a contiguous f32 tensor on the CPU.
@@ -34,7 +35,7 @@ pub fn step_in_place(parameter: &Tensor, first: &Tensor, second: &Tensor, gradie
     inner
 }
 
-/// Returns the sum of squares in f64: each chunk has 16 partial sums, and the chunks are added in order.
+/// Returns the sum of the squares, in f64. Each chunk has 16 partial sums, and the chunks are added in order.
 ///
 /// # Errors
 /// If `gradient` is not a contiguous f32 tensor on the CPU.

@@ -1,6 +1,6 @@
-//! One AdamW step with moments quantized to 8 bits (Dettmers et al. 2021). An element is a code, which stands for one of 256 values between
-//! -1 and 1, times the scale of its block of 256 elements. `cuda/adamw.cuh` explains how the values are chosen and why second moments are
-//! rounded stochastically; this is the same arithmetic in the same order.
+//! One AdamW step with moments quantized to 8 bits (Dettmers et al. 2021). An element is one of 256 values between -1 and 1, given by its
+//! code, times the scale of its block of 256 elements. `cuda/adamw.cuh` explains how the values are chosen and why second moments are
+//! rounded stochastically; the arithmetic here is the same, in the same order.
 
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
@@ -13,18 +13,18 @@ use crate::rng::philox;
 
 /// Minimum number of blocks per thread.
 const BLOCKS_AT_ONCE: usize = 64;
-/// Elements per random draw, which provides 16 bits for each.
-const PER_DRAW: usize = 8;
-/// The key of these draws.
+/// Elements per call of the random number generator, which returns 16 bits for each of them.
+const PER_CALL: usize = 8;
+/// The generator's key.
 const KEY: [u32; 2] = [0x8b175, 0xada];
 
-/// A moment in host memory, where loops can change it.
-struct Host {
+/// A moment copied to the host, so that loops can change it.
+struct HostMoment {
     codes: Vec<u8>,
     scales: Vec<f32>,
 }
 
-impl Host {
+impl HostMoment {
     fn of(moment: &Quantized) -> Result<Self> {
         Ok(Self { codes: on_host(&moment.codes)?.to_vec1()?, scales: on_host(&moment.scales)?.to_vec1()? })
     }
@@ -42,13 +42,13 @@ impl Host {
     }
 }
 
-/// Updates `parameter` from `gradient`, both f32 on the CPU, and its two moments, on any device, in place. Blocks are independent, so the
-/// number of threads does not change any bit.
+/// Updates `parameter` and its two moments in place from `gradient`. Parameter and gradient are f32 on the CPU; the moments may be on any
+/// device. Blocks are independent, so the number of threads does not change any bit.
 ///
 /// # Errors
 /// If `parameter` or `gradient` is not a contiguous f32 tensor on the CPU, or a device fails.
 pub fn step_in_place(parameter: &Tensor, first: &Quantized, second: &Quantized, gradient: &Tensor, step: &Step) -> Result<()> {
-    let (mut first_on_host, mut second_on_host) = (Host::of(first)?, Host::of(second)?);
+    let (mut first_on_host, mut second_on_host) = (HostMoment::of(first)?, HostMoment::of(second)?);
     update(parameter, [gradient], |parameter, [gradient]| {
         let values = parameter.par_chunks_mut(QUANTIZATION_BLOCK).zip(gradient.par_chunks(QUANTIZATION_BLOCK));
         let blocks = values.zip(first_on_host.blocks().zip(second_on_host.blocks())).enumerate();
@@ -79,8 +79,8 @@ fn step_block(
     for (m, code) in first.iter().zip(first_codes) {
         *code = nearest_code(first_map, fraction(*m, *first_scale)) as u8;
     }
-    for (index, (values, codes)) in second.chunks(PER_DRAW).zip(second_codes.chunks_mut(PER_DRAW)).enumerate() {
-        let at = (block * QUANTIZATION_BLOCK + index * PER_DRAW) as u64;
+    for (index, (values, codes)) in second.chunks(PER_CALL).zip(second_codes.chunks_mut(PER_CALL)).enumerate() {
+        let at = (block * QUANTIZATION_BLOCK + index * PER_CALL) as u64;
         let words = philox([at as u32, (at >> 32) as u32, step.count as u32, 0], KEY);
         for (j, (v, code)) in values.iter().zip(codes).enumerate() {
             *code = stochastic_code(second_map, fraction(*v, *second_scale), (words[j / 2] >> (16 * (j % 2))) as u16) as u8;
@@ -104,14 +104,14 @@ fn nearest_code(map: &QuantizationMap, x: f32) -> usize {
     code + usize::from(is_above)
 }
 
-/// Rounds `x` stochastically to one of the neighbouring codes, the nearer one with higher probability, so that the expected value is `x`;
-/// `chance` is uniform. Only 0 becomes code 0. The same as `stochastic_code` in `cuda/adamw.cuh`.
-fn stochastic_code(map: &QuantizationMap, x: f32, chance: u16) -> usize {
+/// Rounds `x` stochastically to one of the two neighboring codes, so that the expected value is `x`; `random` is uniform. Values
+/// between those of code 0 and code 1 become code 1, so that no positive moment vanishes. The same as `stochastic_code` in `cuda/adamw.cuh`.
+fn stochastic_code(map: &QuantizationMap, x: f32, random: u16) -> usize {
     let code = code_below(map, x);
     if code + 1 == QUANTIZATION_BLOCK || x <= 0.0 {
         return code;
     }
-    let is_above = f32::from(chance) < (x - map[code]) / (map[code + 1] - map[code]) * 65536.0;
+    let is_above = f32::from(random) < (x - map[code]) / (map[code + 1] - map[code]) * 65536.0;
     if code == 0 { 1 } else { code + usize::from(is_above) }
 }
 
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn maps_ascend_and_encode_each_value_as_itself() {
+    fn quantization_maps_ascend_and_round_trip() {
         for map in QUANTIZATION_MAPS.iter() {
             assert!(map.windows(2).all(|pair| pair[0] < pair[1]));
             assert!((0..QUANTIZATION_BLOCK).all(|code| nearest_code(map, map[code]) == code && stochastic_code(map, map[code], 0) == code));
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn nearest_code_is_the_nearest() {
+    fn nearest_code_minimizes_the_distance() {
         let map = &QUANTIZATION_MAPS[0];
         for i in -1000..=1000 {
             let x = i as f32 / 1000.0;
@@ -144,7 +144,7 @@ mod tests {
     fn stochastic_code_is_unbiased_and_never_zero() {
         let map = &QUANTIZATION_MAPS[1];
         for x in [1e-9f32, 4e-7, 0.001_234, 0.25, 0.9999] {
-            let codes = (0..=u16::MAX).map(|chance| stochastic_code(map, x, chance));
+            let codes = (0..=u16::MAX).map(|random| stochastic_code(map, x, random));
             let mean = codes.clone().map(|code| f64::from(map[code])).sum::<f64>() / 65536.0;
             assert!(codes.clone().all(|code| code > 0 && (x < map[1] || map[code - 1] <= x)));
             let expected = f64::from(x.max(map[1]));

@@ -1,7 +1,7 @@
 //! Attention of one query row over its keys. Prefill, decoding and training share this arithmetic, so all three agree to the bit.
 //!
-//! Keys are stored transposed in blocks of 16 positions, `[d, 16]`, and values as rows, `[16, d]`. Blocks count from the sequence's first
-//! token, so absolute positions alone determine the order of every sum.
+//! A block has the keys of 16 positions, transposed, `[d, 16]`, or their values, `[16, d]`. Blocks start at the sequence's first token, so
+//! absolute positions alone determine the order of every sum.
 
 use super::vector::{self, LANES};
 pub use crate::kernels::shape::BLOCK;
@@ -34,7 +34,8 @@ pub fn block_products(x: &[f32], block: &[f32]) -> [f32; LANES] {
     sums
 }
 
-/// Writes the scores of `q [d]` against the first `count` keys to `scores`, block by block. The last block is padded with minus infinity.
+/// Writes the scores of `q [d]` for the first `count` keys to `scores`, block by block. The last block is padded with minus infinity. `keys(b)`
+/// returns block b.
 #[inline(always)]
 pub fn scores<'a>(q: &[f32], count: usize, scale: f32, keys: impl Fn(usize) -> &'a [f32], scores: &mut [f32]) {
     for (index, scores) in scores[..count.next_multiple_of(BLOCK)].chunks_exact_mut(BLOCK).enumerate() {
@@ -46,8 +47,8 @@ pub fn scores<'a>(q: &[f32], count: usize, scale: f32, keys: impl Fn(usize) -> &
     }
 }
 
-/// Attention of `q [d]` over the first `count >= 1` positions: writes `out [d]` and returns the log-sum-exp of the scores. `weights` is
-/// scratch memory for at least `count` elements, rounded up to whole blocks.
+/// Attention of `q [d]` over the first `count >= 1` positions: writes `out [d]` and returns the log-sum-exp of the scores. `keys(b)` and
+/// `values(b)` return block b. `weights` is scratch memory for at least `count` elements, rounded up to whole blocks.
 #[inline(always)]
 pub fn attend_row<'a>(
     q: &[f32],
@@ -80,7 +81,7 @@ pub fn attend_row<'a>(
     max + total.ln()
 }
 
-/// `out [d] = sum over j < count of weights[j] rows[j]`, with the rows in blocks `[16, d]`.
+/// `out [d] = sum over j < count of weights[j] row[j]`. `rows(b)` returns the rows of block b, `[16, d]`.
 #[inline(always)]
 fn weighted_rows<'a>(weights: &[f32], count: usize, width: usize, rows: impl Fn(usize) -> &'a [f32], out: &mut [f32]) {
     let whole = width - width % LANES;

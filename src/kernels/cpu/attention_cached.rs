@@ -1,16 +1,16 @@
 //! Attention of one new token per sequence over the paged key/value cache, for decoding.
 //!
 //! The cache of a layer has two tensors: keys `[blocks, kv, d, 16]`, transposed as `attention` requires, and values `[blocks, kv, 16, d]`.
-//! Which sequence owns a block is decided elsewhere; here a sequence is a list of block numbers.
+//! A sequence is a list of block numbers; the scheduler decides which sequence owns a block.
 
 use candle_core::{Result, Tensor};
 use multiversion::multiversion;
 
 use super::attention::{self, BLOCK};
-use super::{for_rows_of, read, tensor, update};
+use super::{for_rows_with_cost, read, tensor, update};
 use crate::kernels::shape::{Heads, LayerCache};
 
-/// Allocates a cache of `blocks` blocks, filled with zeros.
+/// Allocates a cache of `blocks` blocks for one layer, filled with zeros.
 ///
 /// # Errors
 /// Never: the sizes always match.
@@ -22,7 +22,7 @@ pub fn cache(blocks: usize, heads: Heads) -> Result<LayerCache> {
     })
 }
 
-/// Writes the keys and values of `qkv [t, (q + 2 kv) d]` to the cache at `slots[t]` (block number * 16 + offset in the block).
+/// Writes the keys and values of `qkv [t, (q + 2 kv) d]` to the cache at `slots [t]` (block number * 16 + offset in the block).
 ///
 /// # Errors
 /// If a tensor is not a contiguous f32 tensor on the CPU.
@@ -31,11 +31,11 @@ pub fn cache(blocks: usize, heads: Heads) -> Result<LayerCache> {
 /// If a slot is beyond the cache.
 pub fn store(cache: &LayerCache, qkv: &Tensor, slots: &[u32], heads: Heads) -> Result<()> {
     let d = heads.width;
-    let place = |slot: u32, g: usize| ((slot as usize / BLOCK * heads.key_value + g) * d * BLOCK, slot as usize % BLOCK);
+    let position = |slot: u32, g: usize| ((slot as usize / BLOCK * heads.key_value + g) * d * BLOCK, slot as usize % BLOCK);
     update(&cache.keys, [qkv], |keys, [qkv]| {
         for (row, slot) in qkv.chunks_exact(heads.row()).zip(slots) {
             for g in 0..heads.key_value {
-                let (start, offset) = place(*slot, g);
+                let (start, offset) = position(*slot, g);
                 for (i, key) in row[heads.key_offset(g)..][..d].iter().enumerate() {
                     keys[start + i * BLOCK + offset] = *key;
                 }
@@ -45,17 +45,17 @@ pub fn store(cache: &LayerCache, qkv: &Tensor, slots: &[u32], heads: Heads) -> R
     update(&cache.values, [qkv], |values, [qkv]| {
         for (row, slot) in qkv.chunks_exact(heads.row()).zip(slots) {
             for g in 0..heads.key_value {
-                let (start, offset) = place(*slot, g);
+                let (start, offset) = position(*slot, g);
                 values[start + offset * d..][..d].copy_from_slice(&row[heads.value_offset(g)..][..d]);
             }
         }
     })
 }
 
-/// Copies whole blocks, `(from, to)`, before two sequences that share a block continue it differently.
+/// Copies whole blocks, given as pairs `(from, to)`, in order.
 ///
 /// # Errors
-/// If the cache was not created by [`cache`].
+/// If a tensor of the cache is not a contiguous f32 tensor on the CPU.
 ///
 /// # Panics
 /// If a block is beyond the cache.
@@ -71,20 +71,22 @@ pub fn copy_blocks(cache: &LayerCache, pairs: &[(u32, u32)], heads: Heads) -> Re
     Ok(())
 }
 
-/// Attention for `qkv [n, (q + 2 kv) d]`, one row per sequence, whose keys and values must already be in the cache. `tables[n]` lists each
-/// sequence's blocks, and `counts[n]` its number of tokens, including the new one. Returns `[n, q d]`.
+/// Attention for `qkv [n, (q + 2 kv) d]`, one row per sequence, whose keys and values must already be in the cache. `tables[i]` lists the
+/// blocks of sequence i, and `counts[i]` is its number of tokens, including the new one. Returns `[n, q d]`.
 ///
 /// # Errors
 /// If a tensor is not a contiguous f32 tensor on the CPU.
 ///
 /// # Panics
-/// If a table has too few blocks for its count, or names a block beyond the cache.
+/// If a table has too few blocks for its number of tokens, or a block beyond the cache.
 pub fn forward(qkv: &Tensor, cache: &LayerCache, tables: &[&[u32]], counts: &[usize], heads: Heads) -> Result<Tensor> {
     let (unit, longest) = (heads.group() * heads.width, counts.iter().copied().max().unwrap_or(0));
     let values = read([qkv, &cache.keys, &cache.values], |[qkv, keys, values]| {
         let mut out = vec![0.0; tables.len() * heads.query * heads.width];
         // A unit is a sequence and a key/value head, whose keys are read once for all query heads that share them.
-        for_rows_of(&mut out, unit, unit * longest, |first, out| forward_units(qkv, keys, values, tables, counts, heads, first, out));
+        for_rows_with_cost(&mut out, unit, unit * longest, |first, out| {
+            forward_units(qkv, keys, values, tables, counts, heads, first, out)
+        });
         out
     })?;
     tensor(values, (tables.len(), heads.query * heads.width))
@@ -129,7 +131,7 @@ mod tests {
     use crate::kernels::cpu::testing::random;
     use crate::kernels::shape::Segment;
 
-    /// Decoding token by token from scattered blocks is bit-identical to one packed pass.
+    /// Decoding token by token with scattered blocks is bit-identical to attention over the packed sequence.
     #[test]
     fn forward_is_bit_identical_to_packed_attention() -> Result<()> {
         for heads in [Heads { query: 4, key_value: 2, width: 16 }, Heads { query: 3, key_value: 1, width: 12 }] {

@@ -1,4 +1,4 @@
-//! Causal attention over packed sequences, optionally with a shared prefix. Used for training, scoring and prefill.
+//! Causal attention over packed sequences, optionally with a shared prefix, for training, scoring and prefill.
 //!
 //! Nothing of size `[t, t]` is stored: the backward pass recomputes each row's weights from the stored log-sum-exp (Dao et al. 2022).
 
@@ -12,7 +12,7 @@ use super::attention::{self, BLOCK};
 use super::{read, tensor, vector};
 use crate::kernels::shape::{Heads, Segment};
 
-/// Takes the rotated `qkv [t, (q + 2 kv) d]` and returns `(output [t, q d], log_sum_exp [kv, t, q / kv])`.
+/// Returns `(output [t, q d], log_sum_exp [kv, t, q / kv])` from the rotated `qkv [t, (q + 2 kv) d]`.
 ///
 /// # Errors
 /// If `qkv` is not a contiguous f32 matrix on the CPU.
@@ -20,19 +20,19 @@ pub fn forward(qkv: &Tensor, segments: &[Segment], heads: Heads) -> Result<(Tens
     let (tokens, _) = qkv.dims2()?;
     let (d, group) = (heads.width, heads.group());
     let (out, log_sum_exp) = read([qkv], |[qkv]| {
-        let shares = shares(segments, heads, true);
-        let computed = compute(&shares, |share| {
-            let rows = share.rows() * share.queries.len();
+        let tasks = tasks(segments, heads, true);
+        let computed = compute(&tasks, |task| {
+            let rows = task.rows() * task.queries.len();
             let (mut out, mut lse) = (vec![0.0; rows * d], vec![0.0; rows]);
-            forward_share(qkv, share, heads, &mut out, &mut lse);
+            forward_task(qkv, task, heads, &mut out, &mut lse);
             (out, lse)
         });
         let (mut out, mut lse) = (vec![0.0; tokens * heads.query * d], vec![0.0; tokens * heads.query]);
-        for (share, (own_out, own_lse)) in shares.iter().zip(&computed) {
-            let (count, first) = (share.queries.len(), share.queries.start);
-            for ((token, own_out), own_lse) in share.tokens().zip(own_out.chunks_exact(count * d)).zip(own_lse.chunks_exact(count)) {
-                out[(token * heads.query + share.head * group + first) * d..][..count * d].copy_from_slice(own_out);
-                lse[(share.head * tokens + token) * group + first..][..count].copy_from_slice(own_lse);
+        for (task, (own_out, own_lse)) in tasks.iter().zip(&computed) {
+            let (count, first) = (task.queries.len(), task.queries.start);
+            for ((token, own_out), own_lse) in task.tokens().zip(own_out.chunks_exact(count * d)).zip(own_lse.chunks_exact(count)) {
+                out[(token * heads.query + task.head * group + first) * d..][..count * d].copy_from_slice(own_out);
+                lse[(task.head * tokens + token) * group + first..][..count].copy_from_slice(own_lse);
             }
         }
         (out, lse)
@@ -40,8 +40,8 @@ pub fn forward(qkv: &Tensor, segments: &[Segment], heads: Heads) -> Result<(Tens
     Ok((tensor(out, (tokens, heads.query * d))?, tensor(log_sum_exp, (heads.key_value, tokens, group))?))
 }
 
-/// Returns the gradient of `qkv [t, (q + 2 kv) d]` from `d_out [t, q d]`. The keys and values of a shared prefix sum the gradients from all
-/// segments that continue it.
+/// Returns the gradient of `qkv [t, (q + 2 kv) d]` from `d_out [t, q d]`. The gradients of the keys and values of a shared prefix are summed
+/// over all segments that continue it.
 ///
 /// # Errors
 /// If a tensor is not a contiguous f32 tensor on the CPU, or `qkv` is not a matrix.
@@ -49,22 +49,22 @@ pub fn backward(d_out: &Tensor, out: &Tensor, log_sum_exp: &Tensor, qkv: &Tensor
     let (tokens, row) = qkv.dims2()?;
     let (d, queries) = (heads.width, heads.group() * heads.width);
     let values = read([d_out, out, log_sum_exp, qkv], |[d_out, out, lse, qkv]| {
-        let shares = shares(segments, heads, false);
-        let computed = compute(&shares, |share| {
-            let lse = &lse[share.head * tokens * heads.group()..][..tokens * heads.group()];
-            let mut gradient = ShareGradient::new(share, heads);
-            backward_share(d_out, out, lse, qkv, share, heads, &mut gradient);
+        let tasks = tasks(segments, heads, false);
+        let computed = compute(&tasks, |task| {
+            let lse = &lse[task.head * tokens * heads.group()..][..tokens * heads.group()];
+            let mut gradient = TaskGradient::new(task, heads);
+            backward_task(d_out, out, lse, qkv, task, heads, &mut gradient);
             gradient
         });
         let mut dqkv = vec![0.0; tokens * row];
-        for (share, gradient) in shares.iter().zip(&computed) {
-            for (token, own) in share.tokens().zip(gradient.queries.chunks_exact(queries)) {
-                dqkv[token * row + share.head * queries..][..queries].copy_from_slice(own);
+        for (task, gradient) in tasks.iter().zip(&computed) {
+            for (token, own) in task.tokens().zip(gradient.queries.chunks_exact(queries)) {
+                dqkv[token * row + task.head * queries..][..queries].copy_from_slice(own);
             }
-            // Added segment by segment, whichever thread computed them: this fixes the order of the sums over a shared prefix.
-            let (keys, values) = (heads.key_offset(share.head), heads.value_offset(share.head));
+            // Added in the order of the segments, whichever thread computed them, to fix the order of the sums over a shared prefix.
+            let (keys, values) = (heads.key_offset(task.head), heads.value_offset(task.head));
             for ((index, d_key), d_value) in
-                share.segments.iter().flat_map(rows_of).zip(gradient.keys.chunks_exact(d)).zip(gradient.values.chunks_exact(d))
+                task.segments.iter().flat_map(rows_of).zip(gradient.keys.chunks_exact(d)).zip(gradient.values.chunks_exact(d))
             {
                 for (start, gradient) in [(keys, d_key), (values, d_value)] {
                     dqkv[index * row + start..][..d].iter_mut().zip(gradient).for_each(|(sum, part)| *sum += part);
@@ -76,14 +76,14 @@ pub fn backward(d_out: &Tensor, out: &Tensor, log_sum_exp: &Tensor, qkv: &Tensor
     tensor(values, (tokens, row))
 }
 
-/// A unit of work for one thread: some segments, one key/value head, and some of the query heads that it serves.
-struct Share<'a> {
+/// The work of one thread: some segments, one key/value head, and some of the query heads that it serves.
+struct Task<'a> {
     segments: &'a [Segment],
     head: usize,
     queries: Range<usize>,
 }
 
-impl Share<'_> {
+impl Task<'_> {
     fn tokens(&self) -> impl Iterator<Item = usize> + '_ {
         self.segments.iter().flat_map(|segment| segment.tokens.clone())
     }
@@ -93,50 +93,50 @@ impl Share<'_> {
     }
 }
 
-/// Splits the work. On a single thread, one share per key/value head; otherwise one per segment and head, split further by query head if
-/// `split_queries`. The split does not change any bit, because each row is computed alone and sums over segments run in their order.
-fn shares(segments: &[Segment], heads: Heads, split_queries: bool) -> Vec<Share<'_>> {
+/// Splits the work: on a single thread into one task per key/value head, otherwise into one per segment and key/value head, or per query head
+/// if `split_queries`. The split does not change any bit, because each row is computed alone and sums over segments run in their order.
+fn tasks(segments: &[Segment], heads: Heads, split_queries: bool) -> Vec<Task<'_>> {
     let all = 0..heads.group();
     if rayon::current_num_threads() == 1 {
-        return (0..heads.key_value).map(|head| Share { segments, head, queries: all.clone() }).collect();
+        return (0..heads.key_value).map(|head| Task { segments, head, queries: all.clone() }).collect();
     }
-    let mut shares = Vec::new();
+    let mut tasks = Vec::new();
     for segments in segments.chunks(1) {
         for head in 0..heads.key_value {
             if split_queries {
-                shares.extend(all.clone().map(|query| Share { segments, head, queries: query..query + 1 }));
+                tasks.extend(all.clone().map(|query| Task { segments, head, queries: query..query + 1 }));
             } else {
-                shares.push(Share { segments, head, queries: all.clone() });
+                tasks.push(Task { segments, head, queries: all.clone() });
             }
         }
     }
-    shares
+    tasks
 }
 
-fn compute<T: Send>(shares: &[Share], compute: impl Fn(&Share) -> T + Send + Sync) -> Vec<T> {
+fn compute<T: Send>(tasks: &[Task], compute: impl Fn(&Task) -> T + Send + Sync) -> Vec<T> {
     if rayon::current_num_threads() == 1 {
-        return shares.iter().map(compute).collect();
+        return tasks.iter().map(compute).collect();
     }
-    shares.par_iter().map(compute).collect()
+    tasks.par_iter().map(compute).collect()
 }
 
-/// The gradients that a share computes: of its tokens' queries, and of the keys and values of its segments' prefixes and tokens, in that
+/// The gradients that a task computes: of the queries of its tokens, and of the keys and values of each segment's prefix and tokens, in this
 /// order.
-struct ShareGradient {
+struct TaskGradient {
     queries: Vec<f32>,
     keys: Vec<f32>,
     values: Vec<f32>,
 }
 
-impl ShareGradient {
-    fn new(share: &Share, heads: Heads) -> Self {
-        let seen: usize = share.segments.iter().map(|segment| segment.prefix.len() + segment.tokens.len()).sum();
+impl TaskGradient {
+    fn new(task: &Task, heads: Heads) -> Self {
+        let seen: usize = task.segments.iter().map(|segment| segment.prefix.len() + segment.tokens.len()).sum();
         let kv = vec![0.0; seen * heads.width];
-        Self { queries: vec![0.0; share.rows() * heads.group() * heads.width], keys: kv.clone(), values: kv }
+        Self { queries: vec![0.0; task.rows() * heads.group() * heads.width], keys: kv.clone(), values: kv }
     }
 }
 
-/// Collects one head's rows of a sequence (prefix, then own), transposed in blocks `[d, 16]`. Missing positions are zero.
+/// Collects the given rows of one head, transposed, in blocks `[d, 16]`. The last block is padded with zeros.
 #[inline(always)]
 fn transpose(qkv: &[f32], row: usize, offset: usize, width: usize, rows: impl Iterator<Item = usize>, blocks: &mut Vec<f32>) {
     blocks.clear();
@@ -151,7 +151,7 @@ fn transpose(qkv: &[f32], row: usize, offset: usize, width: usize, rows: impl It
     }
 }
 
-/// Collects the same rows untransposed, padded to whole blocks.
+/// Collects the given rows of one head in blocks `[16, d]`. The last block is padded with zeros.
 #[inline(always)]
 fn collect(qkv: &[f32], row: usize, offset: usize, width: usize, rows: impl Iterator<Item = usize>, out: &mut Vec<f32>) {
     out.clear();
@@ -159,23 +159,24 @@ fn collect(qkv: &[f32], row: usize, offset: usize, width: usize, rows: impl Iter
     out.resize(out.len().next_multiple_of(BLOCK * width), 0.0);
 }
 
+/// The rows that a segment attends to: first its prefix, then its own tokens.
 fn rows_of(segment: &Segment) -> impl Iterator<Item = usize> + use<> {
     segment.prefix.clone().chain(segment.tokens.clone())
 }
 
 #[multiversion(targets = "simd")]
-fn forward_share(qkv: &[f32], share: &Share, heads: Heads, out: &mut [f32], lse: &mut [f32]) {
+fn forward_task(qkv: &[f32], task: &Task, heads: Heads, out: &mut [f32], lse: &mut [f32]) {
     let (row, d, group, block) = (heads.row(), heads.width, heads.group(), BLOCK * heads.width);
     let (mut keys, mut values, mut weights) = (Vec::new(), Vec::new(), Vec::new());
     let mut rows = out.chunks_exact_mut(d).zip(lse);
-    for segment in share.segments {
-        transpose(qkv, row, heads.key_offset(share.head), d, rows_of(segment), &mut keys);
-        collect(qkv, row, heads.value_offset(share.head), d, rows_of(segment), &mut values);
+    for segment in task.segments {
+        transpose(qkv, row, heads.key_offset(task.head), d, rows_of(segment), &mut keys);
+        collect(qkv, row, heads.value_offset(task.head), d, rows_of(segment), &mut values);
         weights.resize((segment.prefix.len() + segment.tokens.len()).next_multiple_of(BLOCK), 0.0);
         for (offset, token) in segment.tokens.clone().enumerate() {
             let count = segment.prefix.len() + offset + 1;
-            for (i, (out, lse)) in share.queries.clone().zip(&mut rows) {
-                let q = &qkv[token * row + (share.head * group + i) * d..][..d];
+            for (i, (out, lse)) in task.queries.clone().zip(&mut rows) {
+                let q = &qkv[token * row + (task.head * group + i) * d..][..d];
                 *lse = attention::attend_row(
                     q,
                     count,
@@ -193,12 +194,12 @@ fn forward_share(qkv: &[f32], share: &Share, heads: Heads, out: &mut [f32], lse:
 /// With p = softmax(scores) and D = d_out . out: d_score = p (d_out . v - D) (Dao et al. 2022, section B.4).
 #[multiversion(targets = "simd")]
 #[allow(clippy::too_many_arguments)] // slices of one flat loop
-fn backward_share(d_out: &[f32], out: &[f32], lse: &[f32], qkv: &[f32], share: &Share, heads: Heads, gradient: &mut ShareGradient) {
-    let (row, d, group, block, scale, g) = (heads.row(), heads.width, heads.group(), BLOCK * heads.width, heads.scale(), share.head);
+fn backward_task(d_out: &[f32], out: &[f32], lse: &[f32], qkv: &[f32], task: &Task, heads: Heads, gradient: &mut TaskGradient) {
+    let (row, d, group, block, scale, g) = (heads.row(), heads.width, heads.group(), BLOCK * heads.width, heads.scale(), task.head);
     let (mut keys, mut key_rows, mut values) = (Vec::new(), Vec::new(), Vec::new());
     let (mut weights, mut d_scores) = (Vec::new(), Vec::new());
     let (mut d_queries, mut seen) = (gradient.queries.chunks_exact_mut(d), 0);
-    for segment in share.segments {
+    for segment in task.segments {
         let length = segment.prefix.len() + segment.tokens.len();
         transpose(qkv, row, heads.key_offset(g), d, rows_of(segment), &mut keys);
         collect(qkv, row, heads.key_offset(g), d, rows_of(segment), &mut key_rows);
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn forward_with_a_shared_prefix_keeps_bits_and_backward_sums_gradients() -> Result<()> {
+    fn forward_with_a_shared_prefix_is_bit_identical_and_backward_sums_gradients() -> Result<()> {
         let heads = SHAPES[0];
         let (prefix, own) = (19, [3, 14, 1]);
         let shared = random((prefix + 18, heads.row()), 3);
@@ -319,7 +320,7 @@ mod tests {
         Ok(())
     }
 
-    /// The split depends on the number of threads; the bits do not.
+    /// The split into tasks depends on the number of threads; the bits do not.
     #[test]
     fn forward_and_backward_are_bit_identical_with_any_number_of_threads() -> Result<()> {
         let heads = Heads { query: 6, key_value: 2, width: 16 };

@@ -1,4 +1,4 @@
-//! The output of the model: log-probability and entropy from a row of logits, and the gradient of both, in place.
+//! The head's scores: log-probability and entropy from rows of logits, and their gradient.
 //!
 //! For z = logits / T, p = softmax(z), and a loss L that depends on log p(token) and the entropy H,
 //! `dL/dlogits = (1/T) [a (onehot - p) - b p (log p + H)]` with a = dL/dlogp and b = dL/dH.
@@ -6,7 +6,7 @@
 use candle_core::{Result, Tensor};
 use multiversion::multiversion;
 
-use super::{for_rows, for_rows_of, read, update, vector};
+use super::{for_rows, for_rows_with_cost, read, update, vector};
 use crate::kernels::RowScores;
 
 /// Multiplies `logits [t, v]` by `1 / temperature`, in place.
@@ -21,7 +21,7 @@ pub fn scale_in_place(logits: &Tensor, temperature: f32) -> Result<()> {
     update(logits, [], |logits, []| for_rows(logits, 1, |_, logits| logits.iter_mut().for_each(|z| *z *= inverse)))
 }
 
-/// Returns the scores of the tokens `targets[t]` under scaled logits `[t, v]`.
+/// Returns the scores of the tokens `targets [t]` under scaled `logits [t, v]`.
 ///
 /// # Errors
 /// If a target is beyond the vocabulary, or `logits` is not a contiguous f32 matrix on the CPU.
@@ -32,13 +32,14 @@ pub fn forward(logits: &Tensor, targets: &[u32]) -> Result<RowScores> {
     }
     read([logits], |[logits]| {
         let mut scores = vec![0.0; rows * 3];
-        for_rows_of(&mut scores, 3, width, |first, scores| forward_rows(&logits[first * width..], width, &targets[first..], scores));
+        for_rows_with_cost(&mut scores, 3, width, |first, scores| forward_rows(&logits[first * width..], width, &targets[first..], scores));
         let column = |column: usize| scores.iter().skip(column).step_by(3).copied().collect();
         RowScores { logprobs: column(0), entropies: column(1), log_sum_exp: column(2) }
     })
 }
 
-/// Replaces scaled logits `[t, v]` by their gradient; `d_logprob` and `d_entropy` are a and b of the module's formula.
+/// Overwrites scaled `logits [t, v]` with the gradient of the unscaled logits; `d_logprob` and `d_entropy` are a and b in the module's
+/// formula.
 ///
 /// # Errors
 /// If `logits` is not a contiguous f32 matrix on the CPU.
@@ -65,7 +66,7 @@ fn forward_rows(logits: &[f32], width: usize, targets: &[u32], scores: &mut [f32
     }
 }
 
-/// Returns the sums of e and of e (z - max) over the row, with e = exp(z - max), in one pass with 16 partial sums each.
+/// Returns the sums of e and of e (z - max) over the row, with e = exp(z - max). One pass computes both, with 16 partial sums each.
 #[inline(always)]
 fn sums(row: &[f32], max: f32) -> (f32, f32) {
     let (mut total, mut weighted) = ([0.0; vector::LANES], [0.0; vector::LANES]);
@@ -88,7 +89,7 @@ fn sums(row: &[f32], max: f32) -> (f32, f32) {
     (vector::sum_lanes(total), vector::sum_lanes(weighted))
 }
 
-/// Returns the largest value of a row. Skips NaN values, which show up in the sums.
+/// Returns the largest value of a row. Skips NaN values, which make the sums NaN.
 #[inline(always)]
 pub fn largest(row: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; vector::LANES];
@@ -105,7 +106,7 @@ pub fn largest(row: &[f32]) -> f32 {
     vector::max_lanes(lanes)
 }
 
-/// The inputs of the gradient besides the logits, shared by all rows.
+/// The inputs of the gradient other than the logits, for all rows.
 struct Backward<'a> {
     width: usize,
     inverse: f32,
@@ -115,7 +116,7 @@ struct Backward<'a> {
     d_entropy: &'a [f32],
 }
 
-/// Processes the rows starting at number `first`.
+/// Overwrites rows of logits, the first of which has the number `first`, with their gradient.
 #[multiversion(targets = "simd")]
 fn backward_rows(logits: &mut [f32], first: usize, rows: &Backward) {
     for (row, i) in logits.chunks_exact_mut(rows.width).zip(first..) {
@@ -157,19 +158,19 @@ mod tests {
         Ok(())
     }
 
-    /// Tokens outside the sampling mask have no gradient. A token that is alone in its mask is certain, so its row has none at all.
+    /// Tokens outside the sampling mask have gradient 0. If a mask has only one token, it is certain, so the whole row has gradient 0.
     #[test]
     fn backward_with_sampling_masks_equals_finite_differences() -> Result<()> {
         let (width, temperature, targets) = (19, 0.7, [4, 0, 18, 5]);
-        let mut kept = SamplingMask::default();
-        kept.push([2, 3, 4, 9, 17]);
-        kept.push([0]);
-        kept.push_whole();
-        kept.push(5..12);
+        let mut mask = SamplingMask::default();
+        mask.push([2, 3, 4, 9, 17]);
+        mask.push([0]);
+        mask.push_whole();
+        mask.push(5..12);
         let logits = random((4, width), 1);
         let scored = |x: &Tensor| -> Result<(Tensor, RowScores)> {
             let x = x.copy()?;
-            mask_in_place(&x, &kept)?;
+            mask_in_place(&x, &mask)?;
             scale_in_place(&x, temperature)?;
             let scores = forward(&x, &targets)?;
             Ok((x, scores))
@@ -183,7 +184,7 @@ mod tests {
         })?;
         let gradient = gradient.to_vec2::<f32>()?;
         for (row, gradient) in gradient.iter().enumerate() {
-            assert!((0..width).all(|token| kept.contains(row, token as u32) || gradient[token] == 0.0), "row {row}");
+            assert!((0..width).all(|token| mask.contains(row, token as u32) || gradient[token] == 0.0), "row {row}");
         }
         assert_eq!((scores.logprobs[1], scores.entropies[1]), (0.0, 0.0));
         assert!(gradient[1].iter().all(|g| *g == 0.0));
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn forward_of_uniform_logits_is_the_log_of_their_number() -> Result<()> {
+    fn forward_on_uniform_logits_returns_the_log_of_the_vocabulary_size() -> Result<()> {
         let scores = forward(&crate::kernels::cpu::tensor(vec![3.0; 40], (2, 20))?, &[0, 19])?;
         assert!((scores.entropies[1] - 20f32.ln()).abs() < 1e-6 && (scores.logprobs[0] + 20f32.ln()).abs() < 1e-6);
         Ok(())

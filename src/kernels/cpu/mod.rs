@@ -1,8 +1,8 @@
-//! Plain loops on the CPU in f32: each operation next to its gradient. All other implementations are compared with these, and machines
-//! without a GPU run them.
+//! Plain loops on the CPU in f32, each operation next to its gradient. The other backends are compared with them, and machines without a GPU
+//! run them.
 //!
-//! The arithmetic is *batch-invariant*: the bits of a row depend on that row alone, not on how many rows are computed together or on
-//! whether prefill, decoding or training computes it.
+//! The arithmetic is *batch-invariant*: the bits of a row depend neither on the other rows, nor on whether prefill, decoding or training
+//! computes it.
 
 use std::cell::Cell;
 
@@ -33,14 +33,14 @@ pub fn read<const N: usize, R>(tensors: [&Tensor; N], compute: impl FnOnce([&[f3
     let guards = tensors.map(|tensor| tensor.storage_and_layout());
     let mut slices: [&[f32]; N] = [&[]; N];
     for (slice, (storage, layout)) in slices.iter_mut().zip(&guards) {
-        let Storage::Cpu(storage) = &**storage else { bail!("this operation runs only on the CPU, but the tensor is on another device") };
+        let Storage::Cpu(storage) = &**storage else { bail!("this operation needs tensors on the CPU, but one is on another device") };
         *slice = contiguous(storage, layout)?;
     }
     Ok(compute(slices))
 }
 
-/// Runs `compute` on the values of `target`, which it may change in place, and of `sources`. All are contiguous f32 tensors on the CPU, and
-/// `target` shares no storage with a source.
+/// Runs `compute` on the values of `target`, which it may change in place, and of `sources`. All must be contiguous f32 tensors on the CPU,
+/// and `target` must not share storage with a source.
 ///
 /// # Errors
 /// If a tensor is on another device, is not contiguous, or is not f32.
@@ -71,7 +71,7 @@ fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]>
     Ok(&values[start..end])
 }
 
-/// Creates a CPU tensor from its values in row-major order.
+/// Creates a tensor on the CPU from its values in row-major order.
 ///
 /// # Errors
 /// If the number of values does not fit the shape.
@@ -82,14 +82,14 @@ pub fn tensor(values: Vec<f32>, shape: impl Into<candle_core::Shape>) -> Result<
 /// Number of elements below which one thread is faster than several.
 const SERIAL_ELEMENTS: usize = 1 << 16;
 
-/// Calls `run(first_row, rows)` on chunks of `values`, whose rows have `width` elements. Uses the threads of the current pool if there is
-/// enough work. Rows are independent, so the split does not change any bit.
+/// Calls `run(first_row, rows)` on chunks of `values`, whose rows have `width` elements. Uses the threads of the current rayon pool if there
+/// is enough work. Rows are independent, so the split does not change any bit.
 pub fn for_rows(values: &mut [f32], width: usize, run: impl Fn(usize, &mut [f32]) + Sync) {
-    for_rows_of(values, width, width, run);
+    for_rows_with_cost(values, width, width, run);
 }
 
-/// Like [`for_rows`], for rows that each cost as much work as `cost` elements.
-pub fn for_rows_of(values: &mut [f32], width: usize, cost: usize, run: impl Fn(usize, &mut [f32]) + Sync) {
+/// Like [`for_rows`], for rows that each take as much work as `cost` elements.
+pub fn for_rows_with_cost(values: &mut [f32], width: usize, cost: usize, run: impl Fn(usize, &mut [f32]) + Sync) {
     use rayon::prelude::*;
     let threads = rayon::current_num_threads();
     let rows = values.len().checked_div(width).unwrap_or(0);
@@ -104,7 +104,7 @@ pub fn for_rows_of(values: &mut [f32], width: usize, cost: usize, run: impl Fn(u
 pub(crate) mod testing {
     use super::*;
 
-    /// Uniform values in [-1, 1), determined by the seed.
+    /// Uniform random values in [-1, 1), determined by the seed.
     pub fn random(shape: impl Into<candle_core::Shape>, seed: u64) -> Tensor {
         let shape = shape.into();
         let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;

@@ -1,4 +1,4 @@
-//! The plain loops on the CPU as [`Kernels`].
+//! Implements [`Kernels`] with the plain loops on the CPU.
 
 use std::ops::Range;
 
@@ -168,38 +168,38 @@ impl Kernels for Cpu {
         Ok(logits)
     }
 
-    fn sample(&self, logits: Tensor, limit: usize, choice: &SamplingParams) -> Result<PendingSample> {
-        let tokens = choose_rows(&logits, choice, |index, row| match choice.temperature == 0.0 {
+    fn sample(&self, logits: Tensor, limit: usize, params: &SamplingParams) -> Result<PendingSample> {
+        let tokens = sample_rows(&logits, params, |index, row| match params.temperature == 0.0 {
             true => sample::greedy(&row[..limit]),
-            false => sample::draw(&row[..limit], &choice.filter, choice.uniforms[index]),
+            false => sample::sample(&row[..limit], &params.filter, params.uniforms[index]),
         })?;
         let scores = head::forward(&logits, &tokens)?;
         Ok(PendingSample::ready(SamplerOutput { tokens, logprobs: scores.logprobs, truncated: None }))
     }
 
-    fn sample_with_mask(&self, logits: Tensor, limit: usize, choice: &SamplingParams) -> Result<PendingSample> {
-        if choice.filter.is_off() {
-            let SamplerOutput { tokens, logprobs, .. } = self.sample(logits.clone(), limit, choice)?.read()?;
-            let kept = all_below(limit, logits.dims2()?);
-            return sampling_mask::score(&logits, tokens, logprobs, kept);
+    fn sample_with_mask(&self, logits: Tensor, limit: usize, params: &SamplingParams) -> Result<PendingSample> {
+        if params.filter.is_off() {
+            let SamplerOutput { tokens, logprobs, .. } = self.sample(logits.clone(), limit, params)?.read()?;
+            let mask = all_below(limit, logits.dims2()?);
+            return sampling_mask::score(&logits, tokens, logprobs, mask);
         }
-        let rows = choose_rows(&logits, choice, |index, row| match choice.temperature == 0.0 {
-            true => sample::greedy_kept(&row[..limit], &choice.filter),
-            false => sample::draw_kept(&row[..limit], &choice.filter, choice.uniforms[index]),
+        let rows = sample_rows(&logits, params, |index, row| match params.temperature == 0.0 {
+            true => sample::greedy_with_mask(&row[..limit], &params.filter),
+            false => sample::sample_with_mask(&row[..limit], &params.filter, params.uniforms[index]),
         })?;
         let width = logits.dim(1)?;
-        let (mut tokens, mut kept) = (Vec::with_capacity(rows.len()), SamplingMask::default());
+        let (mut tokens, mut mask) = (Vec::with_capacity(rows.len()), SamplingMask::default());
         for (token, ids) in rows {
             tokens.push(token);
-            // NaN logits keep no token. Their log-probability is NaN, too, which stops the run.
-            if ids.is_empty() || ids.len() == width { kept.push_whole() } else { kept.push(ids) }
+            // If logits are NaN, no token passes the filter. The log-probability is then NaN, too, which stops the run.
+            if ids.is_empty() || ids.len() == width { mask.push_whole() } else { mask.push(ids) }
         }
         let scores = head::forward(&logits, &tokens)?;
-        sampling_mask::score(&logits, tokens, scores.logprobs, kept)
+        sampling_mask::score(&logits, tokens, scores.logprobs, mask)
     }
 
-    fn mask_logits(&self, logits: Tensor, kept: &SamplingMask) -> Result<Tensor> {
-        sampling_mask::mask_in_place(&logits, kept)?;
+    fn mask_logits(&self, logits: Tensor, mask: &SamplingMask) -> Result<Tensor> {
+        sampling_mask::mask_in_place(&logits, mask)?;
         Ok(logits)
     }
 
@@ -262,17 +262,17 @@ impl Kernels for Cpu {
     }
 }
 
-/// Scales the logits and returns the results of `choose(row number, row)` in row order.
-fn choose_rows<T: Send>(logits: &Tensor, choice: &SamplingParams, choose: impl Fn(usize, &[f32]) -> T + Sync) -> Result<Vec<T>> {
-    if choice.temperature != 0.0 {
-        head::scale_in_place(logits, choice.temperature)?;
+/// Scales the logits in place and returns the results of `sample(row number, row)` in row order.
+fn sample_rows<T: Send>(logits: &Tensor, params: &SamplingParams, sample: impl Fn(usize, &[f32]) -> T + Sync) -> Result<Vec<T>> {
+    if params.temperature != 0.0 {
+        head::scale_in_place(logits, params.temperature)?;
     }
     let (_, width) = logits.dims2()?;
     read([logits], |[logits]| {
-        let choose = |(index, row): (usize, &[f32])| choose(index, row);
+        let sample = |(index, row): (usize, &[f32])| sample(index, row);
         if rayon::current_num_threads() == 1 {
-            return logits.chunks_exact(width).enumerate().map(choose).collect();
+            return logits.chunks_exact(width).enumerate().map(sample).collect();
         }
-        logits.par_chunks_exact(width).enumerate().map(choose).collect()
+        logits.par_chunks_exact(width).enumerate().map(sample).collect()
     })
 }

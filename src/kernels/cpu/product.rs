@@ -1,6 +1,5 @@
-//! Matrix products with the `gemm` crate. It offers two things that candle's own products lack on the CPU: accumulation into the result
-//! (`C += A B`), and a number of threads that follows the current rayon pool, so that a worker with one thread computes on that thread
-//! alone.
+//! Matrix products with the `gemm` crate. Unlike candle's own products on the CPU, it can accumulate into the result (`C += A B`) and use the
+//! number of threads of the current rayon pool, so that a worker with one thread computes on that thread alone.
 
 use candle_core::{Result, Tensor, bail};
 use gemm::Parallelism;
@@ -8,14 +7,14 @@ use gemm::Parallelism;
 use super::{read, tensor, update};
 use crate::kernels::shape::{Factor, product_sizes};
 
-/// Minimum number of rows of a product. With fewer, `gemm` selects other kernels, which sum in another order (see the test
+/// Smallest number of rows of a product. With fewer rows, `gemm` selects other kernels, which sum in another order (see the test
 /// `product_rows_are_batch_invariant`).
 pub const MIN_ROWS: usize = 8;
-/// `gemm` also uses another kernel for results with at most this many elements.
+/// For results with at most this many elements, `gemm` also selects another kernel.
 const SMALL_RESULT: usize = 256;
-/// With at most this many columns, `gemm` splits long sums depending on the number of rows, ...
+/// For results with at most this many columns, how `gemm` splits sums of more than [`DEPTH`] terms depends on the number of rows.
 const NARROW: usize = 64;
-/// ... unless the sums have at most this many terms.
+/// Largest number of terms of a sum that `gemm` never splits.
 const DEPTH: usize = 512;
 
 /// A matrix in memory: row and column strides in elements.
@@ -49,8 +48,8 @@ impl<'a> View<'a> {
         Self { values: &self.values[start * self.row_stride..], rows: count, ..self }
     }
 
-    /// Returns true if every element is within the values.
-    fn is_sound(&self) -> bool {
+    /// Returns true if the strides reach no element beyond the values.
+    fn is_in_bounds(&self) -> bool {
         let last = (self.rows.max(1) - 1) * self.row_stride + (self.columns.max(1) - 1) * self.column_stride;
         self.rows * self.columns == 0 || last < self.values.len()
     }
@@ -60,13 +59,13 @@ impl<'a> View<'a> {
     }
 }
 
-/// `x [m, k]` times `weight [k, n]`, plus `bias [n]` if given. Either factor may be a transposed view.
+/// Returns `x [m, k] weight [k, n]`, plus `bias [n]` if given: `[m, n]`. Either factor may be a transposed view.
 ///
 /// # Errors
-/// If the shapes do not match, or a tensor is not in f32 on the CPU, or neither contiguous nor the transpose of a contiguous matrix.
+/// If the shapes do not match, a factor is neither contiguous nor the transpose of a contiguous matrix, or a tensor is not in f32 on the CPU.
 ///
 /// # Panics
-/// If `bias` has another length than n.
+/// If the length of `bias` is not n.
 pub fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (a, b) = (Factor::of(x)?, Factor::of(weight)?);
     let (m, _, n) = product_sizes(&a, &b)?;
@@ -86,8 +85,8 @@ pub fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Ten
     tensor(values, (m, n))
 }
 
-/// `target [m, n] += x [m, k] weight [k, n]`, accumulated within the product. For a residual stream, or a weight's gradient, which is
-/// summed in f32 over tokens and calls.
+/// `target [m, n] += x [m, k] weight [k, n]`, accumulated within the product. The target is a residual stream, or a weight's gradient, which
+/// is a sum over tokens and calls.
 ///
 /// # Errors
 /// As for [`product`], or if `target` has another shape.
@@ -115,14 +114,14 @@ pub fn add_column_sums_into(gradient: &Tensor, dy: &Tensor) -> Result<()> {
     })
 }
 
-/// `out = a b`, or `out += a b`, for factors and their values. The rows of a transposed `a` are not tokens, so they need not be
-/// batch-invariant.
+/// Computes `out = a b`, or `out += a b` if `accumulate`, for factors and their values. The rows of a transposed `a` are not tokens, so they
+/// need not be batch-invariant.
 fn multiply_factors(out: &mut [f32], (a, a_values): (&Factor, &[f32]), (b, b_values): (&Factor, &[f32]), accumulate: bool) {
     let multiply = if a.is_transposed { multiply } else { multiply_rows };
     multiply(out, View::of(a, a_values), View::of(b, b_values), accumulate);
 }
 
-/// `out = a b`, or `out += a b`, for `a` whose rows are tokens. Each row is summed in the same order for any number of rows.
+/// Like [`multiply`], for `a` whose rows are tokens: each row is summed in the same order for any number of rows.
 fn multiply_rows(out: &mut [f32], a: View, b: View, accumulate: bool) {
     if b.columns > NARROW || a.columns <= DEPTH {
         return multiply(out, a, b, accumulate);
@@ -133,23 +132,23 @@ fn multiply_rows(out: &mut [f32], a: View, b: View, accumulate: bool) {
     }
 }
 
-/// `out = a b`, or `out += a b`. Pads with zeros if there are too few rows.
+/// Computes `out = a b`, or `out += a b` if `accumulate`. Pads `a` with rows of zeros if it has too few rows.
 fn multiply(out: &mut [f32], a: View, b: View, accumulate: bool) {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     assert!(out.len() == m * n && b.rows == k, "product of {m} x {k} and {} x {n} into {} values", b.rows, out.len());
-    assert!(a.is_sound() && b.is_sound(), "a view extends beyond its values");
+    assert!(a.is_in_bounds() && b.is_in_bounds(), "a view extends beyond its values");
     if m == 0 || n == 0 {
         return;
     }
-    let least = MIN_ROWS.max(SMALL_RESULT / n + 1);
-    if m < least && a.column_stride == 1 {
-        let mut padded = vec![0.0; least * k];
+    let min_rows = MIN_ROWS.max(SMALL_RESULT / n + 1);
+    if m < min_rows && a.column_stride == 1 {
+        let mut padded = vec![0.0; min_rows * k];
         for (row, padded) in padded.chunks_exact_mut(k.max(1)).take(m).enumerate() {
             padded.copy_from_slice(&a.values[row * a.row_stride..][..k]);
         }
-        let mut wide = vec![0.0; least * n];
+        let mut wide = vec![0.0; min_rows * n];
         wide[..m * n].copy_from_slice(out);
-        multiply(&mut wide, View::new(&padded, least, k), b, accumulate);
+        multiply(&mut wide, View::new(&padded, min_rows, k), b, accumulate);
         return out.copy_from_slice(&wide[..m * n]);
     }
     let threads = rayon::current_num_threads();
@@ -206,7 +205,7 @@ mod tests {
         Ok(())
     }
 
-    /// The log-probabilities of sampler and trainer are bit-identical only if a row of a product does not depend on its neighbors.
+    /// The log-probabilities of sampler and trainer are bit-identical only if a row of a product does not depend on the other rows.
     #[test]
     fn product_rows_are_batch_invariant() -> Result<()> {
         for (k, n) in [

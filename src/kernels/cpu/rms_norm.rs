@@ -3,9 +3,9 @@
 use candle_core::{Result, Tensor};
 use multiversion::multiversion;
 
-use super::{for_rows, for_rows_of, read, tensor, update, vector};
+use super::{for_rows, for_rows_with_cost, read, tensor, update, vector};
 
-/// Normalizes each row of `x [t, n]` and scales it by `weight [n]`. Returns `(y [t, n], inverse_rms [t])`; the backward pass needs
+/// Normalizes each row of `x [t, n]` and scales it by `weight [n]`. Returns `(y [t, n], inverse_rms [t])`. The backward pass needs
 /// `inverse_rms`.
 ///
 /// # Errors
@@ -14,14 +14,14 @@ pub fn forward(x: &Tensor, weight: &Tensor, eps: f32) -> Result<(Tensor, Tensor)
     let (rows, width) = x.dims2()?;
     let (y, inverse_rms) = read([x, weight], |[x, weight]| {
         let (mut y, mut inverse_rms) = (vec![0.0; x.len()], vec![0.0; rows]);
-        for_rows_of(&mut inverse_rms, 1, width, |first, inverse_rms| inverse_rows(&x[first * width..], width, eps, inverse_rms));
+        for_rows_with_cost(&mut inverse_rms, 1, width, |first, inverse_rms| inverse_rows(&x[first * width..], width, eps, inverse_rms));
         for_rows(&mut y, width, |first, y| forward_rows(&x[first * width..], weight, &inverse_rms[first..], y));
         (y, inverse_rms)
     })?;
     Ok((tensor(y, (rows, width))?, tensor(inverse_rms, rows)?))
 }
 
-/// Adds the gradient of `x` to `dx [t, n]`, and that of the weight to `weight_gradient [n]`.
+/// Adds the gradient of `x` to `dx [t, n]` and the gradient of the weight to `weight_gradient [n]`, from `dy [t, n]`.
 ///
 /// # Errors
 /// If a tensor is not a contiguous f32 tensor on the CPU.

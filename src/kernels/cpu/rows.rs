@@ -1,6 +1,6 @@
-//! Operations on rows: gather for the embedding and for rows that reach the head; scatter-add for their gradients, summed in f32; and
-//! rotary position embedding (Su et al. 2021), which rotates a row by its position. The rotation uses Hugging Face's half-split layout:
-//! element i of a head is paired with element i + d/2.
+//! Operations on rows: gather, for the embedding and for the rows that reach the head; scatter-add, for their gradients; and rotary position
+//! embedding (Su et al. 2021), which rotates a row by its position. The rotation uses Hugging Face's half-split layout: element i of a head
+//! is paired with element i + d/2.
 
 use candle_core::{Result, Tensor, bail};
 use multiversion::multiversion;
@@ -27,7 +27,7 @@ pub fn gather(table: &Tensor, indices: &[u32]) -> Result<Tensor> {
     tensor(values, (indices.len(), width))
 }
 
-/// `target[indices[i]] += rows[i]`, for `target [n, w]` and `rows [indices, w]`. An index may occur many times.
+/// `target[indices[i]] += rows[i]`, for `target [n, w]` and `rows [indices, w]`. An index may occur several times.
 ///
 /// # Errors
 /// If `indices` and `rows` differ in length, or a tensor is not a contiguous f32 tensor on the CPU.
@@ -54,7 +54,7 @@ pub fn rotate_in_place(qkv: &Tensor, heads: usize, rotation: &Rotation) -> Resul
     rotate_by_in_place(qkv, heads, rotation, 1.0)
 }
 
-/// Rotates them back, which is the backward pass.
+/// The backward pass of [`rotate_in_place`]: rotates the heads back.
 ///
 /// # Errors
 /// As for [`rotate_in_place`].

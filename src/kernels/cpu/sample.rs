@@ -1,4 +1,4 @@
-//! Samples a token from a row of scaled logits with one uniform number: inverts the cumulative distribution in token order.
+//! Samples a token from a row of scaled logits with one uniform random number, by inverting the cumulative distribution in token order.
 
 use multiversion::multiversion;
 
@@ -12,31 +12,31 @@ pub fn greedy(row: &[f32]) -> u32 {
 }
 
 /// Samples from softmax(row) after the filter, with `uniform` in [0, 1).
-pub fn draw(row: &[f32], filter: &Filter, uniform: f32) -> u32 {
+pub fn sample(row: &[f32], filter: &Filter, uniform: f32) -> u32 {
     let mut weights = vec![0.0; row.len()];
     exponentials(row, &mut weights);
     if !filter.is_off() {
-        apply(&mut weights, filter);
+        apply_filter(&mut weights, filter);
     }
     pick(&weights, uniform)
 }
 
-/// Like [`draw`], and also returns the tokens that the filter keeps, ascending.
-pub fn draw_kept(row: &[f32], filter: &Filter, uniform: f32) -> (u32, Vec<u32>) {
+/// Like [`sample`], and also returns the sampling mask: the ids of the tokens that pass the filter, ascending.
+pub fn sample_with_mask(row: &[f32], filter: &Filter, uniform: f32) -> (u32, Vec<u32>) {
     let mut weights = vec![0.0; row.len()];
     exponentials(row, &mut weights);
-    let kept = apply(&mut weights, filter);
-    (pick(&weights, uniform), kept)
+    let mask = apply_filter(&mut weights, filter);
+    (pick(&weights, uniform), mask)
 }
 
-/// Like [`greedy`], and also returns the tokens that the filter keeps, ascending.
-pub fn greedy_kept(row: &[f32], filter: &Filter) -> (u32, Vec<u32>) {
-    (greedy(row), draw_kept(row, filter, 0.0).1)
+/// Like [`greedy`], and also returns the sampling mask, like [`sample_with_mask`].
+pub fn greedy_with_mask(row: &[f32], filter: &Filter) -> (u32, Vec<u32>) {
+    (greedy(row), sample_with_mask(row, filter, 0.0).1)
 }
 
 /// Returns the token at which the running sum of weights exceeds the fraction `uniform` of their total.
 fn pick(weights: &[f32], uniform: f32) -> u32 {
-    // Block sums come first, so that the walk is short. Totals are in f64, so that no token's weight is lost.
+    // Sums of blocks come first, to skip whole blocks. All sums are in f64, so that no token's weight is lost.
     let sums: Vec<f64> = weights.chunks(64).map(|block| block.iter().map(|w| f64::from(*w)).sum()).collect();
     let mut left = f64::from(uniform) * sums.iter().sum::<f64>();
     let mut last = 0;
@@ -54,7 +54,7 @@ fn pick(weights: &[f32], uniform: f32) -> u32 {
         }
         return last as u32;
     }
-    // Rounding left a remainder beyond the last sum: return the last token that may be sampled.
+    // Because of rounding, a remainder is left after the last block: return the last token that may be sampled.
     weights.iter().rposition(|w| *w > 0.0).unwrap_or(last) as u32
 }
 
@@ -66,39 +66,39 @@ fn exponentials(row: &[f32], weights: &mut [f32]) {
     }
 }
 
-/// Sets the weight of each token that the filter rejects to 0, and returns the other tokens, ascending. A tie goes to the lower token id.
-/// Does not sort the vocabulary: tokens that cannot qualify are dropped first, and only the start of the rest is sorted.
-fn apply(weights: &mut [f32], filter: &Filter) -> Vec<u32> {
-    let likelier = |a: &u32, b: &u32| weights[*b as usize].total_cmp(&weights[*a as usize]).then(a.cmp(b));
-    // The most likely token has weight exp(0) = 1 and always stays.
+/// Sets the weight of each token that the filter rejects to 0, and returns the ids of the other tokens, ascending. In a tie, the lower id is
+/// preferred. Does not sort the whole vocabulary: only the most likely of the tokens that pass min-p and top-k are sorted.
+fn apply_filter(weights: &mut [f32], filter: &Filter) -> Vec<u32> {
+    let by_weight = |a: &u32, b: &u32| weights[*b as usize].total_cmp(&weights[*a as usize]).then(a.cmp(b));
+    // The most likely token has weight exp(0) = 1 and always passes.
     let floor = filter.min_p;
-    let mut kept: Vec<u32> = (0..weights.len() as u32).filter(|i| weights[*i as usize] >= floor.min(1.0)).collect();
-    if filter.top_k > 0 && filter.top_k < kept.len() {
-        kept.select_nth_unstable_by(filter.top_k - 1, likelier);
-        kept.truncate(filter.top_k);
+    let mut ids: Vec<u32> = (0..weights.len() as u32).filter(|i| weights[*i as usize] >= floor.min(1.0)).collect();
+    if filter.top_k > 0 && filter.top_k < ids.len() {
+        ids.select_nth_unstable_by(filter.top_k - 1, by_weight);
+        ids.truncate(filter.top_k);
     }
     if filter.top_p < 1.0 {
-        let total: f64 = kept.iter().map(|i| f64::from(weights[*i as usize])).sum();
-        let count = nucleus(&mut kept, f64::from(filter.top_p) * total, weights, likelier);
-        kept.truncate(count);
+        let total: f64 = ids.iter().map(|i| f64::from(weights[*i as usize])).sum();
+        let count = nucleus(&mut ids, f64::from(filter.top_p) * total, weights, by_weight);
+        ids.truncate(count);
     }
     let mut filtered = vec![0.0; weights.len()];
-    kept.iter().for_each(|i| filtered[*i as usize] = weights[*i as usize]);
+    ids.iter().for_each(|i| filtered[*i as usize] = weights[*i as usize]);
     weights.copy_from_slice(&filtered);
-    kept.sort_unstable();
-    kept
+    ids.sort_unstable();
+    ids
 }
 
-/// Sorts the most likely tokens to the front of `kept` and returns how many of them together reach `target`: at least one.
-fn nucleus(kept: &mut [u32], target: f64, weights: &[f32], likelier: impl Fn(&u32, &u32) -> std::cmp::Ordering) -> usize {
+/// Sorts the most likely tokens to the front of `ids` and returns how many of them together reach `target`: at least one.
+fn nucleus(ids: &mut [u32], target: f64, weights: &[f32], by_weight: impl Fn(&u32, &u32) -> std::cmp::Ordering) -> usize {
     let (mut sorted, mut reached) = (0, 0.0);
-    while sorted < kept.len() {
-        let rest = &mut kept[sorted..];
+    while sorted < ids.len() {
+        let rest = &mut ids[sorted..];
         let next = (sorted * 3).max(64).min(rest.len());
         if next < rest.len() {
-            rest.select_nth_unstable_by(next - 1, &likelier);
+            rest.select_nth_unstable_by(next - 1, &by_weight);
         }
-        rest[..next].sort_unstable_by(&likelier);
+        rest[..next].sort_unstable_by(&by_weight);
         for token in &rest[..next] {
             sorted += 1;
             reached += f64::from(weights[*token as usize]);
@@ -116,13 +116,13 @@ mod tests {
 
     fn check(filter: Filter, expected: &[u32]) {
         let row: Vec<f32> = [0.1f32, 0.4, 0.05, 0.3, 0.15].iter().map(|p| p.ln()).collect();
-        let mut found: Vec<u32> = (0..1000).map(|i| draw(&row, &filter, i as f32 / 1000.0)).collect();
+        let mut found: Vec<u32> = (0..1000).map(|i| sample(&row, &filter, i as f32 / 1000.0)).collect();
         found.dedup();
         assert_eq!(found, expected, "{filter:?}");
     }
 
     #[test]
-    fn draw_samples_only_tokens_that_pass_the_filter() {
+    fn sample_returns_only_tokens_that_pass_the_filter() {
         let off = Filter::default();
         check(off, &[0, 1, 2, 3, 4]);
         check(Filter { top_k: 2, ..off }, &[1, 3]);
@@ -132,9 +132,9 @@ mod tests {
         check(Filter { top_p: 0.0, ..off }, &[1]);
     }
 
-    /// Many tokens, many of them tied, must give the same result as sorting them all.
+    /// The filter gives the same result as a full sort, also with many tied tokens.
     #[test]
-    fn apply_equals_full_sort_on_large_vocabularies() {
+    fn apply_filter_equals_a_full_sort_on_large_vocabularies() {
         let row: Vec<f32> = (0..3000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as f32 / 40.0).collect();
         let mut weights = vec![0.0; row.len()];
         exponentials(&row, &mut weights);
@@ -151,20 +151,20 @@ mod tests {
             });
             order.truncate(end.map_or(order.len(), |end| end + 1));
             let mut found = weights.clone();
-            apply(&mut found, &Filter { top_k, top_p, min_p });
-            let mut kept: Vec<usize> = (0..row.len()).filter(|i| found[*i] > 0.0).collect();
-            kept.sort_by(|a, b| weights[*b].total_cmp(&weights[*a]).then(a.cmp(b)));
-            assert_eq!(kept, order, "top_k {top_k}, top_p {top_p}, min_p {min_p}");
+            apply_filter(&mut found, &Filter { top_k, top_p, min_p });
+            let mut ids: Vec<usize> = (0..row.len()).filter(|i| found[*i] > 0.0).collect();
+            ids.sort_by(|a, b| weights[*b].total_cmp(&weights[*a]).then(a.cmp(b)));
+            assert_eq!(ids, order, "top_k {top_k}, top_p {top_p}, min_p {min_p}");
         }
     }
 
     #[test]
-    fn draw_frequencies_follow_the_distribution() {
+    fn sample_frequencies_follow_the_distribution() {
         let row: Vec<f32> = (0..200).map(|i| (i % 7) as f32 * 0.5).collect();
         let total: f32 = row.iter().map(|z| z.exp()).sum();
         let mut counts = vec![0u32; row.len()];
         let n = 1 << 18;
-        (0..n).for_each(|i| counts[draw(&row, &Filter::default(), i as f32 / n as f32) as usize] += 1);
+        (0..n).for_each(|i| counts[sample(&row, &Filter::default(), i as f32 / n as f32) as usize] += 1);
         for (count, z) in counts.iter().zip(&row) {
             assert!((*count as f32 / n as f32 - z.exp() / total).abs() < 1e-5);
         }

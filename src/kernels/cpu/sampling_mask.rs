@@ -1,4 +1,4 @@
-//! Sampling masks on rows of logits: the tokens that a truncated sampler could have sampled.
+//! Applies sampling masks to rows of logits.
 
 use candle_core::{Result, Tensor};
 
@@ -10,33 +10,33 @@ use crate::kernels::{MASKED, PendingSample, SamplerOutput};
 /// Sets the `logits [t, v]` outside each row's sampling mask to [`MASKED`], in place.
 ///
 /// # Errors
-/// If the masks do not fit the logits ([`check_mask`]), or `logits` is not a contiguous f32 matrix on the CPU.
-pub fn mask_in_place(logits: &Tensor, kept: &SamplingMask) -> Result<()> {
+/// If the mask does not fit the logits ([`check_mask`]), or `logits` is not a contiguous f32 matrix on the CPU.
+pub fn mask_in_place(logits: &Tensor, mask: &SamplingMask) -> Result<()> {
     let (rows, width) = logits.dims2()?;
-    check_mask(kept, (rows, width))?;
-    if kept.is_whole() {
+    check_mask(mask, (rows, width))?;
+    if mask.is_whole() {
         return Ok(());
     }
     update(logits, [], |logits, []| {
         for_rows(logits, width, |first, logits| {
-            logits.chunks_exact_mut(width).zip(first..).for_each(|(row, index)| mask_row(row, kept.runs(index)));
+            logits.chunks_exact_mut(width).zip(first..).for_each(|(row, index)| mask_row(row, mask.runs(index)));
         });
     })
 }
 
-/// Scores `tokens` under scaled logits, among the tokens of each row's sampling mask; `logprobs` are those over the whole vocabulary.
-/// Overwrites the logits.
+/// Returns sampled `tokens` with their `logprobs`, which are over the whole vocabulary, and adds the log-probabilities among the tokens in each
+/// row's sampling mask. Masks the scaled `logits [n, v]` in place.
 ///
 /// # Errors
-/// If the masks do not fit the logits, a token is beyond the vocabulary, or `logits` is not a contiguous f32 matrix on the CPU.
-pub fn score(logits: &Tensor, tokens: Vec<u32>, logprobs: Vec<f32>, kept: SamplingMask) -> Result<PendingSample> {
-    let among_kept = if kept.is_whole() {
+/// If the mask does not fit the logits, a token is beyond the vocabulary, or `logits` is not a contiguous f32 matrix on the CPU.
+pub fn score(logits: &Tensor, tokens: Vec<u32>, logprobs: Vec<f32>, mask: SamplingMask) -> Result<PendingSample> {
+    let masked_logprobs = if mask.is_whole() {
         logprobs.clone()
     } else {
-        mask_in_place(logits, &kept)?;
+        mask_in_place(logits, &mask)?;
         head::forward(logits, &tokens)?.logprobs
     };
-    Ok(PendingSample::ready(SamplerOutput { tokens, logprobs, truncated: Some(MaskedSample { kept, logprobs: among_kept }) }))
+    Ok(PendingSample::ready(SamplerOutput { tokens, logprobs, truncated: Some(MaskedSample { kept: mask, logprobs: masked_logprobs }) }))
 }
 
 fn mask_row(row: &mut [f32], runs: &[[u32; 2]]) {
@@ -57,13 +57,13 @@ mod tests {
     use crate::kernels::cpu::tensor;
 
     #[test]
-    fn mask_in_place_leaves_kept_logits() -> Result<()> {
-        let mut kept = SamplingMask::default();
-        kept.push([1, 2, 4]);
-        kept.push_whole();
-        kept.push([0]);
+    fn mask_in_place_leaves_the_logits_of_tokens_in_the_mask() -> Result<()> {
+        let mut mask = SamplingMask::default();
+        mask.push([1, 2, 4]);
+        mask.push_whole();
+        mask.push([0]);
         let logits = tensor((0..15).map(|z| z as f32).collect(), (3, 5))?;
-        mask_in_place(&logits, &kept)?;
+        mask_in_place(&logits, &mask)?;
         let m = MASKED;
         let expected = [[m, 1.0, 2.0, m, 4.0], [5.0, 6.0, 7.0, 8.0, 9.0], [10.0, m, m, m, m]];
         assert_eq!(logits.to_vec2::<f32>()?, expected);

@@ -1,11 +1,11 @@
-//! The gated unit of the feed-forward layer, `silu(gate) * up`. One product computes `[gate | up]` side by side.
+//! SwiGLU, the activation of the feed-forward layer: `silu(gate) * up` (Shazeer 2020). One product computes gate and up side by side.
 
 use candle_core::{Result, Tensor};
 use multiversion::multiversion;
 
 use super::{for_rows, read, tensor, vector};
 
-/// Takes `gate_up [t, 2 f]` and returns `[t, f]`.
+/// Returns `silu(gate) * up`, `[t, f]`, from `gate_up [t, 2 f]`.
 ///
 /// # Errors
 /// If `gate_up` is not a contiguous f32 matrix on the CPU.

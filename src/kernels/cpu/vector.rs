@@ -1,19 +1,19 @@
-//! Arithmetic shared by all loops: an `exp` that the compiler vectorizes, and sums in a fixed order.
+//! Arithmetic that the loops share: an `exp` that the compiler vectorizes, and sums in a fixed order.
 //!
-//! Functions are `inline(always)`, so that each caller's `#[multiversion]` clone compiles them for its own instruction set. A fused
+//! The functions are `inline(always)`, so that each of a caller's `#[multiversion]` clones compiles them for its own instruction set. A fused
 //! multiply-add rounds once everywhere, so all instruction sets give the same results.
 
-/// Number of parallel partial sums: the elements of an AVX-512 register, and the keys in a block of attention.
+/// Number of parallel partial sums: the number of f32 in an AVX-512 register, and of keys in a block of attention.
 pub const LANES: usize = 16;
 
-/// e^x to about 1 ulp. 0 below -87.3, infinity above 88.7, NaN for NaN.
+/// Returns e^x, to within 2 ulp; 0 below -87.3, infinity above 88.7, and NaN for NaN.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer in the low mantissa bits
     let clamped = x.clamp(-87.3, 88.7);
     let shifted = clamped.mul_add(std::f32::consts::LOG2_E, MAGIC);
     let n = shifted - MAGIC;
-    // ln 2 is split in two, so that the remainder keeps all its bits.
+    // ln 2 is split in two, so that the remainder has all its bits.
     let r = n.mul_add(-1.428_606_8e-6, n.mul_add(-0.693_145_75, clamped));
     let p = 1.987_569_1e-4f32;
     let p = p.mul_add(r, 1.398_199_9e-3);
@@ -36,7 +36,7 @@ pub fn exp(x: f32) -> f32 {
     }
 }
 
-/// 1 / (1 + e^-x).
+/// Returns 1 / (1 + e^-x).
 #[inline(always)]
 pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
@@ -68,7 +68,7 @@ pub fn max_lanes(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// Returns the sum of `term(i)` for i in 0..len: term i goes to lane i % 16, and the lanes are added pairwise.
+/// Returns the sum of `term(i)` for i in 0..len. Lane l sums the terms with i % 16 = l, and the lanes are added pairwise.
 #[inline(always)]
 pub fn sum(len: usize, term: impl Fn(usize) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];

@@ -1,4 +1,4 @@
-//! Launches attention: over a packed batch, its gradient, and of new tokens against the key/value cache.
+//! Launches attention: over a packed batch, its gradient, and of new tokens over the key/value cache.
 //!
 //! Axes: t = token, q = query head, kv = key/value head, d = head width.
 
@@ -14,7 +14,7 @@ use crate::kernels::shape::{Heads, LayerCache, Rotation, Segment};
 /// Threads per block of the attention kernels.
 const ATTENTION_THREADS: usize = 128;
 
-/// Attention over a packed batch. Returns the output `[t, q d]` and the log-sum-exp `[q, t]` of the scores.
+/// Attention over a packed batch. Returns the output `[t, q d]`, and the log-sum-exp of the scores, `[q, t]`.
 ///
 /// # Errors
 /// If there is no kernel for this head width, or a launch fails.
@@ -22,7 +22,7 @@ pub fn packed(fused: &Fused, qkv: &Tensor, segments: &[Segment], heads: Heads) -
     let (tokens, _) = qkv.dims2()?;
     let work = QueryTiles::of(segments);
     let grid = attention_grid(fused, work.tiles.len() / 2, heads.query, heads, 4 * TILE, 0);
-    let (segments, tiles) = (fused.numbers(&work.segments)?, fused.numbers(&work.tiles)?);
+    let (segments, tiles) = (fused.u32_tensor(&work.segments)?, fused.u32_tensor(&work.tiles)?);
     let (out, lse) = (fused.empty((tokens, heads.query * heads.width))?, fused.empty_f32((heads.query, tokens))?);
     let kernel = kernel_name(fused, "attend_packed_forward", heads)?;
     let arguments = [
@@ -41,8 +41,8 @@ pub fn packed(fused: &Fused, qkv: &Tensor, segments: &[Segment], heads: Heads) -
     Ok((out, lse))
 }
 
-/// The gradient of `qkv [t, (q + 2 kv) d]`: first of queries, then of keys and values. Partial gradients of a shared prefix are summed
-/// last.
+/// Returns the gradient of `qkv [t, (q + 2 kv) d]`. Launches one kernel for queries and one for keys and values; if the work on a tile of keys
+/// was split, a last kernel adds up the partial gradients.
 ///
 /// # Errors
 /// If there is no kernel for this head width, or a launch fails.
@@ -65,19 +65,19 @@ pub fn packed_backward(
 
     let work = QueryTiles::of(segments);
     let grid = attention_grid(fused, work.tiles.len() / 2, heads.query, heads, 4 * TILE, 0);
-    let (rows, tiles) = (fused.numbers(&work.segments)?, fused.numbers(&work.tiles)?);
+    let (rows, tiles) = (fused.u32_tensor(&work.segments)?, fused.u32_tensor(&work.tiles)?);
     let arguments = [&[At(&d_qkv), At(d_out), At(qkv), At(log_sum_exp), At(&delta), At(&rows), At(&tiles)], &sizes[..]].concat();
     fused.launch_exactly(&kernel_name(fused, "attend_packed_backward_queries", heads)?, grid, &arguments)?;
 
     let work = KeyTiles::of(segments);
     let grid = attention_grid(fused, work.items.len() / 5, heads.key_value, heads, 4 * TILE, 1024);
-    let (items, query_ranges) = (fused.numbers(&work.items)?, fused.numbers(&work.query_ranges)?);
+    let (items, query_ranges) = (fused.u32_tensor(&work.items)?, fused.u32_tensor(&work.query_ranges)?);
     let partial = fused.empty_f32((work.slots.max(1), 2, TILE, kv_width))?;
     let tensors = [At(&d_qkv), At(&partial), At(d_out), At(qkv), At(log_sum_exp), At(&delta), At(&items), At(&query_ranges)];
     let arguments = [&tensors, &sizes[..]].concat();
     fused.launch_exactly(&kernel_name(fused, "attend_packed_backward_keys", heads)?, grid, &arguments)?;
     if work.slots > 0 {
-        let sums = fused.numbers(&work.sums)?;
+        let sums = fused.u32_tensor(&work.sums)?;
         let grid = Grid { blocks: [work.sums.len() / 4, TILE, 1], threads: ATTENTION_THREADS, shared_bytes: 0 };
         let arguments = [At(&d_qkv), At(&partial), At(&sums), Int(heads.query), Int(heads.key_value), Int(width)];
         fused.launch("attend_packed_reduce_prefix", grid, &arguments)?;
@@ -85,7 +85,7 @@ pub fn packed_backward(
     Ok(d_qkv)
 }
 
-/// Allocates a cleared cache of `[blocks, kv, 16, d]` for keys and another for values.
+/// Allocates a layer's cache, filled with zeros: `[blocks, kv, 16, d]` each for keys and values.
 ///
 /// # Errors
 /// If the device is out of memory.
@@ -95,7 +95,7 @@ pub fn cache(fused: &Fused, blocks: usize, heads: Heads) -> Result<LayerCache> {
     Ok(LayerCache { keys: zeros()?, values: zeros()? })
 }
 
-/// Writes the keys and values of `qkv [t, (q + 2 kv) d]` to their slots `[t]`.
+/// Writes the keys and values of `qkv [t, (q + 2 kv) d]` to the cache at `slots [t]`.
 ///
 /// # Errors
 /// If the launch fails.
@@ -105,8 +105,8 @@ pub fn store(fused: &Fused, cache: &LayerCache, qkv: &Tensor, slots: &Tensor, he
     fused.launch("cache_store", Grid::of(qkv.dim(0)?, ATTENTION_THREADS), &arguments)
 }
 
-/// Rotates the queries and keys of `qkv [t, (q + 2 kv) d]` in place by the tables `[p, d/2]` at their positions, and writes keys and values
-/// to their slots `[t]`.
+/// Rotates the queries and keys of `qkv [t, (q + 2 kv) d]` in place by the angles of their positions, and writes the rotated keys and the
+/// values to the cache at `slots [t]`.
 ///
 /// # Errors
 /// If the launch fails.
@@ -119,18 +119,18 @@ pub fn rotate_and_store(fused: &Fused, qkv: &Tensor, heads: Heads, rotation: &Ro
     fused.launch("rotate_and_store", grid, &[&tensors[..], &sizes].concat())
 }
 
-/// Copies whole cache blocks, given as pairs (from, to).
+/// Copies whole cache blocks, given as pairs `(from, to)`, in any order.
 ///
 /// # Errors
 /// If the launch fails.
 pub fn copy_blocks(fused: &Fused, cache: &LayerCache, pairs: &[(u32, u32)], heads: Heads) -> Result<()> {
     let flat: Vec<u32> = pairs.iter().flat_map(|(from, to)| [*from, *to]).collect();
-    let flat = if flat.is_empty() { return Ok(()) } else { fused.numbers(&flat)? };
+    let flat = if flat.is_empty() { return Ok(()) } else { fused.u32_tensor(&flat)? };
     let arguments = [At(&cache.keys), At(&cache.values), At(&flat), Int(heads.key_value * BLOCK * heads.width)];
     fused.launch("cache_copy_blocks", Grid::of(pairs.len(), 256), &arguments)
 }
 
-/// Attention of one new token per sequence, with each sequence's blocks `[n, longest]` and number of tokens `[n]`.
+/// Attention of one new token per sequence over the cache, given each sequence's blocks `[n, longest]` and number of tokens `[n]`.
 ///
 /// # Errors
 /// If there is no kernel for this head width, or the launch fails.
@@ -145,8 +145,8 @@ pub fn cached(fused: &Fused, qkv: &Tensor, cache: &LayerCache, (blocks, counts):
     Ok(out)
 }
 
-/// The kernel for this dtype and head width. Attention kernels exist for widths 64 and 128 in bf16, and for multiples of 4 up to 128 in
-/// f32.
+/// Returns the name of the kernel for this dtype and head width. Attention kernels support widths 64 and 128 in bf16, and multiples of 4 up
+/// to 128 in f32.
 fn kernel_name(fused: &Fused, kernel: &str, heads: Heads) -> Result<String> {
     match (fused.dtype, heads.width) {
         (DType::F32, width) if width % 4 == 0 && width <= 128 => Ok(format!("{kernel}_f32")),
@@ -157,8 +157,8 @@ fn kernel_name(fused: &Fused, kernel: &str, heads: Heads) -> Result<String> {
     }
 }
 
-/// A grid over work items and heads. In bf16, which uses tensor cores, shared memory has `rows` rows of the head width and `more_bytes`
-/// bytes.
+/// A grid with `items` blocks along x and `along` blocks along y. In bf16, which uses tensor cores, a block has shared memory for `rows` rows
+/// of the head width and `more_bytes` bytes.
 fn attention_grid(fused: &Fused, items: usize, along: usize, heads: Heads, rows: usize, more_bytes: usize) -> Grid {
     let shared_bytes = if fused.dtype == DType::BF16 { rows * heads.width * 2 + more_bytes } else { 0 };
     Grid { blocks: [items, along, 1], threads: ATTENTION_THREADS, shared_bytes }

@@ -1,7 +1,7 @@
-//! Builds the work lists of packed attention on the host, from segments. `cuda/attention_packed.cuh` and `attention_packed_backward.cuh`
-//! read them.
+//! Builds the work lists of packed attention on the host, from segments. `attention_packed.cuh` and `attention_packed_backward.cuh` in
+//! `src/kernels/cuda` read them.
 //!
-//! Here a *query range* (`query_ranges`) is a range of query rows that see a tile of keys, and a *slot* is the place of a partial sum.
+//! Here a *query range* is a range of query rows that attend to a tile of keys, and a *slot* is the index of a partial sum.
 
 use std::collections::HashMap;
 
@@ -9,30 +9,31 @@ use crate::kernels::shape::Segment;
 
 /// Rows in a tile of queries or of keys.
 pub const TILE: usize = 64;
-/// Approximate number of query rows per work item. A tile of keys with more query rows is split into several items.
+/// Approximate number of query rows per work item. If more queries attend to a tile of keys, it has several items.
 const ROWS_PER_ITEM: usize = 1024;
-/// Slot of an item that is its tile's only one and writes the result directly.
+/// The slot of a tile's only item, which writes the result directly.
 const NO_SLOT: u32 = u32::MAX;
-/// A lag with which every query sees every key of a tile.
+/// The lag with which every query attends to every key of a tile.
 const ALL: u32 = TILE as u32;
 
-/// Work list of the forward pass and of the gradient of queries, in the flat layout that the device reads.
+/// The work list of the forward pass and of the gradient of queries, in the flat layout that the device reads.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct QueryTiles {
-    /// `[n, 4]` for each segment: first row and number of its own tokens, first row and number of its prefix.
+    /// `[n, 4]`, for each segment: first row and number of its own tokens, first row and length of its prefix.
     pub segments: Vec<u32>,
-    /// `[m, 2]`: segment and first own token of each tile of queries, longest sequences first.
+    /// `[m, 2]`, for each tile of queries: segment, and its first own token in the tile. The tiles with the most keys come first.
     pub tiles: Vec<u32>,
 }
 
-/// Work list of the gradient of keys and values.
+/// The work list of the gradient of keys and values, in the flat layout that the device reads.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct KeyTiles {
-    /// `[m, 5]`: first key, number of keys, first query range, end of its query ranges, and slot.
+    /// `[m, 5]`, for each item: first key, number of keys, first query range, end of its query ranges, and slot.
     pub items: Vec<u32>,
-    /// `[s, 3]` for each query range: first query row, number of rows, and lag. Query i sees key j of the tile if j <= i + lag.
+    /// `[s, 3]`, for each query range: first query row, number of rows, and lag. Query i of the range attends to key j of the tile if
+    /// j <= i + lag.
     pub query_ranges: Vec<u32>,
-    /// `[r, 4]`: first key, number of keys, first slot, and number of slots.
+    /// `[r, 4]`, for each tile with several items: first key, number of keys, first slot, and number of slots.
     pub sums: Vec<u32>,
     /// Number of slots for partial sums.
     pub slots: usize,
@@ -56,7 +57,7 @@ impl QueryTiles {
 }
 
 impl KeyTiles {
-    /// Splits the own tokens of all segments into tiles of keys, each with the query ranges that see it.
+    /// Splits the own tokens of all segments into tiles of keys, and lists the query ranges of each.
     pub fn of(segments: &[Segment]) -> Self {
         let mut continued: HashMap<usize, Vec<&Segment>> = HashMap::new();
         for segment in segments.iter().filter(|segment| !segment.prefix.is_empty()) {
@@ -77,41 +78,41 @@ impl KeyTiles {
     }
 
     fn push_tile(&mut self, first_key: u32, keys: u32, query_ranges: &[[u32; 3]]) {
-        let shares = share(query_ranges);
+        let parts = split(query_ranges);
         let first_slot = self.slots;
-        for share in &shares {
-            let slot = if shares.len() == 1 { NO_SLOT } else { self.slots as u32 };
+        for part in &parts {
+            let slot = if parts.len() == 1 { NO_SLOT } else { self.slots as u32 };
             let begin = (self.query_ranges.len() / 3) as u32;
-            self.query_ranges.extend(share.iter().flatten());
-            self.items.extend([first_key, keys, begin, begin + share.len() as u32, slot]);
-            self.slots += usize::from(shares.len() > 1);
+            self.query_ranges.extend(part.iter().flatten());
+            self.items.extend([first_key, keys, begin, begin + part.len() as u32, slot]);
+            self.slots += usize::from(parts.len() > 1);
         }
-        if shares.len() > 1 {
-            self.sums.extend([first_key, keys, first_slot as u32, shares.len() as u32]);
+        if parts.len() > 1 {
+            self.sums.extend([first_key, keys, first_slot as u32, parts.len() as u32]);
         }
     }
 }
 
-/// Splits query ranges into as few shares of about `ROWS_PER_ITEM` rows as possible. A long range is cut.
-fn share(query_ranges: &[[u32; 3]]) -> Vec<Vec<[u32; 3]>> {
-    let (mut shares, mut rows) = (vec![Vec::new()], 0);
+/// Splits query ranges into parts of about [`ROWS_PER_ITEM`] rows, one for each item. Cuts long ranges.
+fn split(query_ranges: &[[u32; 3]]) -> Vec<Vec<[u32; 3]>> {
+    let (mut parts, mut rows) = (vec![Vec::new()], 0);
     for [mut row, mut count, mut lag] in query_ranges.iter().copied() {
         while count > 0 {
             if rows >= ROWS_PER_ITEM {
-                shares.push(Vec::new());
+                parts.push(Vec::new());
                 rows = 0;
             }
-            // A short remainder stays in this share.
+            // A short remainder stays in this part.
             let left = ROWS_PER_ITEM - rows;
             let taken = if (count as usize) < left + ROWS_PER_ITEM / 4 { count } else { left as u32 };
-            if let Some(share) = shares.last_mut() {
-                share.push([row, taken, lag]);
+            if let Some(part) = parts.last_mut() {
+                part.push([row, taken, lag]);
             }
             rows += taken as usize;
             (row, count, lag) = (row + taken, count - taken, lag + taken);
         }
     }
-    shares
+    parts
 }
 
 #[cfg(test)]
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn query_work_tiles_cover_every_row_once_and_start_with_the_longest_sequences() {
+    fn query_tiles_cover_every_row_once_and_start_with_the_longest_sequences() {
         let segments =
             [Segment { tokens: 0..70, prefix: 0..0 }, Segment { tokens: 70..75, prefix: 0..70 }, Segment { tokens: 75..76, prefix: 0..0 }];
         let work = QueryTiles::of(&segments);
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn key_work_splits_a_tile_that_many_queries_see() {
+    fn key_tiles_split_a_tile_with_many_query_rows() {
         let few = [Segment { tokens: 0..3, prefix: 0..0 }, Segment { tokens: 3..10, prefix: 0..3 }];
         let work = KeyTiles::of(&few);
         assert_eq!(work.items, [0, 3, 0, 2, NO_SLOT, 3, 7, 2, 3, NO_SLOT]);
@@ -147,13 +148,13 @@ mod tests {
                 .collect();
         let work = KeyTiles::of(&many);
         assert_eq!(work.sums, [0, 2, 0, 3]);
-        let prefix_rows: u32 = work.query_ranges.chunks(3).take(work.items[5 * 2 + 3] as usize).map(|sight| sight[1]).sum();
-        assert_eq!(prefix_rows, 2 + 29 * 100, "every query sees the prefix once");
+        let prefix_rows: u32 = work.query_ranges.chunks(3).take(work.items[5 * 2 + 3] as usize).map(|range| range[1]).sum();
+        assert_eq!(prefix_rows, 2 + 29 * 100, "every query attends to the prefix once");
     }
 
     #[test]
-    fn share_cuts_a_long_query_range_and_adjusts_its_lag() {
-        let shares = share(&[[10, 3000, 0]]);
-        assert_eq!(shares, [vec![[10, 1024, 0]], vec![[1034, 1024, 1024]], vec![[2058, 952, 2048]]]);
+    fn split_cuts_a_long_query_range_and_adjusts_its_lag() {
+        let parts = split(&[[10, 3000, 0]]);
+        assert_eq!(parts, [vec![[10, 1024, 0]], vec![[1034, 1024, 1024]], vec![[2058, 952, 2048]]]);
     }
 }

@@ -1,4 +1,4 @@
-//! Launches copies with and without a conversion of the dtype, fills with zero, scaling and moving averages.
+//! Launches copies, with or without a conversion of the dtype, fills with zeros, scaling and moving averages.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use super::launch::Grid;
 use super::{Fused, MAX_BLOCKS, MAX_THREADS, VECTOR_BYTES};
 use crate::kernels::copies;
 
-/// Rows of a contiguous tensor: index of the first element, and distance in elements from one row to the next.
+/// Rows of a contiguous tensor: the index of the first element, and the distance from one row to the next, in elements.
 struct Rows<'a> {
     tensor: &'a Tensor,
     first: usize,
@@ -42,24 +42,24 @@ fn copy(fused: &Fused, to: &Rows, from: &Rows, rows: usize, columns: usize) -> R
     fused.launch_exactly(kernel, grid, &[&[At(to.tensor), At(from.tensor)], &sizes[..]].concat())
 }
 
-/// Returns `x` in `dtype` and on the kernels' device.
+/// Returns `x` in `dtype` and on the kernels' device, or `x` itself if it already is.
 ///
 /// # Errors
 /// If no kernel converts between these dtypes, or the device is out of memory.
 pub fn cast(fused: &Fused, x: &Tensor, dtype: DType) -> Result<Tensor> {
-    let there = x.to_device(fused.machine.device())?;
-    if there.dtype() == dtype {
-        return Ok(there);
+    let x = x.to_device(fused.machine.device())?;
+    if x.dtype() == dtype {
+        return Ok(x);
     }
     let out = fused.machine.empty(x.shape().clone(), dtype)?;
-    copy(fused, &Rows::whole(&out), &Rows::whole(&there), 1, x.elem_count())?;
+    copy(fused, &Rows::whole(&out), &Rows::whole(&x), 1, x.elem_count())?;
     Ok(out)
 }
 
 /// Sets `target = source`, converting the dtype if necessary.
 ///
 /// # Errors
-/// If the shapes differ, or no kernel converts between these dtypes.
+/// If the shapes differ, no kernel converts between these dtypes, or the device fails.
 pub fn set(fused: &Fused, target: &Tensor, source: &Tensor) -> Result<()> {
     if target.dims() != source.dims() {
         bail!("cannot set {:?} to {:?}", target.shape(), source.shape());
@@ -74,7 +74,7 @@ pub fn set(fused: &Fused, target: &Tensor, source: &Tensor) -> Result<()> {
 /// Copies some columns of `matrix [m, n]` to a new matrix in f32.
 ///
 /// # Errors
-/// If the columns are out of range, or the device is out of memory.
+/// If the columns are out of range, no kernel converts this dtype to f32, or the device is out of memory.
 pub fn columns(fused: &Fused, matrix: &Tensor, columns: Range<usize>) -> Result<Tensor> {
     let (rows, width) = matrix.dims2()?;
     if columns.end > width {
@@ -86,14 +86,14 @@ pub fn columns(fused: &Fused, matrix: &Tensor, columns: Range<usize>) -> Result<
     Ok(out)
 }
 
-/// Writes `source [m, n]` to the columns of `target` from `first` on.
+/// Writes `source [m, n]` to the columns of `target` starting at `first`.
 ///
 /// # Errors
-/// If the rows differ or the columns are out of range.
+/// If the numbers of rows differ, the columns are out of range, or no kernel converts between these dtypes.
 pub fn set_columns(fused: &Fused, target: &Tensor, first: usize, source: &Tensor) -> Result<()> {
     let ((rows, width), (source_rows, count)) = (target.dims2()?, source.dims2()?);
     if rows != source_rows || first + count > width {
-        bail!("cannot write {:?} to the columns of {:?} from column {first} on", source.shape(), target.shape());
+        bail!("cannot write {:?} to the columns of {:?} starting at {first}", source.shape(), target.shape());
     }
     let to = Rows { tensor: target, first, stride: width };
     copy(fused, &to, &Rows { tensor: source, first: 0, stride: count }, rows, count)
@@ -102,7 +102,7 @@ pub fn set_columns(fused: &Fused, target: &Tensor, first: usize, source: &Tensor
 /// Concatenates tensors along their first axis. All other axes must match.
 ///
 /// # Errors
-/// If there are no tensors, or their dtypes or other axes differ.
+/// If `parts` is empty, their dtypes or other axes differ, or the device is out of memory.
 pub fn stack(fused: &Fused, parts: &[&Tensor]) -> Result<Tensor> {
     let Some((first, others)) = parts.split_first() else { bail!("cannot stack an empty list of tensors") };
     let same = |part: &&&Tensor| part.dtype() == first.dtype() && part.dims()[1..] == first.dims()[1..];
@@ -120,7 +120,7 @@ pub fn stack(fused: &Fused, parts: &[&Tensor]) -> Result<Tensor> {
     Ok(out)
 }
 
-/// Returns `factor x`. `x` is contiguous or the transpose of a contiguous matrix, and the result has the same layout.
+/// Returns `factor * x`, in the layout of `x`, which is contiguous or the transpose of a contiguous matrix.
 ///
 /// # Errors
 /// If `x` is not f32 or has another layout, or the device is out of memory.
@@ -136,10 +136,10 @@ pub fn scaled(fused: &Fused, x: &Tensor, factor: f64) -> Result<Tensor> {
     Ok(out)
 }
 
-/// Sets `average = decay average + (1 - decay) x`.
+/// Sets `average = decay * average + (1 - decay) * x`.
 ///
 /// # Errors
-/// If `average` is not f32, or the sizes differ.
+/// If `average` is not f32, the sizes differ, or the device fails.
 pub fn mix_in_place(fused: &Fused, average: &Tensor, x: &Tensor, decay: f64) -> Result<()> {
     // The moving average of a streamed reference model is in host memory.
     if !average.device().same_device(fused.machine.device()) {

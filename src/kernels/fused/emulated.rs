@@ -1,5 +1,5 @@
-//! Runs kernels on the CPU, thread by thread, with `cuda/emulator.h`. The host code and the kernels of the fused path are thus tested
-//! without a GPU. The system's C++ compiler compiles them when the first test needs them.
+//! Runs the kernels on the CPU, thread by thread, with `src/kernels/cuda/emulator.h`, so that tests of the fused backend need no GPU. The
+//! system's C++ compiler compiles the kernels when the first test needs them.
 
 mod recording;
 
@@ -27,7 +27,7 @@ pub struct Emulator {
 }
 
 impl Emulator {
-    /// Loads the compiled kernels; `None` without a C++ compiler, which is an error if `RLVR_REQUIRE_CXX=1`.
+    /// Compiles and loads the kernels; `None` without a C++ compiler, which fails the test if `RLVR_REQUIRE_CXX=1`.
     pub fn new() -> Option<Self> {
         static LIBRARY: OnceLock<std::result::Result<Library, String>> = OnceLock::new();
         let library = LIBRARY.get_or_init(compile).as_ref().map_err(String::clone);
@@ -53,7 +53,7 @@ impl Emulator {
     }
 }
 
-/// Compiles and loads the library. The error says what is missing.
+/// Compiles and loads the library. The error says that there is no compiler.
 fn compile() -> std::result::Result<Library, String> {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/kernels/cuda");
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -61,9 +61,9 @@ fn compile() -> std::result::Result<Library, String> {
     let mut command = Command::new("c++");
     command.args(["-O2", "-std=c++17", "-shared", "-fPIC", "-w", "-x", "c++", "-include", "emulator.h"]);
     let done = command.arg("-I").arg(&sources).arg(sources.join("kernels.cu")).arg("-o").arg(&library).output();
-    let done = done.map_err(|error| format!("c++, the C++ compiler that the emulated kernels need, cannot be started ({error})"))?;
+    let done = done.map_err(|error| format!("cannot run c++, the C++ compiler that the emulated kernels need ({error})"))?;
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    // SAFETY: the library was compiled a moment ago from this folder's sources; its initialisers fill a table of names.
+    // SAFETY: the library was compiled a moment ago from this folder's sources; its initializers fill a table of names.
     #[allow(unsafe_code)]
     let library = unsafe { Library::new(&library) };
     Ok(library.expect("the library that was just compiled loads"))
@@ -93,7 +93,7 @@ impl Launch for Emulator {
 
     fn launch(&self, kernel: &str, grid: Grid, arguments: &[Argument]) -> Result<()> {
         self.launched.lock().unwrap_or_else(PoisonError::into_inner).insert(kernel.to_owned());
-        // The bytes of each argument; the kernel gets their addresses.
+        // The bytes of each argument. The kernel receives their addresses.
         let bytes = arguments.iter().map(|argument| match argument {
             Argument::Tensor(tensor) => Ok((address(tensor)? as usize).to_ne_bytes().to_vec()),
             Argument::Int(value) => Ok(i32::try_from(*value).map_err(candle_core::Error::wrap)?.to_ne_bytes().to_vec()),
@@ -125,7 +125,7 @@ impl Launch for Emulator {
             let wide = factor.stored.to_dtype(DType::F32)?;
             if factor.is_transposed { wide.t()?.contiguous() } else { Ok(wide) }
         };
-        // As with batch-invariant products on a GPU, a row of a plain product does not depend on the number of rows.
+        // A row of a plain product does not depend on the number of rows, as with batch-invariant products on a GPU.
         let result = Cpu.product(&factor(&product.a)?, &factor(&product.b)?, None)?;
         let wide = |tensor: &Tensor| tensor.to_dtype(DType::F32);
         let result = product.addend.map_or(Ok(result.clone()), |addend| result + wide(addend)?)?;
@@ -138,7 +138,7 @@ impl Launch for Emulator {
     }
 
     fn empty(&self, shape: Shape, dtype: DType) -> Result<Tensor> {
-        // Poisoned, so that tests detect elements that a kernel does not write.
+        // Filled with NaN or 1, so that tests detect elements that a kernel does not write.
         match dtype {
             DType::U32 | DType::U8 => Tensor::ones(shape, dtype, &Device::Cpu),
             _ => Tensor::full(f32::NAN, shape, &Device::Cpu)?.to_dtype(dtype)?.contiguous(),

@@ -1,8 +1,8 @@
-//! Decode passes of few sequences: run in fixed memory, then recorded and replayed with one call (CUDA graphs).
+//! Runs decoding passes with few sequences in fixed memory, and replays recordings of them with one call (CUDA graphs).
 //!
-//! With few sequences, a GPU finishes an operation before the host has started the next. A pass therefore allocates nothing but its result:
-//! its input numbers overwrite those of the previous pass, and all layers share the tensors of one layer. Addresses and sizes then equal
-//! those of the previous pass, so the whole pass can be recorded once and started with one call.
+//! With few sequences, a GPU finishes an operation before the host has started the next one. A pass therefore allocates only its result: its
+//! inputs overwrite those of the previous pass, and all layers share the tensors of one layer. Addresses and sizes are then the same in each
+//! pass, so a pass can be recorded once and replayed with one call.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -14,20 +14,20 @@ use super::launch::{Argument, Grid, Launch, PendingRead, Product, Recorder, Reco
 use crate::kernels::pass::{Pass, Rows, Step};
 use crate::kernels::shape::{Indices, Tables};
 
-/// Largest number of sequences in such a pass. Up to this number, each product with a weight has one tile of rows. The pass then takes
-/// about as long as reading the weights, which is less time than the host needs for the launches. Each number of sequences needs its own
-/// recording because sequences end one by one.
-pub const FEW: usize = 64;
-/// Smallest number of blocks per row of the block table; larger strides are powers of two. A recording is valid for one stride.
+/// Largest number of sequences in a recorded pass. Up to this number, each product with a weight has one tile of rows. The pass then takes
+/// about as long as reading the weights, which is less time than the host needs to launch its operations one by one. Each number of
+/// sequences has its own recording, because sequences end one by one.
+pub const MAX_SEQUENCES: usize = 64;
+/// Smallest stride of the block table: cache blocks per sequence. Larger strides are powers of two. A recording is valid for one stride.
 const MIN_STRIDE: usize = 16;
 
-/// State kept from pass to pass.
+/// Recordings and fixed memory, reused from pass to pass.
 #[derive(Debug, Default)]
 pub struct GraphCache {
-    /// Further tensors whose addresses are in recordings. A tensor's id is never reused.
+    /// The ids of weights and other tensors whose addresses are in recordings. Ids of tensors are never reused.
     tensors: Vec<TensorId>,
-    /// Tokens, slots, positions, counts and blocks, as u32.
-    numbers: Option<Tensor>,
+    /// The inputs of a pass: tokens, slots, positions, counts and blocks, as u32.
+    inputs: Option<Tensor>,
     memory: Arc<Mutex<Memory>>,
     recorder: Option<Arc<dyn Recorder>>,
     /// The state of each pass, by its number of sequences and the stride of its block table.
@@ -36,7 +36,7 @@ pub struct GraphCache {
 
 #[derive(Debug)]
 enum PassState {
-    /// Has run once: its memory is allocated, and the next pass is recorded.
+    /// Has run once, which allocated its memory. The next pass is recorded.
     Ran,
     /// A recording and its result.
     Recorded(Box<dyn Recording>, Tensor),
@@ -44,7 +44,7 @@ enum PassState {
     Unrecordable,
 }
 
-/// Runs a pass of at most [`FEW`] sequences, and returns its final hidden states.
+/// Runs a pass with at most [`MAX_SEQUENCES`] sequences, and returns the rows after the last layer, `[n, w]`.
 ///
 /// # Errors
 /// If an operation of the pass fails.
@@ -61,7 +61,7 @@ impl GraphCache {
             self.tensors = tensors;
         }
         let positions = step.positions();
-        let (rows, stride) = self.place(fused, step, &positions)?;
+        let (rows, stride) = self.write_inputs(fused, step, &positions)?;
         let key = [step.counts.len(), stride];
         let x = match self.states.get(&key) {
             Some(PassState::Recorded(recording, x)) => {
@@ -82,8 +82,8 @@ impl GraphCache {
         Ok(result)
     }
 
-    /// Writes the step's numbers to their fixed memory, and returns the stride of the block table.
-    fn place<'a>(&mut self, fused: &Fused, step: &Step<'a>, positions: &'a [u32]) -> Result<(Rows<'a>, usize)> {
+    /// Writes the inputs of a step to their fixed memory. Returns them as tensors, and the stride of the block table.
+    fn write_inputs<'a>(&mut self, fused: &Fused, step: &Step<'a>, positions: &'a [u32]) -> Result<(Rows<'a>, usize)> {
         let n = step.counts.len();
         let longest = step.blocks.iter().map(|blocks| blocks.len()).max().unwrap_or(0);
         let stride = longest.next_power_of_two().max(MIN_STRIDE);
@@ -96,56 +96,56 @@ impl GraphCache {
             numbers.extend_from_slice(blocks);
             numbers.resize(numbers.len() + stride - blocks.len(), 0);
         }
-        let there = match self.numbers.take() {
-            Some(there) if there.elem_count() >= numbers.len() => there,
+        let inputs = match self.inputs.take() {
+            Some(inputs) if inputs.elem_count() >= numbers.len() => inputs,
             _ => {
                 self.states.clear();
                 fused.machine.empty(numbers.len().next_power_of_two().into(), DType::U32)?
             }
         };
-        let part = |place: usize| there.narrow(0, place * n, n);
+        let part = |index: usize| inputs.narrow(0, index * n, n);
         let tokens = part(0)?;
         if on_host.is_some() {
-            fused.machine.write(&there, &numbers)?;
+            fused.machine.write(&inputs, &numbers)?;
         } else {
-            fused.machine.write(&there.narrow(0, n, numbers.len() - n)?, &numbers[n..])?;
+            fused.machine.write(&inputs.narrow(0, n, numbers.len() - n)?, &numbers[n..])?;
             fused.machine.copy(&tokens, step.tokens.on_device()?)?;
         }
         let rows = Rows {
             tokens: Indices::Device(tokens),
             slots: Indices::Both(step.slots, part(1)?),
             positions: Indices::Both(positions, part(2)?),
-            tables: Tables::Device { counts: part(3)?, blocks: there.narrow(0, 4 * n, n * stride)?.reshape((n, stride))? },
+            tables: Tables::Device { counts: part(3)?, blocks: inputs.narrow(0, 4 * n, n * stride)?.reshape((n, stride))? },
         };
-        self.numbers = Some(there);
+        self.inputs = Some(inputs);
         Ok((rows, stride))
     }
 
-    /// Runs the pass on `machine`, with its tensors in the fixed memory.
+    /// Runs the pass on `machine`, with its intermediate tensors in fixed memory.
     fn compute(&mut self, fused: &Fused, machine: &Arc<dyn Launch>, pass: &dyn Pass, rows: &Rows) -> Result<Tensor> {
-        let in_place = Arc::new(InPlace { machine: machine.clone(), memory: self.memory.clone() });
-        let kernels = Fused { machine: in_place.clone(), ..fused.clone() };
-        in_place.memory()?.used = 0;
+        let reused = Arc::new(ReusedMemory { machine: machine.clone(), memory: self.memory.clone() });
+        let kernels = Fused { machine: reused.clone(), ..fused.clone() };
+        reused.memory()?.used = 0;
         let compute = || {
             let x = pass.begin(&kernels, rows)?;
-            let first = in_place.memory()?.used;
+            let first = reused.memory()?.used;
             for layer in 0..pass.layers() {
-                in_place.memory()?.used = first;
+                reused.memory()?.used = first;
                 pass.layer(layer, &x, &kernels, rows)?;
             }
             Ok(x)
         };
         let computed = compute();
-        // Also after a failure: recordings contain the old addresses of tensors that have moved.
-        if std::mem::take(&mut in_place.memory()?.has_moved) {
+        // Even after a failure, because recordings contain the old addresses of tensors that have moved.
+        if std::mem::take(&mut reused.memory()?.has_moved) {
             self.states.clear();
         }
         computed
     }
 
-    /// Records the pass and replays it. Runs it directly if it cannot be recorded.
+    /// Records the pass and replays it, or runs it operation by operation if it cannot be recorded.
     fn record(&mut self, fused: &Fused, pass: &dyn Pass, rows: &Rows, key: [usize; 2]) -> Result<Tensor> {
-        match self.recorded(fused, pass, rows) {
+        match self.try_record(fused, pass, rows) {
             Ok(Some((recording, x))) => {
                 recording.replay()?;
                 self.states.insert(key, PassState::Recorded(recording, x.clone()));
@@ -153,7 +153,7 @@ impl GraphCache {
             }
             not_recorded => {
                 if let Err(error) = not_recorded {
-                    tracing::debug!(sequences = key[0], %error, "cannot record a pass: its operations are started one by one");
+                    tracing::debug!(sequences = key[0], %error, "cannot record a decoding pass: its operations are started one by one");
                 }
                 self.states.insert(key, PassState::Unrecordable);
                 self.compute(fused, &fused.machine, pass, rows)
@@ -161,7 +161,7 @@ impl GraphCache {
         }
     }
 
-    fn recorded(&mut self, fused: &Fused, pass: &dyn Pass, rows: &Rows) -> Result<Option<(Box<dyn Recording>, Tensor)>> {
+    fn try_record(&mut self, fused: &Fused, pass: &dyn Pass, rows: &Rows) -> Result<Option<(Box<dyn Recording>, Tensor)>> {
         if self.recorder.is_none() {
             self.recorder = fused.machine.clone().recorder()?;
         }
@@ -175,7 +175,7 @@ impl GraphCache {
     }
 }
 
-/// The tensors of a pass, in the order in which it requests them.
+/// The intermediate tensors of a pass, in the order in which it requests them.
 #[derive(Debug, Default)]
 struct Memory {
     tensors: Vec<Tensor>,
@@ -185,22 +185,22 @@ struct Memory {
     has_moved: bool,
 }
 
-/// A machine that returns the tensors of the previous pass instead of allocating. They are views of larger tensors, which have room for the
-/// largest number of sequences up to now.
+/// A machine that reuses the tensors of earlier passes instead of allocating. It returns views of tensors with room for the largest number of
+/// sequences that any pass has had.
 #[derive(Debug)]
-struct InPlace {
+struct ReusedMemory {
     machine: Arc<dyn Launch>,
     memory: Arc<Mutex<Memory>>,
 }
 
-impl InPlace {
+impl ReusedMemory {
     fn memory(&self) -> Result<std::sync::MutexGuard<'_, Memory>> {
         let Ok(memory) = self.memory.lock() else { bail!("another pass panicked") };
         Ok(memory)
     }
 }
 
-impl Launch for InPlace {
+impl Launch for ReusedMemory {
     fn device(&self) -> &Device {
         self.machine.device()
     }
@@ -219,28 +219,28 @@ impl Launch for InPlace {
 
     fn empty(&self, shape: Shape, dtype: DType) -> Result<Tensor> {
         let mut memory = self.memory()?;
-        let (place, count) = (memory.used, shape.elem_count());
-        let has_room = |there: &Tensor| there.dtype() == dtype && there.elem_count() >= count;
-        if !memory.tensors.get(place).is_some_and(has_room) {
+        let (index, count) = (memory.used, shape.elem_count());
+        let has_room = |tensor: &Tensor| tensor.dtype() == dtype && tensor.elem_count() >= count;
+        if !memory.tensors.get(index).is_some_and(has_room) {
             let larger = self.machine.empty(count.into(), dtype)?;
-            memory.tensors.truncate(place);
+            memory.tensors.truncate(index);
             memory.tensors.push(larger);
             memory.has_moved = true;
         }
         memory.used += 1;
-        memory.tensors[place].narrow(0, 0, count)?.reshape(shape)
+        memory.tensors[index].narrow(0, 0, count)?.reshape(shape)
     }
 
     fn put(&self, _: &[u32]) -> Result<Tensor> {
-        bail!("cannot copy from the host during a pass: its numbers must be written before it starts")
+        bail!("cannot copy from the host during a decoding pass: its inputs must be written before it starts")
     }
 
     fn put_floats(&self, _: &[f32]) -> Result<Tensor> {
-        bail!("cannot copy from the host during a pass: its numbers must be written before it starts")
+        bail!("cannot copy from the host during a decoding pass: its inputs must be written before it starts")
     }
 
     fn fetch(&self, _: &Tensor) -> Result<PendingRead> {
-        bail!("cannot copy to the host during a pass")
+        bail!("cannot copy to the host during a decoding pass")
     }
 }
 

@@ -1,6 +1,5 @@
-//! The interface between the fused kernels and the machine that runs them: launches by name, matrix products and memory.
-//!
-//! A GPU implements it, and in tests the emulator.
+//! The interface between the fused kernels and the machine that runs them: launches by name, matrix products, memory and recordings.
+//! Implemented by GPUs and, in tests, by the emulator.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -10,15 +9,15 @@ use candle_core::{DType, Device, Result, Shape, Tensor, bail};
 use crate::kernels::DeviceMemory;
 use crate::kernels::shape::{Factor, product_sizes};
 
-/// A read of 4-byte words from the device in progress. The call waits until they have arrived.
+/// A read from the device that is in progress. Calling it waits for the data and returns it as 4-byte words.
 pub type PendingRead = Box<dyn FnOnce() -> Result<Vec<u32>> + Send>;
 
-/// A machine that runs kernels. Everything that is started runs in program order.
+/// A machine that runs kernels. Work runs in the order in which it is started.
 pub trait Launch: Debug + Send + Sync {
     /// The device of this machine's tensors.
     fn device(&self) -> &Device;
 
-    /// Starts a kernel. Everything that is started later sees what it writes.
+    /// Starts a kernel. Work that is started later sees its results.
     ///
     /// # Errors
     /// If no kernel has this name, an argument is not contiguous or not on this device, or the launch fails.
@@ -30,7 +29,7 @@ pub trait Launch: Debug + Send + Sync {
     /// If sizes or dtypes do not match or are not supported, or the product cannot be started.
     fn product(&self, product: &Product) -> Result<()>;
 
-    /// Returns true if the bits of a forward product's row do not depend on the other rows (`batch_invariant` was requested).
+    /// Returns true if the bits of a row of a forward product do not depend on the other rows, because `batch_invariant` was requested.
     fn is_batch_invariant(&self) -> bool {
         false
     }
@@ -57,8 +56,8 @@ pub trait Launch: Debug + Send + Sync {
         Tensor::new(values, self.device())
     }
 
-    /// Overwrites the first elements of a flat u32 tensor with numbers from the host. Work that was started earlier still reads the old
-    /// numbers.
+    /// Starts overwriting the first elements of a flat u32 tensor with numbers from the host. Work that was started earlier still reads the
+    /// old numbers.
     ///
     /// # Errors
     /// If the tensor is too short or not u32, or the copy cannot be started.
@@ -89,12 +88,12 @@ pub trait Launch: Debug + Send + Sync {
         }))
     }
 
-    /// The device's memory; `None` if it shares the host's.
+    /// The device's memory; `None` if the device uses the host's memory or does not report its own.
     fn memory(&self) -> Option<DeviceMemory> {
         None
     }
 
-    /// A machine with the same memory that records what is started on it; `None` if recording is not supported.
+    /// Returns a machine with the same memory that records work instead of running it; `None` if recording is not supported.
     ///
     /// # Errors
     /// If the recorder cannot be created.
@@ -103,25 +102,25 @@ pub trait Launch: Debug + Send + Sync {
     }
 }
 
-/// A machine that records launches and products instead of running them. It cannot allocate, and it cannot copy from or to the host.
+/// A machine that records launches and products instead of running them. It can neither allocate memory nor copy from or to the host.
 pub trait Recorder: Launch {
-    /// Records everything that `run` starts on this machine.
+    /// Records the work that `run` starts on this machine.
     ///
     /// # Errors
-    /// If `run` fails or an operation cannot be recorded. Nothing has been started then.
+    /// If `run` fails, or an operation cannot be recorded. Either way, none of the work runs.
     fn record(&self, run: &mut dyn FnMut() -> Result<()>) -> Result<Box<dyn Recording>>;
 }
 
-/// Recorded operations, with the addresses and sizes they had.
+/// Recorded operations, with the addresses and sizes that they had when they were recorded.
 pub trait Recording: Debug + Send {
-    /// Starts all of them, after everything that was started before on the original machine.
+    /// Starts all recorded operations, after the work that was started earlier on the original machine.
     ///
     /// # Errors
-    /// If the device reports an error.
+    /// If the operations cannot be started.
     fn replay(&self) -> Result<()>;
 }
 
-/// The number of blocks and threads of a launch.
+/// The numbers of blocks and threads of a launch.
 #[derive(Clone, Copy, Debug)]
 pub struct Grid {
     /// Blocks along x, y and z.
@@ -156,7 +155,8 @@ pub enum Argument<'a> {
     Floats(&'a [f32]),
 }
 
-/// `out [m, n] = a b + bias + addend`. Both factors have one dtype; all others have that dtype or f32. Sums are in f32 and rounded once.
+/// `out [m, n] = a b + bias + addend`. Both factors have one dtype; `bias`, `addend` and `out` have either that dtype or f32. Sums are in f32
+/// and rounded once.
 #[derive(Clone, Debug)]
 pub struct Product<'a> {
     /// `[m, k]`
@@ -165,11 +165,11 @@ pub struct Product<'a> {
     pub b: Factor,
     /// `[n]`, added to each row.
     pub bias: Option<&'a Tensor>,
-    /// `[m, n]`, contiguous. It may be `out` itself, to which the product is then added.
+    /// `[m, n]`, contiguous. May be `out` itself: then the product is added to it.
     pub addend: Option<&'a Tensor>,
     /// `[m, n]`, contiguous.
     pub out: &'a Tensor,
-    /// True if log-probabilities depend on the product. Sampler and trainer then compute it with different numbers of rows.
+    /// True if the product belongs to the forward pass, which sampler and trainer compute with different numbers of rows.
     pub forward: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Implements each operation of [`Kernels`] by launches.
+//! Implements each operation of [`Kernels`] with launches.
 
 use std::ops::Range;
 
@@ -12,29 +12,29 @@ use crate::kernels::optimizer::QUANTIZATION_BLOCK;
 use crate::kernels::shape::{Factor, Heads, Indices, LayerCache, Rotation, Segment, Tables, check_rows};
 use crate::kernels::{DeviceMemory, Kernels, Moments, Parameter, Pass, PendingSample, RowScores, SamplingParams, Step, pass};
 
-/// Number of pairs of a head that a thread rotates back at a time.
+/// Number of pairs of elements of a head that a thread rotates back at a time.
 const PAIRS: usize = 4;
-/// Number of elements whose squares one block sums.
+/// Number of elements whose squares a block sums.
 const SQUARES: usize = 1 << 16;
 
-/// Groups rows by target: the distinct targets, the offset of each target's first row, and the rows by target, otherwise in their original
-/// order.
-fn grouped(places: &[u32]) -> [Vec<u32>; 3] {
-    let mut order: Vec<u32> = (0..places.len() as u32).collect();
-    order.sort_by_key(|row| places[*row as usize]);
-    let (mut targets, mut offsets) = (Vec::new(), Vec::new());
+/// Groups rows by their targets, `targets[row]`. Returns the distinct targets, ascending; the offset of each target's first row in the third
+/// list, and the end of the last; and the rows, sorted by target and otherwise in their original order.
+fn group_by_target(targets: &[u32]) -> [Vec<u32>; 3] {
+    let mut order: Vec<u32> = (0..targets.len() as u32).collect();
+    order.sort_by_key(|row| targets[*row as usize]);
+    let (mut distinct, mut offsets) = (Vec::new(), Vec::new());
     for (at, row) in order.iter().enumerate() {
-        let place = places[*row as usize];
-        if targets.last() != Some(&place) {
-            targets.push(place);
+        let target = targets[*row as usize];
+        if distinct.last() != Some(&target) {
+            distinct.push(target);
             offsets.push(at as u32);
         }
     }
     offsets.push(order.len() as u32);
-    [targets, offsets, order]
+    [distinct, offsets, order]
 }
 
-/// Checks that the rotary tables `[p, d/2]` contain all positions.
+/// Checks that the rotary tables `[p, d/2]` cover all positions.
 fn check_positions(rotation: &Rotation) -> Result<()> {
     let limit = rotation.cos.dim(0)?;
     if let Some(position) = rotation.positions.on_host()?.iter().find(|position| **position as usize >= limit) {
@@ -43,12 +43,12 @@ fn check_positions(rotation: &Rotation) -> Result<()> {
     Ok(())
 }
 
-/// Rotates queries and keys by the angles of their positions. A sign of -1 rotates them back.
+/// Rotates queries and keys by the angles of their positions, or back if the sign is -1.
 fn rotate(fused: &Fused, qkv: &Tensor, heads: Heads, rotation: &Rotation, sign: f32) -> Result<()> {
     let Rotation { cos, sin, positions } = rotation;
-    let (turned, half) = (heads.query + heads.key_value, heads.width / 2);
-    let arguments = [At(qkv), At(cos), At(sin), At(positions.on_device()?), Int(heads.row()), Int(turned), Int(half), Float(sign)];
-    fused.launch("rotate", Grid::of(qkv.dim(0)?, fused.threads(turned * half)), &arguments)
+    let (rotated, half) = (heads.query + heads.key_value, heads.width / 2);
+    let arguments = [At(qkv), At(cos), At(sin), At(positions.on_device()?), Int(heads.row()), Int(rotated), Int(half), Float(sign)];
+    fused.launch("rotate", Grid::of(qkv.dim(0)?, fused.threads(rotated * half)), &arguments)
 }
 
 impl Kernels for Fused {
@@ -69,7 +69,7 @@ impl Kernels for Fused {
     }
 
     fn indices<'a>(&self, rows: &'a [u32]) -> Result<Indices<'a>> {
-        Ok(Indices::Both(rows, self.numbers(rows)?))
+        Ok(Indices::Both(rows, self.u32_tensor(rows)?))
     }
 
     fn tables<'a>(&self, blocks: &'a [&'a [u32]], counts: &'a [usize]) -> Result<Tables<'a>> {
@@ -79,14 +79,14 @@ impl Kernels for Fused {
             row[..blocks.len()].copy_from_slice(blocks);
         }
         let numbers: Vec<u32> = counts.iter().map(|count| *count as u32).collect();
-        Ok(Tables::Device { blocks: self.numbers(&rows)?.reshape((blocks.len(), longest))?, counts: self.numbers(&numbers)? })
+        Ok(Tables::Device { blocks: self.u32_tensor(&rows)?.reshape((blocks.len(), longest))?, counts: self.u32_tensor(&numbers)? })
     }
 
     fn gather(&self, table: &Tensor, rows: &Indices) -> Result<Tensor> {
         let (_, width) = table.dims2()?;
         let out = self.machine.empty((rows.len(), width).into(), table.dtype())?;
         let arguments = [At(&out), At(table), At(rows.on_device()?), Int(width)];
-        // Token ids (u32) are copied as floats with the same bits.
+        // The f32 kernel also copies token ids (u32), bit by bit.
         self.launch_exactly(&format!("gather_rows_{}", suffix(table.dtype())), Grid::of(rows.len(), self.threads(width)), &arguments)?;
         Ok(out)
     }
@@ -94,9 +94,9 @@ impl Kernels for Fused {
     fn scatter_add_into(&self, target: &Tensor, rows: &[u32], values: &Tensor) -> Result<()> {
         let (_, width) = target.dims2()?;
         check_rows(rows, values)?;
-        let [targets, offsets, order] = grouped(rows);
+        let [targets, offsets, order] = group_by_target(rows);
         let grid = Grid::of(targets.len(), self.threads(width));
-        let lists = [self.numbers(&targets)?, self.numbers(&offsets)?, self.numbers(&order)?];
+        let lists = [self.u32_tensor(&targets)?, self.u32_tensor(&offsets)?, self.u32_tensor(&order)?];
         let kernel = match (target.dtype(), self.dtype) {
             (to, from) if to == from => format!("scatter_add_rows_{}", self.suffix()),
             (DType::F32, DType::BF16) => "scatter_add_rows_bf16_to_f32".to_owned(),
@@ -141,7 +141,7 @@ impl Kernels for Fused {
         inverse_rms: &Tensor,
     ) -> Result<()> {
         let (rows, width) = x.dims2()?;
-        self.add_row_sums(weight_gradient, rows, |partials, chunks, per_chunk| {
+        self.add_column_sums(weight_gradient, rows, |partials, chunks, per_chunk| {
             let grid = Grid { shared_bytes: width * size_of::<f32>(), ..Grid::of(chunks, self.threads(width)) };
             let tensors = [At(dx), At(partials), At(dy), At(x), At(weight), At(inverse_rms)];
             self.launch("rms_norm_backward", grid, &[&tensors[..], &[Int(rows), Int(width), Int(per_chunk)]].concat())
@@ -157,14 +157,14 @@ impl Kernels for Fused {
         check_positions(rotation)?;
         let Some(gradient) = bias_gradient else { return rotate(self, d_qkv, heads, rotation, -1.0) };
         let Rotation { cos, sin, positions } = rotation;
-        let (turned, half) = (heads.query + heads.key_value, heads.width / 2);
-        let (rows, heads) = (d_qkv.dim(0)?, turned + heads.key_value);
+        let (rotated, half) = (heads.query + heads.key_value, heads.width / 2);
+        let (rows, heads) = (d_qkv.dim(0)?, rotated + heads.key_value);
         let pieces = heads * half.div_ceil(PAIRS);
         let threads = pieces.next_multiple_of(32).min(MAX_THREADS);
-        self.add_row_sums(gradient, rows, |partials, chunks, per_chunk| {
+        self.add_column_sums(gradient, rows, |partials, chunks, per_chunk| {
             let grid = Grid { blocks: [pieces.div_ceil(threads), chunks, 1], threads, shared_bytes: 0 };
             let tensors = [At(d_qkv), At(partials), At(cos), At(sin), At(positions.on_device()?)];
-            let sizes = [Int(rows), Int(turned), Int(heads), Int(half), Int(per_chunk)];
+            let sizes = [Int(rows), Int(rotated), Int(heads), Int(half), Int(per_chunk)];
             self.launch("rotate_back", grid, &[&tensors[..], &sizes].concat())
         })
     }
@@ -251,16 +251,16 @@ impl Kernels for Fused {
         head::backward(self, logits, targets, temperature, scores, d_logprob, d_entropy)
     }
 
-    fn sample(&self, logits: Tensor, limit: usize, choice: &SamplingParams) -> Result<PendingSample> {
-        head::sample(self, &logits, limit, choice)
+    fn sample(&self, logits: Tensor, limit: usize, params: &SamplingParams) -> Result<PendingSample> {
+        head::sample(self, &logits, limit, params)
     }
 
-    fn sample_with_mask(&self, logits: Tensor, limit: usize, choice: &SamplingParams) -> Result<PendingSample> {
-        head::sample_with_mask(self, &logits, limit, choice)
+    fn sample_with_mask(&self, logits: Tensor, limit: usize, params: &SamplingParams) -> Result<PendingSample> {
+        head::sample_with_mask(self, &logits, limit, params)
     }
 
-    fn mask_logits(&self, logits: Tensor, kept: &SamplingMask) -> Result<Tensor> {
-        head::mask_in_place(self, &logits, kept)?;
+    fn mask_logits(&self, logits: Tensor, mask: &SamplingMask) -> Result<Tensor> {
+        head::mask_in_place(self, &logits, mask)?;
         Ok(logits)
     }
 
@@ -271,7 +271,7 @@ impl Kernels for Fused {
         let arguments = [At(&partials), At(gradient), Long(count), Long(SQUARES)];
         self.launch_exactly("sum_of_squares", Grid::of(chunks, MAX_THREADS), &arguments)?;
         self.launch_exactly("sum_doubles", Grid::of(1, MAX_THREADS), &[At(&total), At(&partials), Int(chunks)])?;
-        let [low, high] = self.machine.fetch(&total)?()?[..] else { bail!("the device returned a sum that is not a single number") };
+        let [low, high] = self.machine.fetch(&total)?()?[..] else { bail!("the device returned a sum that is not one f64") };
         Ok(f64::from_bits(u64::from(high) << 32 | u64::from(low)))
     }
 
@@ -300,14 +300,14 @@ impl Kernels for Fused {
             }
             Moments::Quantized { first, second } => {
                 let [first_map, second_map] = &self.maps;
-                let coded = [At(&first.codes), At(&first.scales), At(&second.codes), At(&second.scales)];
+                let quantized = [At(&first.codes), At(&first.scales), At(&second.codes), At(&second.scales)];
                 let read = [At(gradient), At(first_map), At(second_map), Long(count), Floats(&numbers), Unsigned(step.count as u32)];
-                // A warp processes one block of codes at a time.
+                // A warp processes one quantization block at a time.
                 let blocks = count.div_ceil(QUANTIZATION_BLOCK * MAX_THREADS / 32).min(MAX_BLOCKS);
                 self.launch_exactly(
                     &format!("adamw_8bit_{dtype}"),
                     Grid::of(blocks, MAX_THREADS),
-                    &[&[At(weight), At(master)], &coded[..], &read].concat(),
+                    &[&[At(weight), At(master)], &quantized[..], &read].concat(),
                 )
             }
         }
@@ -356,6 +356,10 @@ impl Kernels for Fused {
     }
 
     fn run_pass(&self, step: &pass::Step, pass: &dyn Pass) -> Result<Tensor> {
-        if (1..=graphs::FEW).contains(&step.counts.len()) { graphs::run(self, step, pass) } else { pass::run_eagerly(self, step, pass) }
+        if (1..=graphs::MAX_SEQUENCES).contains(&step.counts.len()) {
+            graphs::run(self, step, pass)
+        } else {
+            pass::run_eagerly(self, step, pass)
+        }
     }
 }

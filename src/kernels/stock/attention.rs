@@ -1,4 +1,4 @@
-//! Attention from stock operations. The scores of a segment are whole matrices, one for each head.
+//! Attention with stock operations. Stores all scores of a segment, as one matrix per head.
 
 use candle_core::{D, DType, Result, Tensor};
 
@@ -6,8 +6,7 @@ use super::{Stock, to_f32};
 use crate::kernels::BLOCK;
 use crate::kernels::shape::{Heads, LayerCache, Segment};
 
-/// [`Kernels::attend_packed`](crate::kernels::Kernels::attend_packed), with all scores of a segment in memory. The log-sum-exp has shape
-/// `[t, q]`.
+/// Implements [`Kernels::attend_packed`](crate::kernels::Kernels::attend_packed). The log-sum-exp has shape `[t, q]`.
 ///
 /// # Errors
 /// If a stock operation fails.
@@ -26,7 +25,7 @@ pub fn packed(stock: &Stock, qkv: &Tensor, segments: &[Segment], heads: Heads) -
     Ok((out, log_sum_exp))
 }
 
-/// [`Kernels::attend_packed_backward`](crate::kernels::Kernels::attend_packed_backward). With p = softmax(scores) and D = d_out . out:
+/// Implements [`Kernels::attend_packed_backward`](crate::kernels::Kernels::attend_packed_backward). With p = softmax(scores) and D = d_out . out:
 /// d_score = p (d_out . v - D) (Dao et al. 2022, section B.4).
 ///
 /// # Errors
@@ -42,7 +41,7 @@ pub fn packed_backward(
 ) -> Result<Tensor> {
     let (d, scale) = (heads.width, f64::from(heads.scale()));
     let d_qkv = Tensor::zeros(qkv.shape(), DType::F32, &stock.device)?;
-    // The query heads of a group share their keys and values.
+    // Sums over the query heads that share a key/value head.
     let per_key_head = |x: Tensor| {
         let (_, t, _) = x.dims3()?;
         by_token(&to_f32(&x)?.reshape((heads.key_value, heads.group(), t, d))?.sum(1)?)
@@ -77,15 +76,14 @@ pub fn packed_backward(
     d_qkv.to_dtype(stock.dtype)
 }
 
-/// [`Kernels::attend_cached`](crate::kernels::Kernels::attend_cached): one new token for each sequence, given each sequence's blocks and
-/// its number of tokens.
+/// Implements [`Kernels::attend_cached`](crate::kernels::Kernels::attend_cached), for sequences with these blocks and numbers of tokens.
 ///
 /// # Errors
 /// If a stock operation fails.
 pub fn cached(stock: &Stock, qkv: &Tensor, cache: &LayerCache, (blocks, counts): (&[&[u32]], &[usize]), heads: Heads) -> Result<Tensor> {
     let rows = blocks.iter().zip(counts).enumerate().map(|(n, (blocks, count))| {
         let slots: Vec<u32> = (0..*count).map(|t| blocks[t / BLOCK] * BLOCK as u32 + (t % BLOCK) as u32).collect();
-        let slots = stock.numbers(&slots)?;
+        let slots = stock.u32_tensor(&slots)?;
         let own = |tensor: &Tensor| by_head(&tensor.index_select(&slots, 0)?, heads.width, heads.group());
         let queries = by_head(&qkv.narrow(0, n, 1)?.narrow(1, 0, heads.query * heads.width)?, heads.width, 1)?;
         let scores = masked_scores(stock, &queries, &own(&cache.keys)?, count - 1, heads.scale())?;
@@ -95,7 +93,7 @@ pub fn cached(stock: &Stock, qkv: &Tensor, cache: &LayerCache, (blocks, counts):
     Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)
 }
 
-/// Returns scaled scores `[q, own, seen]` in f32, with minus infinity where the causal mask hides a key from a query.
+/// Returns scaled scores `[q, own, seen]` in f32, with minus infinity for keys that the causal mask hides.
 fn masked_scores(stock: &Stock, queries: &Tensor, keys: &Tensor, prefix: usize, scale: f32) -> Result<Tensor> {
     let (_, own, _) = queries.dims3()?;
     let (_, seen, _) = keys.dims3()?;
@@ -104,7 +102,7 @@ fn masked_scores(stock: &Stock, queries: &Tensor, keys: &Tensor, prefix: usize, 
     (to_f32(&multiply_transposed(stock, queries, keys)?)? * f64::from(scale))?.broadcast_add(&mask)
 }
 
-/// A product for each head, with the second factor transposed.
+/// Returns the product for each head, with the second factor transposed.
 fn multiply_transposed(stock: &Stock, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     stock.multiply(a, &b.transpose(1, 2)?.contiguous()?)
 }
@@ -132,7 +130,7 @@ fn seen(x: &Tensor, segment: &Segment) -> Result<Tensor> {
     }
 }
 
-/// Queries `[q, own, d]`, keys and values `[q, seen, d]` of a segment.
+/// Returns the queries `[q, own, d]`, keys and values `[q, seen, d]` of a segment, with keys and values repeated for each query head.
 fn parts(qkv: &Tensor, segment: &Segment, heads: Heads) -> Result<[Tensor; 3]> {
     let (d, seen) = (heads.width, seen(qkv, segment)?);
     let queries = qkv.narrow(0, segment.tokens.start, segment.tokens.len())?.narrow(1, 0, heads.query * d)?;

@@ -1,6 +1,6 @@
-//! All operations built from candle's stock operations, on any device that candle supports, in f32 or bf16. On a GPU the fused kernels are
-//! compared with them, and they run in place of the fused kernels until those are confirmed. Products, including those of attention, are
-//! rounded to the dtype; norms, rotations, softmax and the head compute in f32 internally, as transformers does.
+//! Implements [`Kernels`] with candle's stock operations, on any device that candle supports, in f32 or bf16. They bound the errors allowed
+//! for the fused kernels in bf16, and run on GPUs on which the fused kernels are not confirmed. Products, including those of attention, are
+//! rounded to the dtype; norms, rotations, softmax and the head compute in f32 internally, as in Hugging Face's transformers.
 
 use std::ops::Range;
 
@@ -17,7 +17,7 @@ use crate::kernels::{
 
 mod attention;
 
-/// Stock operations on one device, in one dtype.
+/// Candle's stock operations on one device, in one dtype.
 #[derive(Clone, Debug)]
 pub struct Stock {
     device: Device,
@@ -28,10 +28,10 @@ pub struct Stock {
 const SQUARES: usize = 1 << 24;
 
 impl Stock {
-    /// The name of these operations in `--kernels`.
+    /// The name of this backend, as in `--kernels`.
     pub const BACKEND: &str = "stock";
 
-    /// Creates operations on `device`, with weights and activations in `dtype`, f32 or bf16.
+    /// Creates stock operations on `device`, with weights and activations in `dtype` (f32 or bf16).
     pub fn new(device: Device, dtype: DType) -> Self {
         Self { device, dtype }
     }
@@ -44,11 +44,11 @@ impl Stock {
         a.matmul(b)
     }
 
-    fn numbers(&self, values: &[u32]) -> Result<Tensor> {
+    fn u32_tensor(&self, values: &[u32]) -> Result<Tensor> {
         Tensor::new(values, &self.device)
     }
 
-    fn column(&self, values: &[f32]) -> Result<Tensor> {
+    fn f32_column(&self, values: &[f32]) -> Result<Tensor> {
         Tensor::new(values, &self.device)?.unsqueeze(1)
     }
 }
@@ -76,8 +76,8 @@ fn step_in_place(master: &Tensor, first: &Tensor, second: &Tensor, gradient: &Te
     let corrections = [step.beta1, step.beta2].map(|beta| 1.0 - beta.powf(step.count as f64));
     let root = ((second.sqrt()? / corrections[1].sqrt())? + f64::from(step.eps))?;
     let change = ((first / root)? * (f64::from(step.lr) / corrections[0]))?;
-    let kept = (master * (1.0 - f64::from(step.lr) * f64::from(step.weight_decay)))?;
-    master.slice_set(&(kept - change)?, 0, 0)
+    let decayed = (master * (1.0 - f64::from(step.lr) * f64::from(step.weight_decay)))?;
+    master.slice_set(&(decayed - change)?, 0, 0)
 }
 
 impl Kernels for Stock {
@@ -102,7 +102,7 @@ impl Kernels for Stock {
     }
 
     fn indices<'a>(&self, rows: &'a [u32]) -> Result<Indices<'a>> {
-        Ok(Indices::Both(rows, self.numbers(rows)?))
+        Ok(Indices::Both(rows, self.u32_tensor(rows)?))
     }
 
     fn tables<'a>(&self, blocks: &'a [&'a [u32]], counts: &'a [usize]) -> Result<Tables<'a>> {
@@ -114,7 +114,7 @@ impl Kernels for Stock {
     }
 
     fn scatter_add_into(&self, target: &Tensor, rows: &[u32], values: &Tensor) -> Result<()> {
-        let sum = to_f32(target)?.index_add(&self.numbers(rows)?, &to_f32(values)?, 0)?;
+        let sum = to_f32(target)?.index_add(&self.u32_tensor(rows)?, &to_f32(values)?, 0)?;
         target.slice_set(&sum.to_dtype(target.dtype())?, 0, 0)
     }
 
@@ -256,9 +256,9 @@ impl Kernels for Stock {
         let scaled = (logits / f64::from(temperature))?;
         let lse = scaled.log_sum_exp(1)?.unsqueeze(1)?;
         let log_p = scaled.broadcast_sub(&lse)?;
-        let chosen = log_p.gather(&self.numbers(targets)?.unsqueeze(1)?, 1)?.squeeze(1)?;
+        let target_log_p = log_p.gather(&self.u32_tensor(targets)?.unsqueeze(1)?, 1)?.squeeze(1)?;
         let entropy = (log_p.exp()? * &log_p)?.sum(1)?.neg()?;
-        Ok(RowScores { logprobs: self.read(&chosen)?, entropies: self.read(&entropy)?, log_sum_exp: self.read(&lse)? })
+        Ok(RowScores { logprobs: self.read(&target_log_p)?, entropies: self.read(&entropy)?, log_sum_exp: self.read(&lse)? })
     }
 
     fn head_backward(
@@ -271,36 +271,36 @@ impl Kernels for Stock {
         d_entropy: &[f32],
     ) -> Result<Tensor> {
         let inverse = 1.0 / f64::from(temperature);
-        let (a, b) = ((self.column(d_logprob)? * inverse)?, (self.column(d_entropy)? * inverse)?);
-        let log_p = (logits * inverse)?.broadcast_sub(&self.column(&scores.log_sum_exp)?)?;
-        let pull = log_p.broadcast_add(&self.column(&scores.entropies)?)?.broadcast_mul(&b)?.broadcast_add(&a)?;
+        let (a, b) = ((self.f32_column(d_logprob)? * inverse)?, (self.f32_column(d_entropy)? * inverse)?);
+        let log_p = (logits * inverse)?.broadcast_sub(&self.f32_column(&scores.log_sum_exp)?)?;
+        let pull = log_p.broadcast_add(&self.f32_column(&scores.entropies)?)?.broadcast_mul(&b)?.broadcast_add(&a)?;
         let gradient = (log_p.exp()? * pull)?.neg()?;
-        gradient.scatter_add(&self.numbers(targets)?.unsqueeze(1)?, &a, 1)?.to_dtype(self.dtype)
+        gradient.scatter_add(&self.u32_tensor(targets)?.unsqueeze(1)?, &a, 1)?.to_dtype(self.dtype)
     }
 
-    fn sample(&self, logits: Tensor, limit: usize, choice: &SamplingParams) -> Result<PendingSample> {
-        Cpu.sample(copies::on_host(&logits)?, limit, choice)
+    fn sample(&self, logits: Tensor, limit: usize, params: &SamplingParams) -> Result<PendingSample> {
+        Cpu.sample(copies::on_host(&logits)?, limit, params)
     }
 
-    fn sample_with_mask(&self, logits: Tensor, limit: usize, choice: &SamplingParams) -> Result<PendingSample> {
-        Cpu.sample_with_mask(copies::on_host(&logits)?, limit, choice)
+    fn sample_with_mask(&self, logits: Tensor, limit: usize, params: &SamplingParams) -> Result<PendingSample> {
+        Cpu.sample_with_mask(copies::on_host(&logits)?, limit, params)
     }
 
-    fn mask_logits(&self, logits: Tensor, kept: &SamplingMask) -> Result<Tensor> {
+    fn mask_logits(&self, logits: Tensor, mask: &SamplingMask) -> Result<Tensor> {
         let (rows, width) = logits.dims2()?;
-        check_mask(kept, (rows, width))?;
-        if kept.is_whole() {
+        check_mask(mask, (rows, width))?;
+        if mask.is_whole() {
             return Ok(logits);
         }
-        let mut mask = vec![0u8; rows * width];
-        for (row, mask) in mask.chunks_exact_mut(width).enumerate() {
-            match kept.runs(row) {
-                [] => mask.fill(1),
-                runs => runs.iter().for_each(|[begin, end]| mask[*begin as usize..*end as usize].fill(1)),
+        let mut allowed = vec![0u8; rows * width];
+        for (row, allowed) in allowed.chunks_exact_mut(width).enumerate() {
+            match mask.runs(row) {
+                [] => allowed.fill(1),
+                runs => runs.iter().for_each(|[begin, end]| allowed[*begin as usize..*end as usize].fill(1)),
             }
         }
-        let mask = Tensor::from_vec(mask, (rows, width), &self.device)?;
-        mask.where_cond(&logits, &Tensor::full(MASKED, (rows, width), &self.device)?)
+        let allowed = Tensor::from_vec(allowed, (rows, width), &self.device)?;
+        allowed.where_cond(&logits, &Tensor::full(MASKED, (rows, width), &self.device)?)
     }
 
     fn sum_of_squares(&self, gradient: &Tensor) -> Result<f64> {
@@ -318,7 +318,7 @@ impl Kernels for Stock {
         let master = master.unwrap_or(weight);
         match moments {
             Moments::Full { first, second } => step_in_place(master, first, second, gradient, step)?,
-            // Stock operations have no table search, so the plain loops run on the host and the result is copied back.
+            // No stock operation searches a table, so the plain loops run on the host, and the result is copied back.
             Moments::Quantized { first, second } => {
                 let on_host = copies::on_host(master)?.copy()?;
                 adamw_8bit::step_in_place(&on_host, first, second, &copies::on_host(gradient)?, step)?;

@@ -1,4 +1,4 @@
-//! Compares packed attention, its gradient, and attention over the cache with f64.
+//! Compares packed attention, its gradient, and attention over the key/value cache with f64.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::kernels::{BLOCK, Heads, Segment};
 
 /// Up to this number of tokens, all rows are compared.
 const ALL_TOKENS: usize = 2048;
-/// Number of rows compared beyond it.
+/// Number of rows compared in longer batches.
 const SAMPLED_ROWS: usize = 64;
 
 impl Bench<'_> {
@@ -42,7 +42,8 @@ impl Bench<'_> {
         self.outcome(&name("attend_packed_backward"), d, exact, &of_rows(found)?)
     }
 
-    /// Sequences of these lengths, with their tokens scattered over the blocks of a cache. The last token of each is the query.
+    /// Runs attention for sequences with these lengths, whose tokens are scattered over the blocks of a cache. The last token of each is the
+    /// query.
     fn cached_attention(&mut self, lengths: &[usize], heads: Heads) -> Result<()> {
         let (kernels, d) = (self.kernels, heads.width);
         let total: usize = lengths.iter().sum();
@@ -78,8 +79,8 @@ fn numbers(rows: &[usize]) -> Result<Tensor> {
     Tensor::from_iter(rows.iter().map(|row| *row as u32), &Device::Cpu)
 }
 
-/// All rows, or a sample of a long batch: both ends of the first two and of the last sequence, the boundaries of tiles, and others evenly
-/// spaced.
+/// Returns all rows, or some rows of a long batch: both ends of the first two sequences and of the last one, the boundaries of tiles, and
+/// others evenly spaced.
 fn compared_rows(segments: &[Segment]) -> Vec<usize> {
     let tokens = segments.iter().map(|segment| segment.tokens.len()).sum::<usize>();
     if tokens <= ALL_TOKENS {
@@ -93,8 +94,8 @@ fn compared_rows(segments: &[Segment]) -> Vec<usize> {
     rows.into_iter().collect()
 }
 
-/// Packed sequences without a prefix.
-pub fn alone(lengths: &[usize]) -> Vec<Segment> {
+/// Returns packed sequences with these lengths, without a prefix.
+pub fn without_prefix(lengths: &[usize]) -> Vec<Segment> {
     let mut start = 0;
     let segment = |length: &usize| {
         start += length;
@@ -103,9 +104,9 @@ pub fn alone(lengths: &[usize]) -> Vec<Segment> {
     lengths.iter().map(segment).collect()
 }
 
-/// A prefix and the sequences that continue it.
-pub fn shared(prefix: usize, lengths: &[usize]) -> Vec<Segment> {
-    let mut segments = alone(&[&[prefix], lengths].concat());
+/// Returns a prefix and sequences with these lengths that continue it.
+pub fn with_prefix(prefix: usize, lengths: &[usize]) -> Vec<Segment> {
+    let mut segments = without_prefix(&[&[prefix], lengths].concat());
     segments[1..].iter_mut().for_each(|segment| segment.prefix = 0..prefix);
     segments
 }

@@ -1,4 +1,4 @@
-//! Attention in f64 with plain loops, for selected rows. Every implementation is compared with it.
+//! Attention in f64 with plain loops, for selected rows. Every backend is compared with it.
 
 use rayon::prelude::*;
 
@@ -22,12 +22,12 @@ pub fn attend(qkv: &[f64], segments: &[Segment], heads: Heads, rows: &[usize]) -
 
 /// Returns the gradient of `qkv` at `rows`, `[rows, (q + 2 kv) d]`.
 ///
-/// The gradient of a key and its value sums over all queries that attend to it. Each query's softmax is therefore needed whatever the rows
-/// are, as two numbers per query.
+/// The gradients of a key and its value are sums over all queries that attend to it. The softmax of every query is therefore needed for any
+/// selection of rows, as two numbers per query.
 pub fn attend_backward(qkv: &[f64], d_out: &[f64], segments: &[Segment], heads: Heads, rows: &[usize]) -> Vec<f64> {
     let (row, d, scale) = (heads.row(), heads.width, (heads.width as f64).powf(-0.5));
     let queries = queries(qkv, d_out, segments, heads);
-    // The attention weight of a query for a key, and the derivative by their score.
+    // The attention weight of a query for a key, and the derivative with respect to their score.
     let pair = |token: usize, head: usize, j: usize| {
         let (key, value) = key_and_value(heads, head);
         let [log_sum_exp, delta] = queries[token * heads.query + head];
@@ -39,14 +39,14 @@ pub fn attend_backward(qkv: &[f64], d_out: &[f64], segments: &[Segment], heads: 
         let mut gradient = vec![0.0; row];
         let own = segment_of(segments, *own_row);
         let continued = segments.iter().filter(|segment| segment.prefix.contains(own_row)).flat_map(|segment| segment.tokens.clone());
-        let seeing: Vec<usize> = (*own_row..own.tokens.end).chain(continued).collect();
+        let attending: Vec<usize> = (*own_row..own.tokens.end).chain(continued).collect();
         for head in 0..heads.query {
             let (key, value) = key_and_value(heads, head);
             for j in seen(own, *own_row) {
                 let (_, d_score) = pair(*own_row, head, j);
                 add(&mut gradient[head * d..][..d], d_score, &qkv[j * row + key..][..d]);
             }
-            for token in &seeing {
+            for token in &attending {
                 let (weight, d_score) = pair(*token, head, *own_row);
                 add(&mut gradient[key..][..d], d_score, &qkv[token * row + head * d..][..d]);
                 add(&mut gradient[value..][..d], weight, &d_out[(token * heads.query + head) * d..][..d]);
@@ -57,7 +57,7 @@ pub fn attend_backward(qkv: &[f64], d_out: &[f64], segments: &[Segment], heads: 
     rows.par_iter().flat_map_iter(one).collect()
 }
 
-/// Returns, for every query, `[t, q]`, the log-sum-exp of its scores, and the dot product of its output with the output's gradient.
+/// Returns two numbers for every query, `[t, q]`: the log-sum-exp of its scores, and the dot product of its output with the output's gradient.
 fn queries(qkv: &[f64], d_out: &[f64], segments: &[Segment], heads: Heads) -> Vec<[f64; 2]> {
     let (row, d) = (heads.row(), heads.width);
     let tokens: usize = segments.iter().map(|segment| segment.tokens.len()).sum();
@@ -100,7 +100,7 @@ fn seen(segment: &Segment, token: usize) -> impl Iterator<Item = usize> {
     segment.prefix.clone().chain(segment.tokens.start..token + 1)
 }
 
-/// Keeps independent partial sums, which the compiler vectorizes: most of the tests' time is spent here.
+/// Uses independent partial sums, which the compiler vectorizes, because the tests spend most of their time here.
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     let mut sums = [0.0; 8];
     let (a, b) = (a.chunks_exact(8), b.chunks_exact(8));

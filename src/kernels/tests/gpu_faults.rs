@@ -1,5 +1,5 @@
-//! Faults around a GPU: transfers that outlive it, threads that used another one, and GPUs that are too old, in use, or lost. The emulated
-//! GPU is configured through environment variables, so these tests run in their own processes.
+//! Tests faults and unusual conditions: transfers that outlive their GPU, threads that used another one, and GPUs that are too old, in use or
+//! lost. Most of these tests run in their own processes, because environment variables configure the emulated GPU.
 
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ fn text(output: &Output) -> String {
 
 #[test]
 #[ignore = "runs in its own process, started by the test below"]
-fn prints_what_computes() {
+fn prints_resolved_compute() {
     let settings = ComputeSettings { device: DeviceChoice::Cuda(0), kernels: Backend::Fused, ..ComputeSettings::default() };
     match settings.resolve() {
         Ok(compute) => println!("computes on {}", compute.describe()),
@@ -38,7 +38,7 @@ fn prints_what_computes() {
 #[test]
 fn resolve_reports_gpus_that_are_too_old_or_in_use() {
     let check = |variables: &[(&str, &str)], expected: &str| {
-        let Some(output) = on_another_gpu("prints_what_computes", variables) else { return };
+        let Some(output) = on_another_gpu("prints_resolved_compute", variables) else { return };
         assert!(text(&output).contains(expected), "{variables:?}: {}", text(&output));
     };
     check(&[], "computes on emulated GPU, bf16, fused kernels");
@@ -101,17 +101,17 @@ fn works_on_two_gpus() -> Result<()> {
     for number in [0, 1, 0, 0, 1] {
         check(number)?;
     }
-    // One operation each, so that every one follows an operation on the other GPU.
-    let begun = kernels.iter().zip(&inputs).map(|(kernels, (x, weight))| kernels.product(x, weight, None)).collect::<Result<Vec<_>>>()?;
+    // One operation on each GPU in turn, so that each follows an operation on the other GPU.
+    let sums = kernels.iter().zip(&inputs).map(|(kernels, (x, weight))| kernels.product(x, weight, None)).collect::<Result<Vec<_>>>()?;
     for _ in 0..2 {
-        for ((kernels, (x, weight)), sum) in kernels.iter().zip(&inputs).zip(&begun) {
+        for ((kernels, (x, weight)), sum) in kernels.iter().zip(&inputs).zip(&sums) {
             kernels.add_product_into(sum, x, weight)?;
         }
     }
-    kernels.iter().zip(&begun).try_for_each(|(kernels, sum)| kernels.read(sum).map(|_| ()))?;
+    kernels.iter().zip(&sums).try_for_each(|(kernels, sum)| kernels.read(sum).map(|_| ()))?;
     std::thread::scope(|scope| scope.spawn(|| check(0).and_then(|()| check(1))).join().expect("no panic"))?;
     let [first, second] = kernels;
-    drop((begun, inputs));
+    drop((sums, inputs));
     std::thread::spawn(move || drop(first)).join().expect("no panic");
     second.indices(&[1, 2, 3]).map(|_| println!("the program ends normally"))
 }
@@ -122,19 +122,19 @@ fn operations_alternate_between_gpus_and_threads() {
     assert!(output.status.success() && text(&output).contains("the program ends normally"), "{}", text(&output));
 }
 
-/// Host memory and stream must exist until a transfer has finished, whichever is dropped first. Otherwise the emulated driver aborts the
-/// program.
+/// Host memory and the stream must exist until a transfer has finished, whether the GPU or the transfer is dropped first. Otherwise the
+/// emulated driver aborts the program.
 #[test]
 fn transfers_outlive_their_gpu() -> Result<()> {
     if gpu().is_none() {
         return Ok(());
     }
-    for pinned in [false, true] {
-        let gpu = Gpu::new(0, pinned)?;
+    for batch_invariant in [false, true] {
+        let gpu = Gpu::new(0, batch_invariant)?;
         let numbers = gpu.put(&[1, 2, 3])?;
-        let [read, forgotten, late] = [gpu.fetch(&numbers)?, gpu.fetch(&numbers)?, gpu.fetch(&numbers)?];
+        let [read, unread, late] = [gpu.fetch(&numbers)?, gpu.fetch(&numbers)?, gpu.fetch(&numbers)?];
         gpu.put(&[4; 1000])?;
-        drop(forgotten);
+        drop(unread);
         std::thread::spawn(move || drop(gpu)).join().expect("no panic");
         assert_eq!(read()?, [1, 2, 3]);
         drop(numbers);
@@ -148,12 +148,12 @@ fn transfers_outlive_their_gpu() -> Result<()> {
 fn reads_wait_for_the_gpu() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
     let kernels = Fused::new(gpu, DType::F32)?;
-    let (x, there) = (random((5, 17), 1), random((5, 17), 1).to_device(kernels.device())?);
+    let (x, on_device) = (random((5, 17), 1), random((5, 17), 1).to_device(kernels.device())?);
     let squares: f64 = x.flatten_all()?.to_vec1::<f32>()?.iter().map(|x| f64::from(*x).powi(2)).sum();
-    assert!((kernels.sum_of_squares(&there)? - squares).abs() < 1e-9 * squares);
-    assert_eq!(kernels.read(&there)?, x.flatten_all()?.to_vec1::<f32>()?);
-    assert_eq!(on_host(&there)?.to_vec2::<f32>()?, x.to_vec2::<f32>()?);
-    let scores = kernels.head_scores_in_place(&there, &[0, 3, 16, 2, 1], 1.0)?;
+    assert!((kernels.sum_of_squares(&on_device)? - squares).abs() < 1e-9 * squares);
+    assert_eq!(kernels.read(&on_device)?, x.flatten_all()?.to_vec1::<f32>()?);
+    assert_eq!(on_host(&on_device)?.to_vec2::<f32>()?, x.to_vec2::<f32>()?);
+    let scores = kernels.head_scores_in_place(&on_device, &[0, 3, 16, 2, 1], 1.0)?;
     assert!(scores.logprobs.iter().chain(&scores.entropies).all(|score| score.is_finite()));
     Ok(())
 }

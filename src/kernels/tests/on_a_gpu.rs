@@ -1,4 +1,4 @@
-//! The same test bodies on a GPU, including those that are too slow for an emulated one, and checks that need a GPU's own matrix products.
+//! The same test bodies on a GPU, including those that are too slow for an emulated one, and tests of a GPU's own matrix products.
 
 use super::*;
 use crate::kernels::{Fused, fused::launch::Launch};
@@ -15,14 +15,14 @@ fn is_emulated() -> bool {
     crate::kernels::fused::cuda::describe(0).is_ok_and(|card| card.name == "emulated GPU")
 }
 
-/// Returns `Some` if the GPU is emulated: it then counts its work and simulates faults. `RLVR_REQUIRE_EMULATED_GPU=1` requires it.
+/// Returns `Some` if the GPU is emulated. Such a GPU counts its work and can simulate faults. `RLVR_REQUIRE_EMULATED_GPU=1` requires one.
 pub(crate) fn emulated_gpu() -> Option<()> {
     gpu()?;
     let emulated = is_emulated().then_some(()).ok_or("the GPU is a real one: scripts/cuda-emulated.sh emulates one".to_owned());
     crate::testing::available(emulated, "RLVR_REQUIRE_EMULATED_GPU")
 }
 
-/// Returns the candle kernels that `work` launches, from the log of an emulated GPU. A real GPU keeps no log, but still runs the work.
+/// Runs `work` and returns the candle kernels that it launches, from the log of an emulated GPU; none on a real GPU, which has no log.
 pub(crate) fn launched_by_candle(work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Vec<String>> {
     let Some(log) = std::env::var_os("EMULATED_GPU_LOG") else {
         assert!(!is_emulated(), "scripts/cuda-emulated.sh sets EMULATED_GPU_LOG");
@@ -39,8 +39,8 @@ pub(crate) fn launched_by_candle(work: impl FnOnce() -> anyhow::Result<()>) -> a
     Ok(launched)
 }
 
-/// Runs a part in one dtype. `scripts/gpu-check.sh` runs each of the tests below in its own process, because after one kernel faults,
-/// everything else in that process fails, too.
+/// Runs a part in one dtype. `scripts/gpu-check.sh` runs each of the tests below in its own process, because after a kernel has
+/// faulted, everything else in its process fails, too.
 fn check_on_a_gpu(part: Part, dtype: DType, bounds: Bounds) -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
     check(&Fused::new(gpu, dtype)?, part, bounds)
@@ -103,20 +103,20 @@ fn long_bf16() -> Result<()> {
 #[test]
 fn codes_and_choices() -> Result<()> {
     fn all(bench: &mut Bench) -> Result<()> {
-        [CODES, CHOICES, SCORES].into_iter().try_for_each(|(_, operations)| operations(bench))
+        [CODES, SAMPLES, SCORES].into_iter().try_for_each(|(_, operations)| operations(bench))
     }
     check_on_a_gpu(("choices", all), DType::F32, Bounds::Usual)
 }
 
-/// For `compute-sanitizer`: runs every kernel at small shapes. Results are reported but not checked; the other tests check them.
+/// Runs every kernel at small shapes, for `compute-sanitizer`. The results are reported but not checked; other tests check them.
 #[test]
 fn every_kernel_once() -> Result<()> {
     [DType::F32, DType::BF16].into_iter().try_for_each(|dtype| check_on_a_gpu(ONCE, dtype, Bounds::None))
 }
 
-/// In test builds of the kernels, memory that no kernel has written is NaN.
+/// In tests, memory that no kernel has written is NaN.
 #[test]
-fn empty_memory_is_nan() -> Result<()> {
+fn empty_returns_nan() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
     for dtype in [DType::F32, DType::BF16] {
         let values: Vec<f32> = crate::kernels::on_host(&gpu.empty(1000.into(), dtype)?)?.to_dtype(DType::F32)?.to_vec1()?;
@@ -131,18 +131,18 @@ fn fused_copies_equal_candles() -> Result<()> {
     for dtype in [DType::F32, DType::BF16] {
         let kernels = Fused::new(gpu.clone(), dtype)?;
         check_copies(&kernels)?;
-        check_numbers(&kernels)?;
+        check_token_ids(&kernels)?;
     }
     Ok(())
 }
 
-/// A row of a batch-invariant product has the same bits whatever rows surround it, in each product of a forward pass.
+/// In each product of a forward pass, a row of a batch-invariant product has the same bits for any number of rows.
 #[test]
-fn rows_of_pinned_products_do_not_depend_on_their_number() -> Result<()> {
+fn rows_of_batch_invariant_products_do_not_depend_on_their_number() -> Result<()> {
     fn products(bench: &mut Bench) -> Result<()> {
         let shapes = [(64, 80), (1536, 2048), (1536, 1536), (1536, 17_920), (8960, 1536)];
         for (k, n) in if is_emulated() { &shapes[..1] } else { &shapes[..] }.iter().copied() {
-            bench.claim(&format!("pinned products of {k} x {n}"), |bench| check_pinned(bench.kernels, k, n));
+            bench.assertions(&format!("batch-invariant products of {k} x {n}"), |bench| check_batch_invariant(bench.kernels, k, n));
         }
         Ok(())
     }
@@ -150,22 +150,22 @@ fn rows_of_pinned_products_do_not_depend_on_their_number() -> Result<()> {
         return Ok(());
     }
     let kernels = Fused::new(std::sync::Arc::new(crate::kernels::fused::cuda::Gpu::new(0, true)?), DType::BF16)?;
-    check(&kernels, ("pinned", products), Bounds::Usual)
+    check(&kernels, ("batch-invariant", products), Bounds::Usual)
 }
 
-fn check_pinned(kernels: &dyn Kernels, k: usize, n: usize) -> Result<()> {
+fn check_batch_invariant(kernels: &dyn Kernels, k: usize, n: usize) -> Result<()> {
     let put = |shape: (usize, usize), seed| random(shape, seed).to_dtype(DType::BF16)?.to_device(kernels.device());
-    let (x, weight, turned, start) = (put((1031, k), 1)?, put((k, n), 2)?, put((n, k), 3)?, put((1031, n), 4)?);
+    let (x, weight, transposed, base) = (put((1031, k), 1)?, put((k, n), 2)?, put((n, k), 3)?, put((1031, n), 4)?);
     let bias = put((1, n), 5)?.flatten_all()?;
     let all = |rows: usize| -> Result<[Vec<Vec<f32>>; 5]> {
         let x = x.narrow(0, 0, rows)?.contiguous()?;
-        let sum = start.narrow(0, 0, rows)?.copy()?;
+        let sum = base.narrow(0, 0, rows)?.copy()?;
         let elsewhere = kernels.add_product(&sum, &x, &weight)?;
         kernels.add_product_into(&sum, &x, &weight)?;
         let read = |tensor: &Tensor| crate::kernels::on_host(tensor)?.to_dtype(DType::F32)?.to_vec2();
         let [sum, elsewhere] = [read(&sum)?, read(&elsewhere)?];
         assert!(sum == elsewhere, "add_product and add_product_into differ for {rows} rows");
-        let products = [kernels.product(&x, &weight, None)?, kernels.product(&x, &weight, Some(&bias))?, kernels.logits(&x, &turned)?];
+        let products = [kernels.product(&x, &weight, None)?, kernels.product(&x, &weight, Some(&bias))?, kernels.logits(&x, &transposed)?];
         let [plain, biased, logits] = products;
         Ok([read(&plain)?, read(&biased)?, sum, elsewhere, read(&logits)?])
     };

@@ -1,4 +1,4 @@
-//! Compares optimizer steps with f32 and 8-bit moments with f64, and every implementation's codes with those of the plain loops.
+//! Compares optimizer steps, with moments in f32 and in 8 bits, with f64, and the codes of every backend with those of the plain loops.
 
 use candle_core::{DType, Device, Result, Tensor};
 
@@ -16,7 +16,7 @@ impl Bench<'_> {
         let master = (kernels.dtype() != DType::F32).then_some(&start.tensor);
         let weight = if master.is_some() { &weight } else { &start.tensor };
         let squares = kernels.sum_of_squares(&gradient.tensor)?;
-        self.listed(&format!("sum_of_squares of {count}"), vec![gradient.exact.iter().map(|g| g * g).sum()], &[squares as f32]);
+        self.outcome_of_slice(&format!("sum_of_squares of {count}"), vec![gradient.exact.iter().map(|g| g * g).sum()], &[squares as f32]);
         let (mut p, mut m, mut v) = (start.exact.clone(), first.exact.clone(), second.exact.clone());
         exact_step(&mut p, &mut m, &mut v, &gradient.exact);
         let moments = Moments::Full { first: first.tensor.clone(), second: second.tensor.clone() };
@@ -34,13 +34,13 @@ impl Bench<'_> {
         self.outcome(&format!("clear of {count}"), count, vec![0.0; count], &other.tensor)
     }
 
-    /// One step with quantized moments: weights and scales must be exact, and moments within the distance between two codes.
-    pub fn coded_optimizer(&mut self, count: usize) -> Result<()> {
+    /// Runs one step with quantized moments. Weights and scales must be exact, and moments within the distance between two codes.
+    pub fn quantized_optimizer(&mut self, count: usize) -> Result<()> {
         let kernels = self.kernels;
         let (gradient, start) = (self.put(&spread(count, 1)?, DType::F32)?, self.random_f32(count, 2)?);
-        let (first, second) = (coded(count, 3, kernels.device())?, coded(count, 4, kernels.device())?);
+        let (first, second) = (random_quantized(count, 3, kernels.device())?, random_quantized(count, 4, kernels.device())?);
         let ([first_map, second_map], [mut m, mut v]) =
-            (&*QUANTIZATION_MAPS, [decoded(&first, &QUANTIZATION_MAPS[0])?, decoded(&second, &QUANTIZATION_MAPS[1])?]);
+            (&*QUANTIZATION_MAPS, [dequantized(&first, &QUANTIZATION_MAPS[0])?, dequantized(&second, &QUANTIZATION_MAPS[1])?]);
         let weight = start.tensor.to_dtype(kernels.dtype())?;
         let master = (kernels.dtype() != DType::F32).then_some(&start.tensor);
         let weight = if master.is_some() { &weight } else { &start.tensor };
@@ -54,7 +54,7 @@ impl Bench<'_> {
             let largest = |block: &[f64]| block.iter().fold(0.0, |top: f64, x| top.max(x.abs()));
             let scales: Vec<f64> = exact.chunks(QUANTIZATION_BLOCK).map(largest).collect();
             self.outcome(&format!("8-bit adamw of {count}, scales of the {name} moment"), 1, scales.clone(), &moment.scales)?;
-            for (i, (found, exact)) in decoded(moment, map)?.into_iter().zip(exact).enumerate() {
+            for (i, (found, exact)) in dequantized(moment, map)?.into_iter().zip(exact).enumerate() {
                 let scale = scales[i / QUANTIZATION_BLOCK];
                 let above = map.iter().position(|value| f64::from(*value) * scale > *exact).unwrap_or(QUANTIZATION_BLOCK - 1).max(1);
                 let gap = f64::from(map[above] - map[above - 1]) * scale;
@@ -69,7 +69,7 @@ impl Bench<'_> {
 /// The hyperparameters of the tested steps.
 const STEP: Step = Step { lr: 0.01, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1, gradient_scale: 0.5, count: 3 };
 
-/// Applies `STEP` in f64.
+/// Applies [`STEP`] in f64.
 fn exact_step(parameter: &mut [f64], first: &mut [f64], second: &mut [f64], gradient: &[f64]) {
     for (((p, m), v), g) in parameter.iter_mut().zip(first).zip(second).zip(gradient) {
         let g = g * 0.5;
@@ -80,10 +80,10 @@ fn exact_step(parameter: &mut [f64], first: &mut [f64], second: &mut [f64], grad
     }
 }
 
-/// Every implementation writes the same codes as the plain loops, from the same state, over ten steps. Exempt are elements on the boundary
-/// between two codes, where the last bit decides: at most one in a thousand may have the neighbouring code.
+/// From the same state, every backend writes the same codes as the plain loops, over ten steps. At most one element in a thousand may have the
+/// neighboring code, because it is on the boundary between two codes, where the last bit decides.
 pub fn codes(bench: &mut Bench) -> Result<()> {
-    bench.claim("8-bit adamw's codes of 4999", |bench| check_codes(bench.kernels, 4999));
+    bench.assertions("8-bit adamw's codes of 4999", |bench| check_codes(bench.kernels, 4999));
     Ok(())
 }
 
@@ -113,13 +113,13 @@ fn check_codes(kernels: &dyn Kernels, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// Values of both signs whose magnitudes span four decades.
+/// Returns values of both signs whose magnitudes span four decades.
 fn spread(count: usize, seed: u64) -> Result<Tensor> {
     random(count, seed) * (random(count, seed + 100) * 4.6)?.exp()?
 }
 
-/// Random codes, with scales between 0 and 2.
-fn coded(count: usize, seed: u64, device: &Device) -> Result<Quantized> {
+/// Returns a moment of random codes, with scales between 0 and 2.
+fn random_quantized(count: usize, seed: u64, device: &Device) -> Result<Quantized> {
     let codes = ((random(count, seed) + 1.0)? * 128.0)?.to_dtype(DType::U8)?;
     Ok(Quantized {
         codes: codes.to_device(device)?,
@@ -127,7 +127,7 @@ fn coded(count: usize, seed: u64, device: &Device) -> Result<Quantized> {
     })
 }
 
-fn decoded(coded: &Quantized, map: &QuantizationMap) -> Result<Vec<f64>> {
-    let (codes, scales) = (on_host(&coded.codes)?.to_vec1::<u8>()?, on_host(&coded.scales)?.to_vec1::<f32>()?);
+fn dequantized(moment: &Quantized, map: &QuantizationMap) -> Result<Vec<f64>> {
+    let (codes, scales) = (on_host(&moment.codes)?.to_vec1::<u8>()?, on_host(&moment.scales)?.to_vec1::<f32>()?);
     Ok(codes.iter().enumerate().map(|(i, code)| f64::from(map[usize::from(*code)]) * f64::from(scales[i / QUANTIZATION_BLOCK])).collect())
 }

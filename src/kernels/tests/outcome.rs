@@ -1,4 +1,4 @@
-//! Outcomes of operations: their errors, whether those are small enough, and a row in a file as soon as an outcome is known.
+//! The outcomes of operations: their errors, and whether these are small enough. Each outcome is written to a file as soon as it is known.
 
 use std::fmt::{self, Write as _};
 use std::fs::OpenOptions;
@@ -8,7 +8,7 @@ use candle_core::DType;
 
 use super::stock_errors::StockErrors;
 
-/// Verdict on an operation.
+/// The verdict on an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The error is small enough.
@@ -24,13 +24,13 @@ pub enum Verdict {
 pub struct Outcome {
     /// The part of the tests.
     pub part: &'static str,
-    /// The operation, ` of `, and the shape.
+    /// The operation and the shape, separated by ` of `.
     pub name: String,
     /// The dtype of weights and activations.
     pub dtype: DType,
-    /// The error of the worst row, and the mean over rows, relative to the norm of each row.
+    /// The largest error of a row and the mean over rows, each relative to the norm of its row; `None` if none were measured.
     pub errors: Option<[f64; 2]>,
-    /// The same for stock operations: the worst error of the operation in any shape of the part, and the mean for this shape.
+    /// The same for stock operations: the worst error of the operation at any shape of the part, and the mean for this shape.
     pub stock: Option<[f64; 2]>,
     /// The verdict.
     pub verdict: Verdict,
@@ -62,9 +62,9 @@ impl Outcome {
                 None => {
                     outcome.require(false, "stock_errors.tsv has no row for it: run the test stock_errors with RLVR_WRITE_STOCK_ERRORS=1")
                 }
-                // The worst row's error may be at most twice that of stock operations, for the same operation at any shape, because under
-                // cancellation a single row's error is a matter of chance. The mean over rows may be at most 1.5 times that of stock
-                // operations at the same shape. If stock operations happen to be exact, the bound is a fortieth of a rounding error.
+                // The worst row's error may be at most twice the worst of stock operations for the same operation at any shape, because
+                // under cancellation the error of a single row is a matter of chance. The mean over rows may be at most 1.5 times that of
+                // stock operations at the same shape. If stock operations happen to be exact, the bound is a fortieth of a rounding error.
                 Some(stock) => {
                     outcome.stock = Some(stock);
                     let is_near = worst <= 2.0 * stock[0] + 1e-4 && mean <= 1.5 * stock[1] + 1e-4;
@@ -110,7 +110,8 @@ impl Outcome {
         line + &format!("\t{}\t{note}", self.verdict)
     }
 
-    /// Appends the line to the file in `RLVR_OUTCOMES`, or prints it. Called at once, so that it survives a crash of a later operation.
+    /// Appends the line to the file in `RLVR_OUTCOMES`, or prints it. Called immediately, so that the line survives a crash of a later
+    /// operation.
     pub fn write(&self) {
         let line = self.line() + "\n";
         match std::env::var_os("RLVR_OUTCOMES") {
@@ -138,8 +139,8 @@ pub fn operation(name: &str) -> &str {
     name.split(" of ").next().unwrap_or_default()
 }
 
-/// Returns the distance of each row of `width` from the exact row, relative to the exact row's norm, or to a tenth of the typical norm if
-/// that is larger. The gradient of a query that attends to a single key is exactly 0, so only rounding error is left.
+/// Returns the distance of each row of `width` elements from the exact row, relative to the exact row's norm, or to a tenth of the typical
+/// norm if that is larger: rows may be exactly 0, such as the gradient of a query that attends to a single key.
 pub fn errors(width: usize, exact: &[f64], found: &[f64]) -> Vec<f64> {
     let squares = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>();
     let rows = exact.len().div_ceil(width).max(1);
@@ -147,7 +148,7 @@ pub fn errors(width: usize, exact: &[f64], found: &[f64]) -> Vec<f64> {
     let error = |(exact, found): (&[f64], &[f64])| {
         let distance: f64 = exact.iter().zip(found).map(|(e, f)| (e - f) * (e - f)).sum();
         let norm = squares(exact).sqrt().max(0.1 * usual);
-        // A NaN must not count as a small error.
+        // NaN must not count as a small error.
         if distance.is_nan() { f64::INFINITY } else { distance.sqrt() / if norm == 0.0 { 1.0 } else { norm } }
     };
     exact.chunks(width).zip(found.chunks(width)).map(error).collect()
@@ -155,9 +156,9 @@ pub fn errors(width: usize, exact: &[f64], found: &[f64]) -> Vec<f64> {
 
 #[test]
 fn outcome_checks_errors_and_formats_one_line() {
-    let judged = |errors: &[f64]| Outcome::of_errors("rows", "clear of 3 x 4", DType::F32, Bounds::Usual, errors);
-    assert_eq!(judged(&[1e-6, 3e-6]).line(), "rows\tclear\t3 x 4\tf32\t3.000e-6\t2.000e-6\t\t\tok\t");
-    let wrong = judged(&[0.0, f64::INFINITY]);
+    let outcome = |errors: &[f64]| Outcome::of_errors("rows", "clear of 3 x 4", DType::F32, Bounds::Usual, errors);
+    assert_eq!(outcome(&[1e-6, 3e-6]).line(), "rows\tclear\t3 x 4\tf32\t3.000e-6\t2.000e-6\t\t\tok\t");
+    let wrong = outcome(&[0.0, f64::INFINITY]);
     assert!(
         wrong.verdict == Verdict::Wrong && wrong.line().ends_with("\twrong\tin f32 the relative error of every row must be below 2e-5")
     );

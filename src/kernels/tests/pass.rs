@@ -1,12 +1,12 @@
-//! Tests of operations that only decoding passes use.
+//! Tests the operations that only decoding passes use.
 
 use candle_core::{DType, Result, Tensor};
 
 use crate::kernels::cpu::testing::random;
 use crate::kernels::{Heads, Kernels, Rotation, on_host};
 
-/// Rotating and storing in one operation is bit-identical to the two operations, in the rows and in the cache.
-pub fn check_rotating_and_storing(kernels: &dyn Kernels) -> Result<()> {
+/// Checks that `rotate_and_store_in_place` is bit-identical to its two operations, in the rows and in the cache.
+pub fn check_rotate_and_store(kernels: &dyn Kernels) -> Result<()> {
     let bits = |tensor: &Tensor| on_host(tensor)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
     // `store` requires rows in multiples of 16 bytes.
     let narrow = if kernels.dtype() == DType::F32 { 12 } else { 8 };
@@ -37,11 +37,11 @@ fn rotate_and_store_in_place_equals_both_operations() -> Result<()> {
     use crate::kernels::fused::emulated::Emulator;
     use crate::kernels::{Cpu, Fused, Stock};
 
-    check_rotating_and_storing(&Cpu)?;
+    check_rotate_and_store(&Cpu)?;
     for dtype in [DType::F32, DType::BF16] {
-        check_rotating_and_storing(&Stock::new(candle_core::Device::Cpu, dtype))?;
+        check_rotate_and_store(&Stock::new(candle_core::Device::Cpu, dtype))?;
         if let Some(emulator) = Emulator::new() {
-            check_rotating_and_storing(&Fused::new(Arc::new(emulator), dtype)?)?;
+            check_rotate_and_store(&Fused::new(Arc::new(emulator), dtype)?)?;
         }
     }
     Ok(())
@@ -51,5 +51,5 @@ fn rotate_and_store_in_place_equals_both_operations() -> Result<()> {
 #[test]
 fn rotate_and_store_in_place_on_a_gpu_equals_both_operations() -> Result<()> {
     let Some(gpu) = super::gpu() else { return Ok(()) };
-    [DType::F32, DType::BF16].into_iter().try_for_each(|dtype| check_rotating_and_storing(&crate::kernels::Fused::new(gpu.clone(), dtype)?))
+    [DType::F32, DType::BF16].into_iter().try_for_each(|dtype| check_rotate_and_store(&crate::kernels::Fused::new(gpu.clone(), dtype)?))
 }

@@ -1,4 +1,4 @@
-//! Compares operations on single rows, and products, with f64.
+//! Compares operations on rows, and matrix products, with f64.
 
 use candle_core::{DType, Device, Result, Tensor};
 
@@ -34,7 +34,7 @@ impl Bench<'_> {
         self.outcome(&name("rms_norm_backward_into"), width, d_exact, &dx.tensor)?;
         self.outcome(&name("rms_norm_backward_into's weight"), width, w_exact, &weight_gradient.tensor)?;
 
-        // One index occurs often, others once, and some never.
+        // One index occurs often, others once, and some not at all.
         let rows: Vec<u32> = (0..t + 2).map(|i| if i % 3 == 0 { 0 } else { (i * 7 % t) as u32 }).collect();
         let indices = kernels.indices(&rows)?;
         let gathered = kernels.gather(&x.tensor, &indices)?;
@@ -96,7 +96,7 @@ impl Bench<'_> {
         self.outcome(&name("add_product's base"), n, target.exact.clone(), &target.tensor)?;
         kernels.add_product_into(&target.tensor, &x.tensor, &weight.tensor)?;
         let bits = |tensor: &Tensor| crate::kernels::on_host(tensor)?.to_dtype(DType::F32)?.to_vec2::<f32>();
-        assert_eq!(bits(&added)?, bits(&target.tensor)?, "add_product and add_product_into must give the same bits");
+        assert_eq!(bits(&added)?, bits(&target.tensor)?, "add_product and add_product_into must return the same bits");
         self.outcome(&name("add_product_into"), n, exact, &target.tensor)?;
         let exact = all(&|i, j| gradient.exact[i * n + j] + sum(&|t| x.exact[t * k + i] * dy.exact[t * n + j], m), k, n);
         kernels.add_product_into(&gradient.tensor, &x.tensor.t()?, &dy.tensor)?;
@@ -129,7 +129,7 @@ impl Bench<'_> {
         let rotation = Rotation { cos: &cos.tensor, sin: &sin.tensor, positions: &at };
         kernels.rotate_in_place(&qkv.tensor, heads, &rotation)?;
         self.outcome(&name("rotate_in_place"), d, rotated(&qkv.exact, 1.0), &qkv.tensor)?;
-        // First without a bias, then with one, to whose gradient the column sums are added.
+        // First without a bias, then with one, whose gradient is the sum of each column.
         let d_qkv = self.random((t, heads.row()), 2)?;
         kernels.rotate_back_in_place(&d_qkv.tensor, heads, &rotation, None)?;
         self.outcome(&name("rotate_back_in_place"), d, rotated(&d_qkv.exact, -1.0), &d_qkv.tensor)?;

@@ -1,6 +1,6 @@
-//! Errors of stock operations in bf16, which bound the errors of the fused kernels. They are measured on a CPU, where stock operations are
-//! slow, and stored in a table. After adding an operation or a shape, run `RLVR_WRITE_STOCK_ERRORS=1 cargo test --lib stock_errors` to
-//! rewrite `stock_errors.tsv`.
+//! The errors of stock operations in bf16, which bound those of the fused kernels. They are measured on the CPU, where stock operations are
+//! slow, and stored in the table `stock_errors.tsv`. After adding an operation or a shape, rewrite it with
+//! `RLVR_WRITE_STOCK_ERRORS=1 cargo test --lib stock_errors`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -32,7 +32,7 @@ impl StockErrors {
         })
     }
 
-    /// Returns the worst error of the operation at any shape of the part, and the mean for this shape.
+    /// Returns the worst error of the operation at any shape of the part, and the mean for this shape; `None` if the table lacks the name.
     pub fn of(&self, part: &str, name: &str) -> Option<[f64; 2]> {
         let [_, mean] = self.0.get(&(part.to_owned(), name.to_owned()))?;
         let same = self.0.iter().filter(|((other, named), _)| other == part && operation(named) == operation(name));
@@ -58,8 +58,8 @@ impl StockErrors {
     }
 }
 
-/// Rounding to 8 bits of mantissa gives errors of 1 in 500, and a few times that under cancellation; a wrong formula gives far more. The
-/// table is valid on any machine: other orders of summation change it by a few roundings.
+/// Rounding to the 8 significant bits of bf16 causes errors of about 1 in 500, and a few times more under cancellation; a wrong formula causes
+/// far larger ones. The table is valid on any machine: another order of summation changes it by only a few rounding errors.
 #[test]
 fn stock_errors_are_small_in_bf16_and_the_table_is_current() -> Result<()> {
     let is_written = std::env::var("RLVR_WRITE_STOCK_ERRORS").is_ok_and(|value| value == "1");

@@ -256,7 +256,7 @@ fn generate_out_of_memory_changes_no_token() {
     };
     assert_eq!(check(&decoder, "attend_cached", &[7, 20, 41]), expected);
     assert_eq!(check(&decoder, "attend_packed", &[0, 1]), expected, "in the first prefill");
-    assert_eq!(check(&decoder, "choose", &[1, 9]), expected);
+    assert_eq!(check(&decoder, "sample", &[1, 9]), expected);
     assert_eq!(check(&decoder, "cache", &[0, 3]), expected);
 }
 

@@ -1,8 +1,8 @@
-//! Counts of requests to an emulated GPU (`scripts/cuda-emulated.sh`), for tests.
+//! Counts the requests to an emulated GPU (`scripts/cuda-emulated.sh`), for tests.
 
 use std::ops::Sub;
 
-/// Counts since the program started. Each replay of a recording counts as one graph.
+/// The numbers of requests since the program started. The operations in a replayed recording are not counted one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Counts {

@@ -8,7 +8,7 @@ use candle_core::{Error, Result};
 
 use crate::kernels::confirmation::Card;
 
-/// Returns the CUDA version that the driver supports; 13000 means 13.0.
+/// Returns the CUDA version that the driver supports, as 1000 times the major version plus 10 times the minor version.
 ///
 /// # Errors
 /// If the driver does not report it.
@@ -20,7 +20,7 @@ pub fn driver_version() -> Result<i32> {
     Ok(version)
 }
 
-/// The release that the driver's kernel module reports, such as 580.95.05.
+/// Returns the release that the driver's kernel module reports, such as 580.95.05; `None` if it reports none.
 fn driver_release() -> Option<String> {
     let text = std::fs::read_to_string("/proc/driver/nvidia/version").ok()?;
     let is_release =
@@ -31,16 +31,18 @@ fn driver_release() -> Option<String> {
 /// Describes the GPU with this number.
 ///
 /// # Errors
-/// If there is no such GPU, or the driver cannot query it. The message is one sentence.
+/// If there is no such GPU, or the driver cannot query it.
 pub fn describe(ordinal: usize) -> Result<Card> {
-    let words = |error: DriverError| error.error_string().map_or_else(|_| error.to_string(), |words| words.to_string_lossy().into_owned());
-    let none = |error| Error::Msg(format!("the NVIDIA driver finds no GPU ({}): use --device cpu", words(error)));
+    let text = |error: DriverError| error.error_string().map_or_else(|_| error.to_string(), |text| text.to_string_lossy().into_owned());
+    let none = |error| Error::Msg(format!("the NVIDIA driver finds no GPU ({}): use --device cpu", text(error)));
     let count = CudaContext::device_count().map_err(none)?;
     if ordinal >= count as usize {
-        return Err(Error::Msg(format!("there is no GPU {ordinal}, only {count}: use --device cuda:N with N below that, or --device cpu")));
+        return Err(Error::Msg(format!(
+            "there is no GPU {ordinal}: the driver finds only {count}; use --device cuda:N with N below {count}, or --device cpu"
+        )));
     }
-    let unusable = |error| Error::Msg(format!("GPU {ordinal} cannot be used ({}): use --device cpu", words(error)));
-    // Queried without a context, because creating one takes a noticeable fraction of a second.
+    let unusable = |error| Error::Msg(format!("GPU {ordinal} cannot be used ({}): use --device cpu", text(error)));
+    // Queries need no context, whose creation would take a noticeable fraction of a second.
     let device = device::get(ordinal as i32).map_err(unusable)?;
     // SAFETY: the driver returned this device.
     #[allow(unsafe_code)]

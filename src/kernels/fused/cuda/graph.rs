@@ -1,7 +1,7 @@
 //! Records operations as a CUDA graph, which the host starts with one call.
 //!
-//! Recording uses a separate stream, so that work that other threads start in the GPU's stream runs as usual. A recording is replayed in
-//! the GPU's stream, in program order.
+//! Recording uses a separate stream, so that work that other threads start in the GPU's stream runs as usual. Recordings are replayed in the
+//! GPU's stream, in program order.
 
 use std::fmt;
 use std::sync::Arc;
@@ -42,15 +42,15 @@ impl StreamRecorder {
 
 impl Recorder for StreamRecorder {
     fn record(&self, run: &mut dyn FnMut() -> Result<()>) -> Result<Box<dyn Recording>> {
-        let wrong = |error| to_error(&error, format!("cannot record a pass: {error}"));
+        let failed = |error| to_error(&error, format!("cannot record a pass: {error}"));
         self.gpu.bind()?;
-        // During recording the driver refuses some calls by this thread, such as waiting for the GPU. Other threads may make them.
-        self.stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).map_err(wrong)?;
+        // During recording, the driver refuses some calls from this thread, such as waiting for the GPU, but accepts them from other threads.
+        self.stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).map_err(failed)?;
         let done = run();
         // Always ends the capture, even after an error, so that the stream can record again.
         let graph = self.stream.end_capture(CUgraphInstantiate_flags(0));
         done?;
-        match graph.map_err(wrong)? {
+        match graph.map_err(failed)? {
             Some(graph) => Ok(Box::new(Graph { graph, gpu: self.gpu.clone() })),
             None => bail!("the recorded pass contains no operations"),
         }
@@ -97,7 +97,7 @@ struct Graph {
     gpu: Arc<Gpu>,
 }
 
-// SAFETY: any thread may use a graph, but only one at a time; `Graph` is not `Sync`.
+// SAFETY: any thread may use a graph, but only one thread at a time; `Graph` is not `Sync`.
 #[allow(unsafe_code)]
 unsafe impl Send for Graph {}
 
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
     use crate::kernels::fused::launch::Argument::{Long, Tensor as At};
 
-    /// A failed recording always ends: the recorder can record again, and memory and results are unaffected.
+    /// A failed recording always ends the capture, so that the recorder can record again, and changes no memory.
     #[test]
     fn stream_recorder_on_a_gpu_can_record_again_after_a_failure() -> Result<()> {
         let Some(gpu) = crate::kernels::tests::gpu() else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! Runs the kernels on an NVIDIA GPU, in the stream of candle's own operations. All work therefore runs in program order.
+//! Runs the kernels on an NVIDIA GPU, in the same stream as candle's operations, so that all work runs in program order.
 
 #[cfg(test)]
 pub mod counts;
@@ -32,18 +32,18 @@ use transfer::Transfers;
 
 /// All kernels, compiled by `build.rs` for several GPU generations.
 static KERNELS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin"));
-/// Dynamic shared memory that a block may use by default: 48 KiB minus what the kernels declare statically.
+/// Dynamic shared memory that a block may use by default, in bytes: 48 KiB, less room for the static shared memory of the kernels.
 const DEFAULT_SHARED_BYTES: usize = 40 << 10;
 /// Largest number of floats in a struct argument.
 const MAX_FLOATS: usize = 16;
 
 /// An NVIDIA GPU.
 ///
-/// Fields are dropped in this order: first those with work in the stream, last the device with the stream and its context.
+/// Fields are dropped in order: first those that have work in the stream, last the device with the stream and its context.
 pub struct Gpu {
     transfers: Transfers,
     products: Products,
-    /// Kernels by name, each with the dynamic shared memory in bytes that it may use.
+    /// Kernels by name, each with the number of bytes of dynamic shared memory that it may use.
     functions: Mutex<HashMap<String, (CudaFunction, usize)>>,
     module: Arc<CudaModule>,
     cuda: CudaDevice,
@@ -58,7 +58,7 @@ impl fmt::Debug for Gpu {
 
 impl Drop for Gpu {
     fn drop(&mut self) {
-        // The kernels and the host memory of transfers must exist until the stream has finished with them. Waiting also binds the context,
+        // The kernels and the host memory of transfers must exist until all work in the stream has finished. Waiting also binds the context,
         // which the libraries need to destroy their handles. An error cannot be returned here.
         let _ = self.cuda.cuda_stream().synchronize();
     }
@@ -87,7 +87,7 @@ impl Gpu {
     /// Opens the GPU with this number. `batch_invariant` makes the products of the forward pass batch-invariant.
     ///
     /// # Errors
-    /// If there is no such GPU, the kernels were not compiled for it, or it has no memory for the products' workspace.
+    /// If there is no such GPU, the kernels were not compiled for it, or it has no memory for the workspace of products.
     pub fn new(ordinal: usize, batch_invariant: bool) -> Result<Self> {
         let device = Device::new_cuda_with_stream(ordinal)?;
         let Device::Cuda(cuda) = &device else { bail!("GPU {ordinal} is not a CUDA device") };
@@ -107,14 +107,14 @@ impl Gpu {
         Ok(Self { transfers, products, functions: Mutex::default(), module, cuda, device })
     }
 
-    /// Makes the GPU's context current in the calling thread. Most calls to the driver and its libraries use the current context, and the
-    /// thread may be new or may have used another GPU.
+    /// Makes the GPU's context current in the calling thread, which may be new or may have used another GPU. Most calls to the driver and its
+    /// libraries use the current context.
     fn bind(&self) -> Result<()> {
         let bound = self.cuda.cuda_stream().context().bind_to_thread();
         bound.map_err(|error| to_error(&error, format!("cannot use GPU {}: {error}", self.cuda.cuda_stream().context().ordinal())))
     }
 
-    /// Looks a kernel up by name, and lets it use `shared_bytes` of dynamic shared memory.
+    /// Looks up a kernel by name, and lets it use `shared_bytes` bytes of dynamic shared memory.
     fn function(&self, name: &str, shared_bytes: usize) -> Result<CudaFunction> {
         let Ok(mut functions) = self.functions.lock() else { bail!("another launch panicked") };
         if !functions.contains_key(name) {
@@ -138,7 +138,7 @@ impl Gpu {
         let value = |argument: &Argument| {
             Ok(match argument {
                 Argument::Tensor(tensor) => Value::Address(address(tensor, stream)?),
-                Argument::Int(value) => Value::Int(number(*value)?),
+                Argument::Int(value) => Value::Int(to_c_int(*value)?),
                 Argument::Long(value) => Value::Long(*value as i64),
                 Argument::Unsigned(value) => Value::Unsigned(*value),
                 Argument::Float(value) => Value::Float(*value),
@@ -187,10 +187,10 @@ impl Gpu {
         unsafe { memset_d8_async(address(tensor, &stream)?, 0xff, bytes, stream.cu_stream()) }.w()
     }
 
-    /// Returns the pool's unused memory to the driver. After an update it may be fragmented into pieces too small for a cache.
-    fn give_back_memory(&self) -> Result<()> {
+    /// Returns the pool's unused memory to the driver, because after an update it may be fragmented into pieces too small for a cache.
+    fn trim_pool(&self) -> Result<()> {
         let stream = self.cuda.cuda_stream();
-        // The pool can release memory only after the stream has reached the free.
+        // The pool can release memory only after the stream has executed the frees.
         stream.synchronize().w()?;
         // SAFETY: the pool belongs to the device.
         #[allow(unsafe_code)]
@@ -198,7 +198,7 @@ impl Gpu {
     }
 }
 
-/// The address of a contiguous tensor's first element on the GPU.
+/// Returns the address of a contiguous tensor's first element on the GPU.
 fn address(tensor: &Tensor, stream: &CudaStream) -> Result<u64> {
     fn at<T>(slice: &CudaSlice<T>, start: usize, stream: &CudaStream) -> u64 {
         // All work is in one stream, in order, so dropping the guard has nothing to wait for.
@@ -219,7 +219,7 @@ fn address(tensor: &Tensor, stream: &CudaStream) -> Result<u64> {
     })
 }
 
-fn number(value: usize) -> Result<i32> {
+fn to_c_int(value: usize) -> Result<i32> {
     i32::try_from(value).map_err(Error::wrap)
 }
 
@@ -300,7 +300,7 @@ impl Launch for Gpu {
         #[allow(unsafe_code)]
         let allocate = || unsafe { Tensor::empty(&shape, dtype, &self.device) };
         let tensor = match allocate() {
-            Err(error) if candle_is_out_of_memory(&error) => self.give_back_memory().and_then(|()| allocate()),
+            Err(error) if candle_is_out_of_memory(&error) => self.trim_pool().and_then(|()| allocate()),
             tensor => tensor,
         }?;
         #[cfg(test)]
@@ -313,8 +313,8 @@ impl Launch for Gpu {
 mod tests {
     use super::*;
 
-    /// The file contains code for several GPU generations. After a header of 16 bytes, each part starts with its kind (1 for PTX, 2 for
-    /// machine code), the sizes of its header and body, and its compute capability.
+    /// The file has a part for each GPU generation, after a header of 16 bytes. Each part starts with its kind (1 for PTX, 2 for machine code),
+    /// the sizes of its header and body, and its compute capability.
     #[test]
     fn kernels_contain_code_for_every_gpu_since_ampere() {
         let number = |at: usize| u32::from_le_bytes(KERNELS[at..at + 4].try_into().expect("four bytes"));

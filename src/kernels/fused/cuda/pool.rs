@@ -1,4 +1,4 @@
-//! A GPU's memory, and the driver's memory pool for tensors.
+//! The memory of a GPU, and the driver's memory pool, from which tensors are allocated.
 
 use candle_core::Result;
 use candle_core::cuda_backend::cudarc::driver::CudaContext;
@@ -8,7 +8,7 @@ use candle_core::cuda_backend::{CudaDevice, WrapErr};
 
 use crate::kernels::DeviceMemory;
 
-/// The memory pool of the context's device.
+/// Returns the memory pool of the context's device.
 ///
 /// # Errors
 /// If the driver does not return it.
@@ -18,7 +18,7 @@ pub fn pool(context: &CudaContext) -> Result<CUmemoryPool> {
     unsafe { device::get_default_mem_pool(context.cu_device()) }.w()
 }
 
-/// Keeps freed memory in the pool. By default the pool returns it to the driver each time the host waits.
+/// Makes the pool keep freed memory. By default, it returns freed memory to the driver whenever the host waits for the device.
 ///
 /// # Errors
 /// If the driver refuses the setting.
@@ -30,7 +30,7 @@ pub fn keep_memory(context: &CudaContext) -> Result<()> {
         .w()
 }
 
-/// Measures the memory of a GPU. Waits for started work, because freed memory counts as free only afterwards.
+/// Measures the memory of a GPU. Waits for started work first, because memory that it frees counts as free only afterwards.
 ///
 /// # Errors
 /// If the device or the driver reports an error.

@@ -1,4 +1,4 @@
-//! Records operations for the emulator: the values of their arguments, and the tensors themselves.
+//! Records operations of the emulator, with the values of their arguments and handles to their tensors.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use crate::kernels::fused::launch::{Argument, Grid, Launch, Product, Recorder, R
 
 type Operation = Box<dyn Fn(&Emulator) -> Result<()> + Send>;
 
-/// Records the operations that are started on it, instead of running them.
+/// Records operations instead of running them.
 pub struct EmulatedRecorder {
     emulator: Arc<Emulator>,
     operations: Mutex<Vec<Operation>>,
@@ -38,7 +38,7 @@ impl EmulatedRecorder {
         Self { emulator, operations: Mutex::default() }
     }
 
-    fn keep(&self, operation: impl Fn(&Emulator) -> Result<()> + Send + 'static) -> Result<()> {
+    fn push(&self, operation: impl Fn(&Emulator) -> Result<()> + Send + 'static) -> Result<()> {
         let Ok(mut operations) = self.operations.lock() else { bail!("another launch panicked") };
         operations.push(Box::new(operation));
         Ok(())
@@ -86,17 +86,17 @@ impl Launch for EmulatedRecorder {
                 Argument::Long(value) => Owned::Value(Argument::Long(value)),
                 Argument::Unsigned(value) => Owned::Value(Argument::Unsigned(value)),
                 Argument::Float(value) => Owned::Value(Argument::Float(value)),
-                Argument::Floats(_) => bail!("cannot record {kernel}: it has a struct argument, which no operation of a pass has"),
+                Argument::Floats(_) => bail!("cannot record {kernel}: struct arguments cannot be recorded"),
             })
         };
         let (kernel, arguments) = (kernel.to_owned(), arguments.iter().map(own).collect::<Result<Vec<_>>>()?);
-        self.keep(move |emulator| emulator.launch(&kernel, grid, &arguments.iter().map(Owned::argument).collect::<Vec<_>>()))
+        self.push(move |emulator| emulator.launch(&kernel, grid, &arguments.iter().map(Owned::argument).collect::<Vec<_>>()))
     }
 
     fn product(&self, product: &Product) -> Result<()> {
         let Product { ref a, ref b, bias, addend, out, forward } = *product;
         let (a, b, bias, addend, out) = (a.clone(), b.clone(), bias.cloned(), addend.cloned(), out.clone());
-        self.keep(move |emulator| {
+        self.push(move |emulator| {
             let (a, b) = (a.clone(), b.clone());
             emulator.product(&Product { a, b, bias: bias.as_ref(), addend: addend.as_ref(), out: &out, forward })
         })

@@ -1,4 +1,4 @@
-//! Compares passes in fixed memory, recorded and replayed, with passes whose operations are started one by one.
+//! Compares passes that run in fixed memory, or are recorded and replayed, with passes whose operations are started one by one.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -103,7 +103,7 @@ impl Launch for Limited {
     }
 }
 
-/// Runs a pass in which each sequence has `blocks` blocks, and compares it with one whose operations are started one by one.
+/// Runs a pass in which each sequence has `blocks` full blocks, and compares it with one whose operations are started one by one.
 fn check(fused: &Fused, toy: &Toy, tokens: &[u32], blocks: usize) -> Result<Tensor> {
     let (table, slots, counts) = (vec![0; blocks], vec![0; tokens.len()], vec![blocks * 16; tokens.len()]);
     let (tables, tokens) = (vec![table.as_slice(); tokens.len()], fused.indices(tokens)?);
@@ -113,7 +113,7 @@ fn check(fused: &Fused, toy: &Toy, tokens: &[u32], blocks: usize) -> Result<Tens
     Ok(found)
 }
 
-/// The state of each pass, by its number of sequences and stride: 0 has run, 1 is recorded, 2 cannot be recorded.
+/// Returns the state of each pass, by its number of sequences and stride: 0 for `Ran`, 1 for `Recorded`, 2 for `Unrecordable`.
 fn states(fused: &Fused) -> Vec<([usize; 2], u8)> {
     let passes = fused.passes.lock().expect("no pass panicked");
     let code = |state: &PassState| match state {
@@ -154,7 +154,7 @@ fn run_discards_recordings_when_tensors_move_or_weights_are_replaced() -> Result
     let twice = |toy: &Toy, tokens: &[u32]| check(&fused, toy, tokens, 1).and_then(|_| check(&fused, toy, tokens, 1));
     twice(&toy, &[1, 2])?;
     assert_eq!(states(&fused), [([2, 16], 1)]);
-    // More rows than fit the memory.
+    // More rows than fit into the fixed memory.
     twice(&toy, &[1, 2, 3, 4, 5])?;
     assert_eq!(states(&fused), [([5, 16], 1)]);
     twice(&toy, &[6, 2])?;
@@ -183,14 +183,14 @@ fn run_starts_operations_one_by_one_if_recording_fails() -> Result<()> {
 
 /// A pass that runs out of memory halfway may already have moved tensors that recordings use.
 #[test]
-fn run_discards_recordings_after_a_pass_that_moved_tensors_fails() -> Result<()> {
+fn run_discards_recordings_if_a_pass_fails_after_moving_tensors() -> Result<()> {
     let Some(emulator) = Emulator::new() else { return Ok(()) };
     let limited = Arc::new(Limited { emulator: Arc::new(emulator), left: AtomicUsize::new(usize::MAX) });
     let (fused, toy) = (Fused::new(limited.clone(), DType::F32)?, Toy::new(1));
     check(&fused, &toy, &[3, 1], 1)?;
     check(&fused, &toy, &[3, 1], 1)?;
     assert_eq!(states(&fused), [([2, 16], 1)]);
-    // The numbers of three sequences fit; the first tensor moves, and there is no memory for the second.
+    // The inputs of three sequences fit; the first tensor moves, and there is no memory for the second.
     limited.left.store(1, Ordering::Relaxed);
     assert!(check(&fused, &toy, &[3, 1, 4], 1).is_err());
     assert_eq!(states(&fused), []);
@@ -198,14 +198,14 @@ fn run_discards_recordings_after_a_pass_that_moved_tensors_fails() -> Result<()>
     check(&fused, &toy, &[3, 1], 1).map(|_| ())
 }
 
-/// A pass with more sequences uses no fixed memory.
+/// A pass with more than `MAX_SEQUENCES` sequences uses no fixed memory.
 #[test]
-fn run_pass_records_up_to_few_sequences() -> Result<()> {
+fn run_pass_records_passes_of_up_to_max_sequences() -> Result<()> {
     let Some(emulator) = Emulator::new() else { return Ok(()) };
     let (fused, toy) = (Fused::new(Arc::new(emulator), DType::F32)?, Toy::new(1));
-    check(&fused, &toy, &[1; FEW + 1], 1)?;
-    assert!(fused.passes.lock().expect("no pass panicked").numbers.is_none());
-    check(&fused, &toy, &[1; FEW], 1)?;
-    assert_eq!(states(&fused), [([FEW, 16], 0)]);
+    check(&fused, &toy, &[1; MAX_SEQUENCES + 1], 1)?;
+    assert!(fused.passes.lock().expect("no pass panicked").inputs.is_none());
+    check(&fused, &toy, &[1; MAX_SEQUENCES], 1)?;
+    assert_eq!(states(&fused), [([MAX_SEQUENCES, 16], 0)]);
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! Caches the algorithms that timing chose in a file in the user's cache folder. A product then has the same algorithm, and so the same
-//! bits, in every process on this machine, and a resumed run keeps the algorithms it started with.
+//! Stores the algorithms that timing chose in a file in the user's cache folder. A product then has the same algorithm, and so the same bits,
+//! in every process on this machine, and a resumed run continues with the algorithms that it started with.
 //!
-//! The first process that times a shape decides. Every later or concurrent process uses the choice in the file.
+//! The first process that times a shape decides. All later and concurrent processes use the choice in the file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,15 +14,15 @@ use serde::{Deserialize, Serialize};
 use super::algorithm::Algorithm;
 use super::shape::Shape;
 
-/// The version of the file's format.
+/// The version of the file format.
 const FORMAT: u32 = 1;
 
-/// The machine for which choices are valid. Another card has other algorithms, and another version of cuBLASLt may read them differently.
+/// The machine for which choices are valid. Another GPU has other algorithms, and another version of cuBLASLt may interpret them differently.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
-    /// The card's name, as the driver reports it.
+    /// The GPU's name, as the driver reports it.
     pub card: String,
-    /// The card's compute capability, such as "9.0".
+    /// The GPU's compute capability, such as "9.0".
     pub capability: String,
     /// The version of cuBLASLt.
     pub cublaslt: usize,
@@ -33,7 +33,7 @@ pub struct Machine {
 pub struct TunedAlgorithm {
     /// The algorithm.
     pub algorithm: Algorithm,
-    /// Its time when it was chosen.
+    /// Its measured time.
     pub microseconds: f32,
 }
 
@@ -55,7 +55,7 @@ struct StoredChoices {
     checksum: String,
 }
 
-/// The folder for the user's choices, `$XDG_CACHE_HOME/rlvr` or `~/.cache/rlvr`; `None` without a home folder.
+/// Returns the folder for the file: `$XDG_CACHE_HOME/rlvr` or `~/.cache/rlvr`; `None` if neither `XDG_CACHE_HOME` nor `HOME` is set.
 pub fn cache_folder() -> Option<PathBuf> {
     let path = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     path("XDG_CACHE_HOME").or_else(|| Some(path("HOME")?.join(".cache"))).map(|cache| cache.join("rlvr"))
@@ -68,10 +68,10 @@ impl fmt::Display for Machine {
 }
 
 impl AlgorithmCache {
-    /// Reads this machine's choices from the folder. Ignores a file that it cannot use, with a warning, so that products are timed again.
+    /// Reads this machine's choices from the folder. A file that cannot be used is ignored with a warning, and products are timed again.
     pub fn open(folder: Option<&Path>, machine: Machine) -> Self {
-        let words = machine.card.to_lowercase().replace(|char: char| !char.is_ascii_alphanumeric(), "-");
-        let file = folder.map(|folder| folder.join(format!("products-{words}-cublaslt-{}.json", machine.cublaslt)));
+        let name = machine.card.to_lowercase().replace(|char: char| !char.is_ascii_alphanumeric(), "-");
+        let file = folder.map(|folder| folder.join(format!("products-{name}-cublaslt-{}.json", machine.cublaslt)));
         let known = file.as_deref().map_or(Ok(BTreeMap::new()), |file| read(file, &machine));
         let known = known.unwrap_or_else(|reason| {
             tracing::warn!("{reason}: ignoring it and timing products again, so a resumed run may differ in its last bits");
@@ -85,8 +85,8 @@ impl AlgorithmCache {
         self.known.get(&shape.to_string()).copied()
     }
 
-    /// Stores a choice and returns the valid one, which is an earlier choice if another process was first.
-    pub fn keep(&mut self, shape: &Shape, choice: TunedAlgorithm) -> TunedAlgorithm {
+    /// Stores a choice for a shape. Returns the valid choice: an earlier one in the file, if another process was first.
+    pub fn insert(&mut self, shape: &Shape, choice: TunedAlgorithm) -> TunedAlgorithm {
         if self.known.is_empty() {
             let file = self.file.as_ref().map(|file| file.display().to_string());
             tracing::info!(
@@ -113,7 +113,7 @@ impl AlgorithmCache {
     }
 }
 
-/// A checksum of the file's contents.
+/// Returns the checksum of the file's contents.
 fn checksum(machine: &Machine, choices: &BTreeMap<String, TunedAlgorithm>) -> String {
     let text = serde_json::to_string(&(FORMAT, machine, choices)).unwrap_or_default();
     blake3::hash(text.as_bytes()).to_hex().to_string()
@@ -122,7 +122,7 @@ fn checksum(machine: &Machine, choices: &BTreeMap<String, TunedAlgorithm>) -> St
 /// Reads the choices in a file. Returns no choices if there is no file.
 ///
 /// # Errors
-/// If the file cannot be read, is corrupt, or belongs to another machine. The error is a clause without a full stop.
+/// If the file cannot be read, is corrupt, or is for another machine or format.
 fn read(file: &Path, machine: &Machine) -> Result<BTreeMap<String, TunedAlgorithm>, String> {
     #[derive(Deserialize)]
     struct Header {
@@ -151,7 +151,8 @@ fn read(file: &Path, machine: &Machine) -> Result<BTreeMap<String, TunedAlgorith
     }
 }
 
-/// Merges `known` into the file and returns the result. An earlier choice for `key` in the file wins. A lock makes other processes wait.
+/// Merges `known` with the choices in the file, writes the result to the file, and returns it. For `key`, a choice in the file wins; for other
+/// shapes, the choice in `known`. A lock makes other processes wait.
 fn exchange(
     file: &Path,
     machine: &Machine,
@@ -161,7 +162,7 @@ fn exchange(
     fs::create_dir_all(file.parent().unwrap_or(Path::new(".")))?;
     let lock = File::create(file.with_added_extension("lock"))?;
     lock.lock()?;
-    // If the file is unusable, `open` has already warned; it is replaced.
+    // If the file cannot be used, `open` has already warned about it. It is replaced.
     let stored = read(file, machine).unwrap_or_default();
     let mut all = known.clone();
     for (shape, choice) in stored {
@@ -177,11 +178,11 @@ fn exchange(
         checksum: checksum(machine, &all),
         choices: all.clone(),
     })?;
-    let beside = file.with_added_extension("partial");
-    let mut out = File::create(&beside)?;
+    let partial = file.with_added_extension("partial");
+    let mut out = File::create(&partial)?;
     out.write_all(&text)?;
     out.sync_all()?;
-    fs::rename(&beside, file)?;
+    fs::rename(&partial, file)?;
     Ok(all)
 }
 
@@ -205,29 +206,29 @@ mod tests {
     }
 
     #[test]
-    fn choices_for_a_gpu_are_read_back_and_the_first_process_decides() {
+    fn algorithm_cache_for_a_gpu_returns_the_choice_of_the_first_process() {
         let folder = tempfile::tempdir().unwrap();
         let open = || AlgorithmCache::open(Some(folder.path()), machine("NVIDIA H200"));
         let (mut first, mut second) = (open(), open());
         assert_eq!(first.get(&shape(16)), None);
-        assert_eq!(first.keep(&shape(16), choice(1)), choice(1));
+        assert_eq!(first.insert(&shape(16), choice(1)), choice(1));
         // The second process has not read the file, and has timed the same shape with another result.
-        assert_eq!(second.keep(&shape(16), choice(2)), choice(1));
-        assert_eq!(second.keep(&shape(32), choice(3)), choice(3));
-        assert_eq!(first.keep(&shape(64), choice(4)), choice(4));
+        assert_eq!(second.insert(&shape(16), choice(2)), choice(1));
+        assert_eq!(second.insert(&shape(32), choice(3)), choice(3));
+        assert_eq!(first.insert(&shape(64), choice(4)), choice(4));
         let read = open();
         assert_eq!([16, 32, 64].map(|m| read.get(&shape(m))), [1, 3, 4].map(|number| Some(choice(number))));
         // If the file is deleted during a run, it is written again with the run's choices.
         fs::remove_file(read.file.as_ref().unwrap()).unwrap();
-        first.keep(&shape(128), choice(5));
+        first.insert(&shape(128), choice(5));
         assert_eq!([16, 32, 64, 128].map(|m| open().get(&shape(m))), [1, 3, 4, 5].map(|number| Some(choice(number))));
     }
 
     #[test]
-    fn read_refuses_gpu_choices_of_another_card_or_format_and_corrupt_files() {
+    fn read_refuses_choices_of_another_gpu_or_format_and_corrupt_files() {
         let folder = tempfile::tempdir().unwrap();
         let mut choices = AlgorithmCache::open(Some(folder.path()), machine("NVIDIA H200"));
-        choices.keep(&shape(16), choice(1));
+        choices.insert(&shape(16), choice(1));
         let file = choices.file.unwrap();
         assert!(file.ends_with("products-nvidia-h200-cublaslt-130100.json"), "{}", file.display());
         let refused = |machine: &Machine| read(&file, machine).unwrap_err();
@@ -249,20 +250,20 @@ mod tests {
             // The file is ignored, and the next choice replaces it.
             let mut choices = AlgorithmCache::open(Some(folder.path()), machine("NVIDIA H200"));
             assert_eq!(choices.get(&shape(16)), None);
-            choices.keep(&shape(32), choice(2));
+            choices.insert(&shape(32), choice(2));
             assert_eq!(AlgorithmCache::open(Some(folder.path()), machine("NVIDIA H200")).get(&shape(32)), Some(choice(2)));
         }
     }
 
     #[test]
-    fn choices_for_a_gpu_work_without_a_file() {
+    fn algorithm_cache_for_a_gpu_works_without_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a-file");
         fs::write(&file, "").unwrap();
         for folder in [None, Some(file.as_path())] {
             let mut choices = AlgorithmCache::open(folder, machine("NVIDIA H200"));
-            assert_eq!(choices.keep(&shape(16), choice(1)), choice(1));
-            assert_eq!(choices.keep(&shape(32), choice(2)), choice(2));
+            assert_eq!(choices.insert(&shape(16), choice(1)), choice(1));
+            assert_eq!(choices.insert(&shape(32), choice(2)), choice(2));
             assert_eq!(choices.get(&shape(16)), Some(choice(1)));
         }
     }

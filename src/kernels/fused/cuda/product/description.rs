@@ -1,7 +1,7 @@
-//! Describes a product to cuBLASLt, and the criteria for its algorithms.
+//! Describes a product, and the criteria for its algorithms, to cuBLASLt.
 //!
-//! cuBLASLt stores matrices column by column. Read this way, a row-major matrix is its transpose, so the call computes `out^T = b^T a^T`. A
-//! bias `[n]` then runs along the rows of `out^T`, as cuBLASLt expects.
+//! cuBLASLt's matrices are column-major. Read this way, a row-major matrix is its transpose, so the call computes `out^T = b^T a^T`. The bias
+//! `[n]` then has one element per row of `out^T`, as cuBLASLt expects.
 
 use std::ffi::c_void;
 
@@ -16,14 +16,14 @@ use crate::kernels::memory::driver::to_error;
 pub struct Limits {
     /// Largest workspace, in bytes.
     pub workspace: usize,
-    /// Whether a sum may be split into partial sums that are computed in parallel (split-K). They are added in f32 and in a fixed order;
+    /// Whether sums may be split into partial sums that are computed in parallel (split-K). These are added in f32 and in a fixed order:
     /// schemes that add in place or in the result's dtype are never allowed.
     pub split: bool,
 }
 
 /// A product as cuBLASLt sees it. The descriptors are destroyed on drop.
 pub struct Description {
-    /// Compute type, transpositions, bias.
+    /// Compute type, transpositions and bias.
     pub product: sys::cublasLtMatmulDesc_t,
     /// The layouts of b, a and out.
     pub layouts: [sys::cublasLtMatrixLayout_t; 3],
@@ -48,13 +48,13 @@ impl Drop for Description {
     }
 }
 
-/// Converts an error of cuBLASLt.
-pub fn wrong(error: CublasError) -> Error {
+/// Converts an error of cuBLASLt to a typed error if callers can react to it.
+pub fn library_error(error: CublasError) -> Error {
     to_error(&error, format!("cuBLASLt: {error:?}"))
 }
 
 impl Description {
-    /// Describes a product of this shape. The heuristic needs the address of the bias.
+    /// Describes a product of this shape. The address of the bias, if there is one, is needed to search for algorithms.
     ///
     /// # Errors
     /// If cuBLASLt refuses a descriptor.
@@ -62,14 +62,14 @@ impl Description {
         use sys::cublasLtMatmulDescAttributes_t as Attribute;
         let data = |dtype: DType| if dtype == DType::BF16 { sys::cudaDataType::CUDA_R_16BF } else { sys::cudaDataType::CUDA_R_32F };
         let Shape { m, k, n, a_transposed, b_transposed, factors, result, .. } = *shape;
-        // Swapping rows and columns turns row-major into column-major. A transposed factor is stored with rows and columns swapped once
-        // more.
+        // Row-major becomes column-major with rows and columns swapped. A transposed factor is stored with rows and columns swapped again.
         let layout = |dtype: DType, rows: usize, columns: usize, transposed: bool| {
             let (rows, columns) = if transposed { (columns, rows) } else { (rows, columns) };
-            lt::create_matrix_layout(data(dtype), columns as u64, rows as u64, columns as i64).map_err(wrong)
+            lt::create_matrix_layout(data(dtype), columns as u64, rows as u64, columns as i64).map_err(library_error)
         };
         let layouts = [layout(factors, k, n, b_transposed)?, layout(factors, m, k, a_transposed)?, layout(result, m, n, false)?];
-        let product = lt::create_matmul_desc(sys::cublasComputeType_t::CUBLAS_COMPUTE_32F, sys::cudaDataType::CUDA_R_32F).map_err(wrong)?;
+        let product =
+            lt::create_matmul_desc(sys::cublasComputeType_t::CUBLAS_COMPUTE_32F, sys::cudaDataType::CUDA_R_32F).map_err(library_error)?;
         let mut description = Self { product, layouts, shape: *shape };
         description.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &i32::from(b_transposed))?;
         description.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSB, &i32::from(a_transposed))?;
@@ -91,11 +91,12 @@ impl Description {
     fn set<T>(&mut self, attribute: sys::cublasLtMatmulDescAttributes_t, value: &T) -> Result<()> {
         // SAFETY: the library copies the value and checks its size.
         #[allow(unsafe_code)]
-        unsafe { lt::set_matmul_desc_attribute(self.product, attribute, std::ptr::from_ref(value).cast(), size_of::<T>()) }.map_err(wrong)
+        unsafe { lt::set_matmul_desc_attribute(self.product, attribute, std::ptr::from_ref(value).cast(), size_of::<T>()) }
+            .map_err(library_error)
     }
 }
 
-/// Criteria for the algorithm search. Destroyed on drop.
+/// Criteria for the search for algorithms. Destroyed on drop.
 pub struct Preference(pub sys::cublasLtMatmulPreference_t);
 
 impl Drop for Preference {
@@ -109,14 +110,14 @@ impl Drop for Preference {
 }
 
 impl Preference {
-    /// Criteria for algorithms that compute this shape within the limits.
+    /// Creates criteria for algorithms that compute products of this shape within the limits.
     ///
     /// # Errors
     /// If cuBLASLt refuses a criterion.
     pub fn new(shape: &Shape, limits: Limits) -> Result<Self> {
         use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
         use sys::cublasLtReductionScheme_t::{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, CUBLASLT_REDUCTION_SCHEME_NONE};
-        let preference = Self(lt::create_matmul_pref().map_err(wrong)?);
+        let preference = Self(lt::create_matmul_pref().map_err(library_error)?);
         let (workspace, alignment, result) = (limits.workspace as u64, shape.alignment() as u32, shape.result_alignment() as u32);
         let schemes = if limits.split { CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE } else { CUBLASLT_REDUCTION_SCHEME_NONE } as u32;
         let wanted = [
@@ -130,7 +131,7 @@ impl Preference {
         for (attribute, value, size) in wanted {
             // SAFETY: each value has the given size, and the library copies it.
             #[allow(unsafe_code)]
-            unsafe { lt::set_matmul_pref_attribute(preference.0, attribute, value, size) }.map_err(wrong)?;
+            unsafe { lt::set_matmul_pref_attribute(preference.0, attribute, value, size) }.map_err(library_error)?;
         }
         Ok(preference)
     }

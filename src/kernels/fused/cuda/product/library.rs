@@ -1,4 +1,4 @@
-//! Calls cuBLASLt: searches algorithms for a product, checks whether an algorithm supports a product, and computes products.
+//! Calls cuBLASLt: searches for algorithms, checks whether an algorithm supports a product, and computes products.
 
 use std::ffi::c_void;
 
@@ -6,13 +6,13 @@ use candle_core::Result;
 use candle_core::cuda_backend::cudarc::cublaslt::{result as lt, result::CublasError, sys};
 
 use super::algorithm::{Algorithm, Candidate};
-use super::description::{Description, Limits, Preference, wrong};
+use super::description::{Description, Limits, Preference, library_error};
 use crate::kernels::memory::driver::to_error;
 
 /// Largest number of algorithms per search.
 const MAX_ALGORITHMS: usize = 8;
 
-/// Addresses of a product's operands. `addend` equals `out` if nothing is added; it is not read then.
+/// The addresses of a product's operands.
 #[derive(Clone, Copy, Debug)]
 pub struct Operands {
     /// First factor.
@@ -21,7 +21,7 @@ pub struct Operands {
     pub b: u64,
     /// Bias, if any.
     pub bias: Option<u64>,
-    /// Addend, or `out`.
+    /// Addend; `out` if nothing is added, which is then not read.
     pub addend: u64,
     /// Result.
     pub out: u64,
@@ -36,7 +36,7 @@ pub struct Workspace {
     pub bytes: usize,
 }
 
-/// cuBLASLt on the GPU whose context was current when it was created.
+/// A handle to cuBLASLt on the GPU whose context was current when the handle was created.
 pub struct Library {
     handle: sys::cublasLtHandle_t,
 }
@@ -48,7 +48,7 @@ unsafe impl Send for Library {}
 #[allow(unsafe_code)]
 unsafe impl Sync for Library {}
 
-/// Returns true if an error means that an algorithm does not support a product, rather than a fault.
+/// Returns true if an error means that an algorithm does not support a product, and not a fault.
 fn is_refusal(error: CublasError) -> bool {
     use sys::cublasStatus_t::{CUBLAS_STATUS_ARCH_MISMATCH, CUBLAS_STATUS_INVALID_VALUE, CUBLAS_STATUS_NOT_SUPPORTED};
     matches!(error.0, CUBLAS_STATUS_NOT_SUPPORTED | CUBLAS_STATUS_INVALID_VALUE | CUBLAS_STATUS_ARCH_MISMATCH)
@@ -69,24 +69,24 @@ impl Library {
     /// # Errors
     /// If cuBLASLt cannot be initialized.
     pub fn new() -> Result<Self> {
-        Ok(Self { handle: lt::create_handle().map_err(wrong)? })
+        Ok(Self { handle: lt::create_handle().map_err(library_error)? })
     }
 
     /// Returns the algorithms within the limits, in the library's order: the expected fastest first. Empty if there are none.
     ///
     /// # Errors
-    /// If the search fails for another reason than an unsupported product.
+    /// If the search fails, other than because no algorithm supports the product.
     pub fn candidates(&self, description: &Description, limits: Limits) -> Result<Vec<Candidate>> {
         let preference = Preference::new(&description.shape, limits)?;
         let [b, a, out] = description.layouts;
-        let nothing = sys::cublasLtMatmulHeuristicResult_t {
+        let empty = sys::cublasLtMatmulHeuristicResult_t {
             algo: sys::cublasLtMatmulAlgo_t { data: [0; 8] },
             workspaceSize: 0,
             state: sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED,
             wavesCount: 0.0,
             reserved: [0; 4],
         };
-        let (mut found, mut count) = ([nothing; MAX_ALGORITHMS], 0);
+        let (mut found, mut count) = ([empty; MAX_ALGORITHMS], 0);
         // SAFETY: all arguments outlive the call, and there is room for the requested number of results.
         #[allow(unsafe_code)]
         let status = unsafe {
@@ -106,16 +106,16 @@ impl Library {
         match status.result() {
             Ok(()) => {}
             Err(error) if is_refusal(error) => return Ok(Vec::new()),
-            Err(error) => return Err(wrong(error)),
+            Err(error) => return Err(library_error(error)),
         }
         let usable =
             found.into_iter().take(count as usize).filter(|found| found.state.result().is_ok() && found.workspaceSize <= limits.workspace);
         let mut usable: Vec<Candidate> =
             usable.map(|found| Candidate { algorithm: Algorithm(found.algo.data), workspace: found.workspaceSize }).collect();
         if !limits.split {
-            usable.retain(|candidate| candidate.algorithm.is_whole());
+            usable.retain(|candidate| candidate.algorithm.is_unsplit());
         }
-        // Algorithms that declare the capability come first. If none declares it, running an algorithm shows whether it supports the
+        // Algorithms that declare this capability come first. The others stay, because running one shows whether it supports the
         // product.
         if description.shape.addend {
             usable.sort_by_key(|candidate| !candidate.algorithm.supports_out_of_place());
@@ -126,7 +126,7 @@ impl Library {
     /// Returns the bytes of workspace that the algorithm needs for this product; `None` if it does not support the product.
     ///
     /// # Errors
-    /// If the check fails for another reason than an unsupported product.
+    /// If the check fails, other than because the algorithm does not support the product.
     pub fn check(&self, description: &Description, algorithm: &Algorithm) -> Result<Option<usize>> {
         let [b, a, out] = description.layouts;
         let algorithm = sys::cublasLtMatmulAlgo_t { data: algorithm.0 };
@@ -145,7 +145,7 @@ impl Library {
         match status.result().and_then(|()| result.state.result()) {
             Ok(()) => Ok(Some(result.workspaceSize)),
             Err(error) if is_refusal(error) => Ok(None),
-            Err(error) => Err(wrong(error)),
+            Err(error) => Err(library_error(error)),
         }
     }
 

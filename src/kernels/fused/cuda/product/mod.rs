@@ -1,11 +1,11 @@
-//! Matrix products by cuBLASLt. A shape always uses the same algorithm, so a product always has the same bits.
+//! Matrix products with cuBLASLt. A shape always uses the same algorithm, so a product always has the same bits.
 //!
-//! An ordinary product uses the fastest of the algorithms that cuBLASLt proposes. They are timed at the first product of the shape, and the
-//! choice is stored for all later runs. A batch-invariant product uses an algorithm that computes each sum in one sequence and is chosen
-//! without timing, so that the bits of a row do not depend on the other rows.
+//! An ordinary product uses the fastest of the algorithms that cuBLASLt proposes. They are timed at the first product of a shape, and the
+//! choice is stored for later runs. A batch-invariant product uses an algorithm that computes each sum in one sequence and is chosen without
+//! timing, so that the bits of a row do not depend on the other rows.
 //!
-//! After the first product of a shape, nothing here allocates or waits, and the workspace does not move. A CUDA graph may therefore capture
-//! products whose shapes have run before.
+//! After the first product of a shape, products neither allocate nor wait, and the workspace does not move. A CUDA graph may therefore
+//! capture products whose shapes have run before.
 
 mod algorithm;
 mod algorithm_cache;
@@ -35,25 +35,25 @@ use description::{Description, Limits};
 use library::{Library, Operands, Workspace};
 use shape::Shape;
 
-/// Bytes of workspace: NVIDIA's recommendation for Hopper, and the most that algorithms request there.
+/// Bytes of workspace: NVIDIA's recommendation for Hopper GPUs, on which algorithms request no more.
 const WORKSPACE: usize = 32 << 20;
-/// Number of rows for which the algorithm of batch-invariant products is chosen. Small tiles keep all multiprocessors busy even when few
-/// sequences are left.
+/// Number of rows for which the algorithm of batch-invariant products is chosen. It favors small tiles, which keep all multiprocessors busy
+/// even when few sequences are left.
 const CHOSEN_FOR_ROWS: usize = 512;
-/// Largest result in bytes that is timed if the product adds to it in place, because timing needs as much memory again. A larger one uses
-/// cuBLASLt's first choice. The free memory must not decide, because a resumed run may find less.
+/// Largest result, in bytes, of a product that is timed if it adds to its target in place, because timing then needs memory for a second
+/// result. Larger ones use cuBLASLt's first choice. The limit does not depend on the free memory, because a resumed run may find less.
 const MAX_TIMED_IN_PLACE: usize = 256 << 20;
-/// Largest number of plans in the cache. Above it, all are discarded and built again.
+/// Largest number of plans. When it is reached, all are discarded and made again as needed.
 const MAX_PLANS: usize = 8192;
 
 /// Limits for ordinary products.
 const ORDINARY: Limits = Limits { workspace: WORKSPACE, split: true };
-/// Limits for batch-invariant products: no workspace, because the way in which a sum is split over it would depend on the number of rows.
+/// Limits for batch-invariant products: no workspace and no split sums, because how a sum is split would depend on the number of rows.
 const BATCH_INVARIANT: Limits = Limits { workspace: 0, split: false };
 
 /// Matrix products in one stream of a GPU.
 pub struct Products {
-    // Drop order: descriptions, the library, its workspace, and the stream that frees the workspace.
+    // Fields are dropped in order: descriptions, the library, its workspace, and the stream in which the workspace is freed.
     state: Mutex<State>,
     library: Library,
     workspace: CudaSlice<u8>,
@@ -62,11 +62,11 @@ pub struct Products {
 }
 
 struct State {
-    /// By shape, and whether the product is batch-invariant.
+    /// Plans by shape, and by whether the product is batch-invariant.
     plans: HashMap<(Shape, bool), Plan>,
-    /// By shape, with the number of tokens rounded up to a bucket.
+    /// Timed choices by bucket: a shape whose number of tokens is rounded up.
     choices: AlgorithmCache,
-    /// Buckets that could not be timed in this process. They are not timed later either, because their bits would change during a run.
+    /// Buckets that could not be timed. They are not timed later in this process either, because their bits would change during a run.
     untimed: HashSet<Shape>,
     /// Algorithms of batch-invariant products, by shape with [`CHOSEN_FOR_ROWS`] rows.
     batch_invariant: HashMap<Shape, Option<Algorithm>>,
@@ -81,7 +81,7 @@ struct Plan {
 
 impl Products {
     /// Creates the products of `stream`. `batch_invariant` applies to products of the forward pass. Timed choices are stored in a file in
-    /// `folder`.
+    /// `folder`, if given.
     ///
     /// # Errors
     /// If cuBLASLt cannot be initialized, or the GPU has no memory for the workspace.
@@ -94,13 +94,13 @@ impl Products {
         // SAFETY: algorithms write to the workspace before they read from it.
         #[allow(unsafe_code)]
         let workspace = unsafe { stream.alloc(WORKSPACE) };
-        let no_room = |error| {
+        let out_of_memory = |error| {
             let mib = WORKSPACE >> 20;
             let advice =
                 "run nvidia-smi to list the processes that use its memory, then stop one or choose another GPU with --device cuda:N";
             to_error(&error, format!("the GPU has no room for the {mib} MiB that matrix products need ({error}): {advice}"))
         };
-        let workspace = workspace.map_err(no_room)?;
+        let workspace = workspace.map_err(out_of_memory)?;
         let state = State {
             plans: HashMap::new(),
             choices: AlgorithmCache::open(folder, machine),
@@ -115,7 +115,7 @@ impl Products {
         self.batch_invariant
     }
 
-    /// Starts a product in `stream`. This is the GPU's stream, or one that records work for later replay in the GPU's stream.
+    /// Starts a product in `stream`: the GPU's stream, or one that records work for replay in the GPU's stream.
     ///
     /// # Errors
     /// If sizes, dtypes or alignments do not match, cuBLASLt has no algorithm for the product, or the device reports an error.
@@ -139,7 +139,7 @@ impl Products {
         self.library.run(description, algorithm, &operands, self.part(*workspace), stream.cu_stream().cast())
     }
 
-    /// The addresses of the product's matrices, checked for alignment.
+    /// Returns the addresses of the product's matrices, checked for alignment.
     fn operands(&self, product: &Product, shape: &Shape) -> Result<Operands> {
         let at = |tensor| address(tensor, &self.stream);
         let (a, b, out) = (at(&product.a.stored)?, at(&product.b.stored)?, at(product.out)?);
@@ -152,7 +152,7 @@ impl Products {
         Ok(Operands { a, b, bias: product.bias.map(at).transpose()?, addend, out })
     }
 
-    /// The first `bytes` bytes of the workspace.
+    /// Returns the first `bytes` bytes of the workspace.
     fn part(&self, bytes: usize) -> Workspace {
         match bytes {
             0 => Workspace { address: 0, bytes: 0 },
@@ -162,12 +162,12 @@ impl Products {
     }
 
     /// Plans the products of a shape. Uses the algorithm chosen for the shape's bucket, or for [`CHOSEN_FOR_ROWS`] rows if batch-invariant.
-    /// If that one does not support this number of rows, uses cuBLASLt's first algorithm that does. Both depend on the shape alone.
+    /// If that algorithm does not support this number of rows, uses cuBLASLt's first algorithm that does. Both depend only on the shape.
     fn plan(&self, state: &mut State, stream: &CudaStream, shape: &Shape, batch_invariant: bool, operands: &Operands) -> Result<Plan> {
         let mut description = Description::new(shape, operands.bias)?;
         let (chosen, limits) = match batch_invariant {
             true => (self.batch_invariant_algorithm(state, shape, operands)?, BATCH_INVARIANT),
-            false => (self.timed(state, stream, shape, &mut description, operands)?, ORDINARY),
+            false => (self.tuned_algorithm(state, stream, shape, &mut description, operands)?, ORDINARY),
         };
         if let Some(algorithm) = chosen
             && let Some(workspace) = self.library.check(&description, &algorithm)?
@@ -185,7 +185,7 @@ impl Products {
         }
     }
 
-    /// The algorithm of batch-invariant products, for any number of rows.
+    /// Returns the algorithm of batch-invariant products of this shape with any number of rows; `None` if there is none.
     fn batch_invariant_algorithm(&self, state: &mut State, shape: &Shape, operands: &Operands) -> Result<Option<Algorithm>> {
         let shape = shape.of_tokens(CHOSEN_FOR_ROWS);
         if let Some(chosen) = state.batch_invariant.get(&shape) {
@@ -197,9 +197,9 @@ impl Products {
         Ok(chosen)
     }
 
-    /// Returns the fastest algorithm for the shape's bucket, after timing it if necessary; `None` if nothing can be timed. The product is
-    /// to start in `stream`.
-    fn timed(
+    /// Returns the fastest algorithm for the shape's bucket; `None` if the bucket cannot be timed. Times the algorithms if there is no choice
+    /// yet, which fails if `stream` is capturing a graph.
+    fn tuned_algorithm(
         &self,
         state: &mut State,
         stream: &CudaStream,
@@ -218,13 +218,13 @@ impl Products {
             bail!("cannot capture {shape} in a CUDA graph before it has run once: products cannot be timed during capture");
         }
         if let Some(choice) = self.time(shape, description, operands)? {
-            return Ok(Some(state.choices.keep(&bucket, choice).algorithm));
+            return Ok(Some(state.choices.insert(&bucket, choice).algorithm));
         }
         state.untimed.insert(bucket);
         Ok(None)
     }
 
-    /// Times cuBLASLt's algorithms on these operands; `None` if nothing can be timed.
+    /// Times cuBLASLt's algorithms on these operands and returns the fastest; `None` if they cannot be timed.
     fn time(&self, shape: &Shape, description: &mut Description, operands: &Operands) -> Result<Option<TunedAlgorithm>> {
         let candidates = self.library.candidates(description, ORDINARY)?;
         // Timing must not change the addend.
@@ -235,10 +235,10 @@ impl Products {
         }
         // SAFETY: nothing reads this memory.
         #[allow(unsafe_code)]
-        let elsewhere = in_place.then(|| unsafe { self.stream.alloc::<u8>(bytes) });
-        let out = match &elsewhere {
+        let scratch = in_place.then(|| unsafe { self.stream.alloc::<u8>(bytes) });
+        let out = match &scratch {
             None => operands.out,
-            Some(Ok(elsewhere)) => elsewhere.device_ptr(&self.stream).0,
+            Some(Ok(scratch)) => scratch.device_ptr(&self.stream).0,
             Some(Err(error)) => {
                 tracing::warn!(%shape, "not enough memory to time a product ({error}): this run uses cuBLASLt's first choice of algorithm");
                 return Ok(None);
@@ -266,14 +266,14 @@ impl Products {
 
 impl Drop for Products {
     fn drop(&mut self) {
-        // The library and the workspace must exist until the stream has finished with them. Waiting also binds the context to this thread.
+        // The library and the workspace must exist until all work in the stream has finished. Waiting also binds the context to this thread.
         // An error cannot be returned here.
         let _ = self.stream.synchronize();
     }
 }
 
-/// Makes cuBLAS, which candle's stock operations use, accumulate in f32 throughout. By default it may round the partial sums of a split
-/// product to the result's dtype.
+/// Makes cuBLAS, which candle's stock operations use, accumulate in f32 only. By default it may round the partial sums of a split product to
+/// the result's dtype.
 ///
 /// # Errors
 /// If cuBLAS refuses the math mode.

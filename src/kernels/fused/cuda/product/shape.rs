@@ -1,6 +1,6 @@
-//! The shape of a product, which determines its algorithm: sizes, storage of the factors, dtypes, and terms that are added.
+//! The shape of a product, which determines its algorithm: sizes, layouts of the factors, dtypes, and whether a bias or an addend is added.
 //!
-//! One size is the number of tokens, which changes from call to call; all others are fixed by the model. Tokens are the rows of the first
+//! One size is the number of tokens, which changes from call to call; the model determines all others. Tokens are the rows of the first
 //! factor as stored: m in `x [t, k] weight`, and k in a weight's gradient, `x^T [m, t] dy`.
 
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::kernels::fused::launch::Product;
 pub struct Shape {
     /// Rows of the result.
     pub m: usize,
-    /// Terms per sum.
+    /// Inner size: the number of terms per sum.
     pub k: usize,
     /// Columns of the result.
     pub n: usize,
@@ -74,19 +74,19 @@ impl Shape {
         if self.a_transposed { Self { k: tokens, ..self } } else { Self { m: tokens, ..self } }
     }
 
-    /// Returns the shape for which an algorithm is timed: this shape with its tokens rounded up.
+    /// Returns the shape for which an algorithm is timed: this shape with its number of tokens rounded up.
     ///
-    /// Up to 128 tokens, the time depends on the number of rows per tile, which is a power of two. Above, it depends on how evenly the
-    /// tiles fill the multiprocessors, which changes with every few tiles; a bucket then exceeds its smallest member by at most a quarter.
-    /// Without buckets, almost every micro-batch would be timed again, because exact numbers of tokens hardly ever repeat.
+    /// Without buckets, almost every micro-batch would be timed, because exact numbers of tokens hardly ever repeat. Up to 128 tokens, the
+    /// time depends on the number of rows per tile, a power of two. Above, it depends on how evenly the tiles fill the multiprocessors, which
+    /// changes every few tiles, so a bucket exceeds its smallest member by at most a quarter.
     pub fn bucket(self) -> Self {
         let tokens = self.tokens();
         let doubled = tokens.next_power_of_two().max(MIN_BUCKET);
         self.of_tokens(if doubled <= DOUBLING { doubled } else { tokens.next_multiple_of(doubled / 8) })
     }
 
-    /// Returns the alignment of the factors' addresses, in bytes. It depends on the row lengths and not on the number of tokens, so sampler
-    /// and trainer have the same alignment.
+    /// Returns the required alignment of the factors' addresses, in bytes. It depends on the lengths of rows, not on the number of tokens, so
+    /// it is the same for sampler and trainer.
     pub fn alignment(&self) -> usize {
         let a_row = if self.a_transposed { self.m } else { self.k };
         let b_row = if self.b_transposed { self.k } else { self.n };
@@ -95,12 +95,12 @@ impl Shape {
         if rows.iter().all(|bytes| bytes % ALIGNMENT == 0) { ALIGNMENT } else { factor }
     }
 
-    /// Returns the alignment of the result, bias and addend, in bytes. Their elements may be wider than those of the factors.
+    /// Returns the required alignment of the result, bias and addend, in bytes. Their elements may be wider than those of the factors.
     pub fn result_alignment(&self) -> usize {
         self.alignment().max(self.result.size_in_bytes())
     }
 
-    /// Floating-point operations.
+    /// The number of floating-point operations.
     #[cfg(test)]
     pub fn flops(&self) -> f64 {
         2.0 * self.m as f64 * self.k as f64 * self.n as f64
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn bucket_rounds_tokens_up_by_at_most_a_quarter_above_128() {
+    fn bucket_for_a_gpu_rounds_tokens_up_by_at_most_a_quarter_above_128() {
         let bucket = |tokens| shape(tokens, 64, 48).bucket().tokens();
         let found: Vec<usize> = [1, 16, 17, 33, 128, 129, 161, 256, 257, 513, 640, 641, 1024, 1025, 16_384].map(bucket).into();
         assert_eq!(found, [16, 16, 32, 64, 128, 160, 192, 256, 320, 640, 640, 768, 1024, 1280, 16_384]);
@@ -138,14 +138,14 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_k_of_a_weight_gradient_and_m_of_other_products() {
+    fn tokens_on_a_gpu_are_k_of_a_weight_gradient_and_m_of_other_products() {
         let gradient = Shape { a_transposed: true, ..shape(1536, 700, 2048) };
         assert_eq!((gradient.tokens(), gradient.bucket().k, gradient.bucket().m), (700, 768, 1536));
         assert_eq!(gradient.to_string(), "1536x700^T 700x2048 bf16 to bf16 + bias");
     }
 
     #[test]
-    fn alignment_depends_on_row_lengths_only() {
+    fn alignment_on_a_gpu_depends_only_on_row_lengths() {
         assert_eq!([shape(1, 64, 48), shape(7, 64, 48), shape(7, 64, 52), shape(7, 63, 48)].map(|shape| shape.alignment()), [16, 16, 2, 2]);
         let wide = Shape { result: DType::F32, ..shape(7, 64, 52) };
         assert_eq!((wide.alignment(), wide.result_alignment()), (2, 4), "104 bytes of b");

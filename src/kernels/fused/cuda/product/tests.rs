@@ -1,4 +1,4 @@
-//! Tests products on a GPU, real or emulated: rounding of bias and addend, reproducible bits, and the choice of the algorithm.
+//! Tests products on a real or emulated GPU: rounding with bias and addend, reproducible bits, and the choice of algorithms.
 
 use std::process::Command;
 
@@ -13,7 +13,7 @@ use crate::kernels::{Fused, Kernels, tests::gpu};
 
 mod sweep;
 
-/// Whether the GPU is emulated by `scripts/cuda-emulated.sh`.
+/// Returns true if `scripts/cuda-emulated.sh` emulates the GPU.
 fn is_emulated() -> bool {
     describe(0).is_ok_and(|card| card.name == "emulated GPU")
 }
@@ -76,9 +76,9 @@ fn product_on_a_gpu_refuses_mismatched_shapes_and_dtypes() -> Result<()> {
     check(None, None, &of(&[3, 48], DType::BF16)?, "products of F32 and F32 into BF16 are not supported")
 }
 
-/// Computes gradients and forward products of awkward sizes several times. Partial sums are added in a fixed order.
+/// Computes gradients and forward products of awkward sizes several times. Partial sums must be added in a fixed order.
 #[test]
-fn products_on_a_gpu_have_the_same_bits_each_time() -> Result<()> {
+fn product_on_a_gpu_has_the_same_bits_each_time() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
     for dtype in [DType::F32, DType::BF16] {
         let kernels = Fused::new(gpu.clone(), dtype)?;
@@ -107,8 +107,8 @@ fn products_on_a_gpu_have_the_same_bits_each_time() -> Result<()> {
     Ok(())
 }
 
-/// The number of the cuBLASLt algorithm for a product of `x [m, 64]` and a weight of 64 x 48.
-fn number(products: &Products, m: usize) -> Option<i32> {
+/// Returns the id of the cuBLASLt algorithm for a product of `x [m, 64]` and a weight of 64 x 48.
+fn algorithm_id(products: &Products, m: usize) -> Option<i32> {
     let (factors, result) = (DType::F32, DType::F32);
     let shape = Shape { m, k: 64, n: 48, a_transposed: false, b_transposed: false, factors, result, bias: false, addend: false };
     let state = products.state.lock().unwrap();
@@ -122,7 +122,7 @@ fn multiply(products: &Products, gpu: &Gpu, rows: &[usize]) -> Result<Vec<Option
         let (x, out) = (put(gpu, &random((*m, 64), 1), DType::F32)?, gpu.empty((*m, 48).into(), DType::F32)?);
         let (a, b) = (Factor::of(&x)?, Factor::of(&weight)?);
         products.multiply(&products.stream, &Product { a, b, bias: None, addend: None, out: &out, forward: true })?;
-        Ok(number(products, *m))
+        Ok(algorithm_id(products, *m))
     };
     rows.iter().map(multiply).collect()
 }
@@ -139,7 +139,7 @@ fn plan_on_a_gpu_replaces_an_algorithm_that_does_not_support_the_rows() -> Resul
 
 #[test]
 #[ignore = "runs in its own process, which the test below starts"]
-fn choices_in_a_folder() -> Result<()> {
+fn prints_algorithms_with_a_folder() -> Result<()> {
     let gpu = Gpu::new(0, false)?;
     let folder = std::env::var_os("PRODUCTS_FOLDER").map(std::path::PathBuf::from);
     let products = Products::new(gpu.cuda.cuda_stream(), false, folder.as_deref())?;
@@ -150,18 +150,18 @@ fn choices_in_a_folder() -> Result<()> {
 
 /// Later processes use the choices of the first process, whatever times they would measure.
 #[test]
-fn choices_on_a_gpu_are_the_same_in_later_processes() {
+fn algorithm_cache_on_a_gpu_decides_in_later_processes() {
     if gpu().is_none() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let numbers = |fastest: &str, folder: &Path| {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--ignored", "--exact", "--nocapture", "kernels::fused::cuda::product::tests::choices_in_a_folder"]);
+        command.args(["--ignored", "--exact", "--nocapture", "kernels::fused::cuda::product::tests::prints_algorithms_with_a_folder"]);
         let output = command.env("EMULATED_GPU_CLOCK", fastest).env("PRODUCTS_FOLDER", folder).output().unwrap();
-        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "{said}");
-        said.lines().find_map(|line| line.strip_prefix("numbers ")).unwrap_or_else(|| panic!("{said}")).to_owned()
+        let printed = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{printed}");
+        printed.lines().find_map(|line| line.strip_prefix("numbers ")).unwrap_or_else(|| panic!("{printed}")).to_owned()
     };
     let files = |folder: &Path| -> Vec<String> {
         let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());

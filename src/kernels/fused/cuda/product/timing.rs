@@ -1,4 +1,4 @@
-//! Times algorithms against each other, on the operands of the first product of a shape.
+//! Times algorithms on the operands of a shape's first product.
 
 use std::sync::Arc;
 
@@ -7,14 +7,14 @@ use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::CudaStream;
 use candle_core::cuda_backend::cudarc::driver::sys::CUevent_flags;
 
-/// Runs per algorithm; the shortest counts.
+/// Timed runs per algorithm. The shortest counts.
 const ROUNDS: usize = 5;
-/// Algorithms within this factor of the fastest count as equally fast, so that noise does not decide.
+/// Algorithms whose times are within this factor of the fastest count as equally fast, so that noise does not decide.
 const TIE: f32 = 1.02;
 
-/// Times `count` algorithms, which `run(index)` starts. Returns milliseconds, infinite for an algorithm that does not run; `None` if the
-/// device's clock does not advance, as on an emulated GPU. `evict` runs before each one because, in a real pass, weights come from memory
-/// and not from the cache.
+/// Times `count` algorithms, which `run(index)` starts. Returns milliseconds by index, infinite for an algorithm that fails; `None` if the
+/// device's clock does not advance, as on an emulated GPU. `evict` clears the device's cache before each run because, in a real pass, weights
+/// are read from memory.
 ///
 /// # Errors
 /// If the device reports an error.
@@ -26,8 +26,8 @@ pub fn measure(
 ) -> Result<Option<Vec<f32>>> {
     // The first run of an algorithm also loads its kernel.
     let runs: Vec<bool> = (0..count).map(|index| run(index).is_ok()).collect();
-    let mut least = vec![f32::INFINITY; count];
-    // Created once: creating an event takes the host as long as a small product takes the device.
+    let mut shortest = vec![f32::INFINITY; count];
+    // Created only once, because creating an event takes the host as long as a small product takes the device.
     let event = || stream.context().new_event(Some(CUevent_flags::CU_EVENT_DEFAULT)).w();
     let (begin, end) = (event()?, event()?);
     for _ in 0..ROUNDS {
@@ -40,16 +40,16 @@ pub fn measure(
             if elapsed_ms == 0.0 {
                 return Ok(None);
             }
-            least[index] = least[index].min(elapsed_ms);
+            shortest[index] = shortest[index].min(elapsed_ms);
         }
     }
-    Ok(Some(least))
+    Ok(Some(shortest))
 }
 
-/// Returns the first algorithm that is about as fast as the fastest; `None` if none runs.
+/// Returns the index of the first algorithm that is about as fast as the fastest; `None` if all have failed.
 pub fn fastest(times: &[f32]) -> Option<usize> {
-    let least = times.iter().copied().fold(f32::INFINITY, f32::min);
-    times.iter().position(|time| time.is_finite() && *time <= least * TIE)
+    let shortest = times.iter().copied().fold(f32::INFINITY, f32::min);
+    times.iter().position(|time| time.is_finite() && *time <= shortest * TIE)
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! Times cuBLASLt's algorithms for the products of a model with 1.5B parameters, and writes one row for each. Asserts no speed. The rows go
-//! to stdout (use `--nocapture`) and to the file in `RLVR_PRODUCTS_TSV`.
+//! Times cuBLASLt's algorithms for the products of a model with 1.5B parameters, and writes one row for each algorithm and product. Asserts no
+//! speed. The rows go to stdout (use `--nocapture`) and to the file in `RLVR_PRODUCTS_TSV`.
 //!
-//! In the column `algorithm`, `batch-invariant` is the algorithm of batch-invariant products at that number of rows, and the others are
+//! In the column `algorithm`, `batch-invariant` is the algorithm of batch-invariant products for this number of rows, and the others are
 //! numbered in cuBLASLt's order. The last two columns are a checksum of the first 32 rows, and whether these rows equal those of a
-//! batch-invariant product of 32 rows.
+//! batch-invariant product with 32 rows.
 
 use std::io::Write;
 
@@ -15,7 +15,7 @@ use super::*;
 
 /// Number of rows whose bits are compared.
 const COMPARED: usize = 32;
-/// Number of random values before a matrix repeats them.
+/// Number of random values, which a larger matrix repeats.
 const RANDOM: usize = 1 << 20;
 
 /// A product of the model.
@@ -25,7 +25,7 @@ struct Case {
     n: usize,
     bias: bool,
     addend: bool,
-    /// Whether it is the product of the language-model head: by the transposed embedding table, into f32.
+    /// Whether it is the product of the language-model head: with the transposed embedding table, into f32.
     head: bool,
 }
 
@@ -37,7 +37,7 @@ impl Case {
     }
 }
 
-/// The products of Qwen2.5-Math-1.5B and the numbers of rows; small ones on an emulated GPU.
+/// The products of Qwen2.5-Math-1.5B and the numbers of rows; smaller ones on an emulated GPU.
 fn cases() -> (Vec<Case>, [usize; 3]) {
     let case = |name, k, n| Case { name, k, n, bias: name == "qkv", addend: name == "output" || name == "down", head: name == "head" };
     if is_emulated() {
@@ -50,7 +50,7 @@ fn cases() -> (Vec<Case>, [usize; 3]) {
     (cases.into_iter().chain([case("head", 1536, 151_936)]).collect(), [32, 1024, 16_384])
 }
 
-/// A matrix of repeating random values. Its first rows are the same for any number of rows.
+/// Returns a matrix of repeating random values. Its first rows are the same for any number of rows.
 fn matrix(gpu: &Gpu, rows: usize, columns: usize, seed: u64) -> Result<Tensor> {
     let block = put(gpu, &random(((RANDOM / columns).max(COMPARED), columns), seed), DType::BF16)?;
     let matrix = gpu.empty((rows, columns).into(), DType::BF16)?;
@@ -66,7 +66,7 @@ fn matrix(gpu: &Gpu, rows: usize, columns: usize, seed: u64) -> Result<Tensor> {
     Ok(matrix)
 }
 
-/// A checksum of the bits of the first rows.
+/// Returns a checksum of the bits of the first rows.
 fn first_rows(gpu: &Gpu, out: &Tensor) -> Result<String> {
     let (rows, columns) = (COMPARED.min(out.dim(0)?), out.dim(1)?);
     let some = gpu.empty((rows, columns).into(), out.dtype())?;
@@ -87,7 +87,7 @@ fn first_rows(gpu: &Gpu, out: &Tensor) -> Result<String> {
 }
 
 /// The tensors of one product.
-struct Work {
+struct Tensors {
     x: Tensor,
     weight: Tensor,
     bias: Option<Tensor>,
@@ -95,7 +95,7 @@ struct Work {
     out: Tensor,
 }
 
-impl Work {
+impl Tensors {
     fn new(gpu: &Gpu, case: &Case, m: usize) -> Result<Self> {
         let shape = case.shape(m);
         Ok(Self {
@@ -113,9 +113,9 @@ impl Work {
     }
 }
 
-/// Runs an algorithm. Returns its milliseconds (infinite if it does not run, `None` without a clock) and the checksum of the first rows.
-fn run(gpu: &Gpu, products: &Products, work: &Work, shape: &Shape, candidate: &Candidate) -> Result<(Option<f32>, String)> {
-    let operands = products.operands(&work.product()?, shape)?;
+/// Runs an algorithm. Returns its milliseconds (infinite if it fails, `None` if the device has no clock) and the checksum of the first rows.
+fn run(gpu: &Gpu, products: &Products, tensors: &Tensors, shape: &Shape, candidate: &Candidate) -> Result<(Option<f32>, String)> {
+    let operands = products.operands(&tensors.product()?, shape)?;
     let mut description = Description::new(shape, operands.bias)?;
     let stream = &products.stream;
     // Fills the result with NaN, so that unwritten elements are detected.
@@ -132,7 +132,7 @@ fn run(gpu: &Gpu, products: &Products, work: &Work, shape: &Shape, candidate: &C
         )
     };
     let times = timing::measure(stream, 1, || products.overwrite_workspace(), start)?;
-    Ok((times.map(|times| times[0]), first_rows(gpu, &work.out)?))
+    Ok((times.map(|times| times[0]), first_rows(gpu, &tensors.out)?))
 }
 
 #[test]
@@ -171,15 +171,15 @@ fn on_a_gpu() -> Result<()> {
         // The checksum of the first batch-invariant product.
         let mut expected = None;
         for m in rows.into_iter().filter(|m| !case.head || *m <= 1024) {
-            let (work, shape) = (Work::new(&gpu, case, m)?, case.shape(m));
-            let operands = products.operands(&work.product()?, &shape)?;
+            let (tensors, shape) = (Tensors::new(&gpu, case, m)?, case.shape(m));
+            let operands = products.operands(&tensors.product()?, &shape)?;
             let plan =
                 products.plan(&mut products.state.lock().expect("no product panicked"), &products.stream, &shape, true, &operands)?;
             let invariant = Candidate { algorithm: plan.algorithm, workspace: plan.workspace };
             let offered = products.library.candidates(&Description::new(&shape, operands.bias)?, ORDINARY)?;
-            let names = std::iter::once("batch-invariant".to_owned()).chain((1..).map(|place: usize| place.to_string()));
+            let names = std::iter::once("batch-invariant".to_owned()).chain((1..).map(|number: usize| number.to_string()));
             for (name, candidate) in names.zip([invariant].iter().chain(&offered)) {
-                let (time, bits) = run(&gpu, &products, &work, &shape, candidate)?;
+                let (time, bits) = run(&gpu, &products, &tensors, &shape, candidate)?;
                 let is_same = expected.get_or_insert_with(|| bits.clone()) == &bits;
                 let number = |value: Option<f64>| match value {
                     None => "-".to_owned(),
