@@ -76,7 +76,7 @@ pub fn values_of(weights: &Weights) -> impl Fn(usize, &CheckpointTensor, usize, 
 
 fn take(tensor: &Tensor, part: &CheckpointTensor, first: usize, target: &mut [f32]) -> Result<()> {
     let width = tensor.dims()[tensor.rank() - 1];
-    Ok(cpu::read([tensor], |[ours]| part.take(first, ours, width, target))?)
+    Ok(cpu::read([tensor], |[ours]| part.export_rows(first, ours, width, target))?)
 }
 
 /// One file of weights: its name and the tensors in it.

@@ -247,7 +247,7 @@ impl Store {
                 let mut values = Vec::new();
                 for first in (0..total).step_by(rows) {
                     self.read(part, first * columns, (total - first).min(rows) * columns, source.as_mut(), &mut values)?;
-                    part.place(first, &values, &mut ours, width);
+                    part.import_rows(first, &values, &mut ours, width);
                 }
             } else {
                 // The rows are in file order, so all threads can read parts of a large table.

@@ -285,7 +285,7 @@ fn usage_mistakes_print_one_error_and_write_nothing() {
         (&["train", "--set", "lora.alpha=16", "--out", &new], 2, "lora.alpha is 16 but lora.rank is 0: set a rank with --lora"),
         (&["train", "--lora", "8", "--set", "lora.alpha=-1", "--out", &new], 2, "lora.alpha is -1"),
         (&["train", "--set", "rollout.group_size=1", "--out", &new], 2, "rollout.group_size is 1"),
-        (&["train", "--set", "loss.aggregation=mean", "--out", &new], 2, "unknown aggregation \"mean\": expected one of token-mean"),
+        (&["train", "--set", "loss.aggregation=mean", "--out", &new], 2, "unknown aggregation \"mean\"; expected one of token-mean"),
         (&["train", "--example", "pi0", "--out", &new], 2, "pi1 to pi1209"),
         (&["train", "--example", "tiny/chess/1", "--out", &new], 2, "subjects are addition"),
         (&["train", "--example", &empty, "--model", "tiny", "--out", &new], 2, "empty.jsonl"),
