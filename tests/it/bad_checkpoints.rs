@@ -125,7 +125,7 @@ fn load_rejects_invalid_weights_files() {
         whole[8..40].fill(b'x');
         std::fs::write(weights(model), whole).unwrap();
     };
-    check(scribble, &["model.safetensors has a corrupt safetensors header"]);
+    check(scribble, &["model.safetensors is corrupt: its safetensors header is not valid"]);
     check(
         |model| std::fs::write(weights(model), b"<!DOCTYPE html><html>Not found</html>").unwrap(),
         &["model.safetensors", "not a safetensors file"],
@@ -140,7 +140,7 @@ fn load_rejects_tensors_that_do_not_match_the_configuration() {
             let norm = all[NORM].clone();
             all.insert("model.layers.9.input_layernorm.weight".to_owned(), norm);
         }),
-        &["model.safetensors", "tensors that config.json does not call for", "model.layers.9.input_layernorm.weight"],
+        &["model.safetensors", "tensors that config.json does not describe", "model.layers.9.input_layernorm.weight"],
     );
     check(
         tensors(|all| {
@@ -213,7 +213,7 @@ fn weight_files_rejects_invalid_indexes() {
     check(index("{}"), &["model.safetensors.index.json has no weight_map"]);
     check(
         index("{\"weight_map\": {\"model.norm.weight\": \"model-1.safetensors\"}}"),
-        &["lists 1 files, of which 1 are missing: model-1.safetensors. The download may be incomplete"],
+        &["lists 1 files, of which 1 are missing (model-1.safetensors): the download may be incomplete"],
     );
     check(
         index("{\"weight_map\": {\"model.norm.weight\": \"../model.safetensors\"}}"),
