@@ -62,8 +62,8 @@ impl Interrupt {
     }
 
     /// Sets the description of the work in progress, such as "step 12", which is printed while a stop waits for it.
-    pub fn begin(&self, what: impl Into<String>) {
-        *self.doing.lock().unwrap_or_else(PoisonError::into_inner) = what.into();
+    pub fn begin(&self, work: impl Into<String>) {
+        *self.doing.lock().unwrap_or_else(PoisonError::into_inner) = work.into();
     }
 
     /// Returns the description of the work in progress; empty until [`begin`](Self::begin) is called.

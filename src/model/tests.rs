@@ -113,7 +113,7 @@ fn check_decoding(decoder: &Decoder) -> Result<()> {
         let scores = decoder.kernels().head_scores_in_place(&decoder.logits(&hidden, &[row])?, &[*token], 1.0)?;
         let gap = (scores.logprobs[0] - scored[at]).abs();
         let allowed = if decoder.kernels().dtype() == DType::F32 { 1e-4 } else { 0.05 };
-        assert!(gap < allowed, "token {at}: decoding gives {}, scoring {}", scores.logprobs[0], scored[at]);
+        assert!(gap < allowed, "token {at}: decoding computes {}, scoring {}", scores.logprobs[0], scored[at]);
         let t = 9 + at;
         hidden = decoder.decode(&decoder.kernels().indices(&[*token])?, &[t + 1], &[&table], &[slot(t)], &cache)?;
         row = 0;

@@ -227,10 +227,10 @@ fn check_kernels(kernels: Arc<dyn Kernels>, allowed: f64) -> Result<()> {
     };
     let (dtype, cpu) = (kernels.dtype(), decoder(true)?);
     let (found, expected) = (trained(cpu.on(kernels)?.deep_copy()?)?, trained(cpu)?);
-    let check = |what: &str, found: Vec<(String, &Tensor)>, expected: Vec<(String, &Tensor)>| {
+    let check = |kind: &str, found: Vec<(String, &Tensor)>, expected: Vec<(String, &Tensor)>| {
         found.into_iter().zip(expected).try_for_each(|((name, found), (_, expected))| {
             let far = distance(found, expected)?;
-            assert!(far < allowed, "{what} {name} in {dtype:?}: off by {far:.1e}");
+            assert!(far < allowed, "{kind} {name} in {dtype:?}: off by {far:.1e}");
             anyhow::Ok(())
         })
     };
