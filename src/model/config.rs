@@ -22,13 +22,13 @@ pub struct Family {
     /// True if query, key and value always have a bias, whatever `attention_bias` says. If false, a model with `attention_bias` is rejected.
     pub qkv_bias: bool,
     /// True if layers may use sliding-window attention (`use_sliding_window`, `layer_types`).
-    pub may_slide: bool,
+    pub supports_sliding_window: bool,
 }
 
 /// The supported families: Qwen2 and Qwen2.5; Llama 2, Llama 3 and models of the same architecture.
 pub static FAMILIES: [Family; 2] = [
-    Family { model_type: "qwen2", architecture: "Qwen2ForCausalLM", qkv_bias: true, may_slide: true },
-    Family { model_type: "llama", architecture: "LlamaForCausalLM", qkv_bias: false, may_slide: false },
+    Family { model_type: "qwen2", architecture: "Qwen2ForCausalLM", qkv_bias: true, supports_sliding_window: true },
+    Family { model_type: "llama", architecture: "LlamaForCausalLM", qkv_bias: false, supports_sliding_window: false },
 ];
 
 /// The shape and constants of a model, from its `config.json`.
@@ -77,7 +77,7 @@ impl ModelConfig {
         fields.reject_unsupported(family)?;
         let layers = fields.size("num_hidden_layers")?;
         let context_length = fields.size("max_position_embeddings")?;
-        if family.may_slide {
+        if family.supports_sliding_window {
             fields.reject_sliding_window(layers, context_length)?;
         }
         let hidden = fields.size("hidden_size")?;
@@ -205,7 +205,7 @@ impl Fields<'_> {
             (true, None) => Some(4096),
             (true, Some(_)) => Some(self.size("sliding_window")?),
         };
-        let slides = match self.get("layer_types").and_then(Value::as_array) {
+        let has_sliding_layers = match self.get("layer_types").and_then(Value::as_array) {
             Some(kinds) => {
                 ensure!(
                     kinds.len() == layers,
@@ -224,7 +224,7 @@ impl Fields<'_> {
         };
         let shown = window.map_or_else(|| "null".to_owned(), |tokens| tokens.to_string());
         ensure!(
-            !slides || window.is_some_and(|tokens| tokens >= context_length),
+            !has_sliding_layers || window.is_some_and(|tokens| tokens >= context_length),
             "sliding-window attention is not supported: layers attend to the last {shown} of {context_length} tokens \
              (see use_sliding_window, sliding_window, max_window_layers and layer_types in config.json)"
         );
