@@ -1,7 +1,8 @@
-//! The records that the stages of a training step pass to each other.
+//! The records that the stages of training and evaluation pass to each other.
 //!
-//! A step renders each [`Problem`] as a [`Prompt`], samples [`Completion`]s, decodes them to text ([`Rollout`]) and rewards them
-//! ([`ScoredRollout`]). These are plain data, without tensors or I/O, so every stage can be tested alone and a recorded run can be replayed.
+//! A training step renders each [`Problem`] as a [`Prompt`], samples [`Completion`]s, decodes them to text ([`Rollout`]) and rewards them
+//! ([`ScoredRollout`]). These are plain data, without tensors or I/O, so every stage can be tested alone and a recorded run can be
+//! replayed.
 
 mod sampling_mask;
 
@@ -25,7 +26,7 @@ pub struct Problem {
     /// The start of the assistant's answer, which the model continues. Empty if the model writes the whole answer.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub prefill: String,
-    /// The gold answer as the data set writes it. On training examples it is the label, which `--label` can replace.
+    /// The gold answer as the data set writes it. In training it is the label, unless `--label` or `--label-noise` replaces it.
     pub answer: String,
     /// Further gold answers. An answer that equals any of them is correct.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -65,7 +66,7 @@ impl Message {
 pub struct Prompt {
     /// The problem that the prompt asks.
     pub problem: Arc<Problem>,
-    /// The rendered chat template: the question with any instruction, the context and the prefill.
+    /// The rendered chat template: context, question with any instruction, and prefill. Empty in a replay, which records only `ids`.
     pub text: String,
     /// The token ids of `text`.
     pub ids: Arc<[u32]>,
@@ -86,7 +87,8 @@ pub enum FinishReason {
 pub struct Completion {
     /// Sampled token ids; the last one is the end token if `finish` is `Stop`.
     pub ids: Vec<u32>,
-    /// `logprobs[i]` is the log-probability (nats) of `ids[i]` under logits / temperature, before top-k, top-p and min-p.
+    /// `logprobs[i]` is the log-probability (nats) of `ids[i]` under logits / temperature (logits alone if greedy), before top-k, top-p and
+    /// min-p.
     pub logprobs: Vec<f32>,
     /// Why the response ended.
     pub finish: FinishReason,
@@ -104,8 +106,8 @@ pub struct MaskedSample {
 }
 
 impl Completion {
-    /// Returns the old policy's log-probabilities for training: those under the sampling masks if masks are recorded, otherwise those over the
-    /// whole vocabulary.
+    /// Returns the old policy's log-probabilities for training: those under the sampling masks if masks are recorded, otherwise those over
+    /// the whole vocabulary.
     pub fn sampled_logprobs(&self) -> &[f32] {
         self.truncated.as_ref().map_or(&self.logprobs, |masked| &masked.logprobs)
     }

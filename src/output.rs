@@ -1,6 +1,6 @@
-//! Prints all text meant for people: messages to stderr, results to stdout. A closed stream does not end the program, and control characters
-//! in foreign text (a server's message, a model's response, a file name) are escaped so that they cannot control the terminal. Clippy denies
-//! `println!` and `eprintln!` in the library.
+//! Prints all text meant for people: messages to stderr, results to stdout. A closed stream does not end the program, and control
+//! characters in foreign text (a server's message, a model's response, a file name) are escaped so that they cannot control the terminal.
+//! Clippy denies `println!` and `eprintln!` in the library.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};

@@ -1,6 +1,6 @@
 //! Counter-based random numbers. Each number is a pure function of a seed, a purpose and an address, so batch order, scheduling, restarts
-//! and threads change none of them. The generator is Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC
-//! 2011), implemented here; [`TryRng`] makes it available to `rand`'s distributions.
+//! and threads change none of them. The generator is Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011),
+//! implemented here; [`TryRng`] makes it available to `rand`'s distributions.
 
 use std::convert::Infallible;
 
@@ -52,7 +52,8 @@ impl CounterRng {
     }
 }
 
-/// An unlimited sequence of random numbers at one address, for uses whose count is not known in advance: a document, a matrix, a permutation.
+/// An unlimited sequence of random numbers at one address, for uses whose count is not known in advance: a document, a matrix, a
+/// permutation.
 ///
 /// Streams with different indices are unrelated. A purpose uses either [`CounterRng`] or streams, not both.
 #[derive(Clone, Debug)]
@@ -182,8 +183,8 @@ fn mix(value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
-/// Philox4x32 with ten rounds: a bijection of the counter, selected by the key. Public only for kernels, whose keys belong to no purpose; use
-/// [`CounterRng`] or [`Stream`] elsewhere.
+/// Philox4x32 with ten rounds: a bijection of the counter, selected by the key. Public only for kernels, whose keys belong to no purpose;
+/// use [`CounterRng`] or [`Stream`] elsewhere.
 pub fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
     const WEYL: [u32; 2] = [0x9e37_79b9, 0xbb67_ae85];

@@ -5,8 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Returns a test's requirement if it was found. If it is missing and the environment has `variable=1`, fails the test. Otherwise returns
-/// `None`, and the caller returns without testing anything. The test's name, a tab and the missing requirement are then printed on stderr and
-/// appended as a line to the file in `RLVR_DID_NOT_RUN`, if set.
+/// `None`, and the caller returns without testing anything. The test's name, a tab and the missing requirement are then printed on stderr
+/// and appended as a line to the file in `RLVR_DID_NOT_RUN`, if set.
 pub(crate) fn available<T>(found: Result<T, String>, variable: &str) -> Option<T> {
     let missing = match found {
         Ok(found) => return Some(found),

@@ -1,5 +1,5 @@
-//! A fixed number of workers that divide sequences and micro-batches among themselves. Small matrix products are slower on several threads, so
-//! a small model has several workers with one thread each, and a large one has a single worker whose products use all threads.
+//! A fixed number of workers that divide sequences and micro-batches among themselves. Small matrix products are slower on several threads,
+//! so a small model has several workers with one thread each, and a large one has a single worker whose products use all threads.
 //!
 //! The number of workers determines the order in which gradients are summed, so it is a recorded setting, not a property of the machine.
 

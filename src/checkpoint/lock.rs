@@ -1,5 +1,5 @@
-//! Allows one writer per folder. A process holds an operating-system lock on the file `lock`, which also names the holder. The lock is released
-//! when the process ends, even by a crash, so a file left by a dead process has no effect.
+//! Allows one writer per folder. A process holds an operating-system lock on the file `lock`, which also names the holder. The lock is
+//! released when the process ends, even by a crash, so a file left by a dead process has no effect.
 
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};

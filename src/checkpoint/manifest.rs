@@ -1,7 +1,8 @@
-//! Writes and checks `manifest.json`, which lists the size and blake3 hash of every file in a folder. Knows nothing about the files' contents.
+//! Writes and checks `manifest.json`, which lists the size and blake3 hash of every file in a folder. Knows nothing about the files'
+//! contents.
 //!
-//! A manifest excludes subfolders that have their own, because a checkpoint's `state/` is deleted before its model. Checks ignore files that
-//! are not listed, and a `manifest.json` of another program.
+//! A manifest excludes subfolders that have their own, because a checkpoint's `state/` is deleted before its model. Checks ignore files
+//! that are not listed, and a `manifest.json` of another program.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -37,7 +38,8 @@ struct Entry {
     blake3: String,
 }
 
-/// Writes a manifest of every file below a folder, after syncing these files to disk. [`write_folder`](super::write_folder) syncs the folders.
+/// Writes a manifest of every file below a folder, after syncing these files to disk. [`write_folder`](super::write_folder) syncs the
+/// folders.
 ///
 /// # Errors
 /// If a file cannot be read or synced, or the manifest cannot be written.

@@ -1,7 +1,7 @@
 //! Checkpoints on disk: models in Hugging Face layout, which other programs load unchanged, and the state that a run resumes from.
 //!
-//! Everything is written next to its destination, synced to disk, and renamed, so a folder that exists is complete. Its `manifest.json` detects
-//! later corruption.
+//! Everything is written next to its destination, synced to disk, and renamed, so a folder that exists is complete. Its `manifest.json`
+//! detects later corruption.
 
 pub mod critic;
 pub mod disk;
@@ -29,8 +29,8 @@ pub fn ensure_free(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Calls `write` to fill a new folder next to `folder`, then renames it to `folder`, replacing an existing one. If writing fails, the existing
-/// folder stays unchanged and the new one is removed.
+/// Calls `write` to fill a new folder next to `folder`, then renames it to `folder`, replacing an existing one. If writing fails, the
+/// existing folder stays unchanged and the new one is removed.
 ///
 /// # Errors
 /// If `write` fails, or a folder cannot be created, synced, renamed or removed.
@@ -114,8 +114,8 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Like [`write_file`], but `write` writes the contents.
 ///
 /// # Errors
-/// If `write` fails or the file cannot be written, for example because the disk is full. An existing file stays unchanged, and no partial file
-/// remains.
+/// If `write` fails or the file cannot be written, for example because the disk is full. An existing file stays unchanged, and no partial
+/// file remains.
 pub fn stream_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let partial = path.with_added_extension("partial");
     let write_and_rename = || -> Result<()> {

@@ -1,4 +1,5 @@
-//! A checkpoint's model: configuration, weights, tokenizer and end tokens. Reads it from a folder or from memory, and writes it to a folder.
+//! A checkpoint's model: configuration, weights, tokenizer and end tokens. Reads it from a folder or from memory, and writes it to a
+//! folder.
 
 use std::path::Path;
 
@@ -147,8 +148,8 @@ impl ModelText {
     }
 }
 
-/// Returns the ids of all tokens that end a response: `eos_token_id` of `generation_config.json` or else of `config.json`, and the token that
-/// ends a turn in the chat template.
+/// Returns the ids of all tokens that end a response: `eos_token_id` of `generation_config.json` or else of `config.json`, and the token
+/// that ends a turn in the chat template.
 fn find_end_tokens(config: &ModelConfig, text: &Text, sidecar_files: &[(String, Vec<u8>)]) -> Result<Vec<u32>> {
     let generation = sidecar_files.iter().find(|(file, _)| file == "generation_config.json");
     const GENERATION: &str = "generation_config.json";
@@ -242,8 +243,8 @@ pub fn write_parts(
     export::index(&files)?.map_or(Ok(()), |index| write_file(&folder.join("model.safetensors.index.json"), &index))
 }
 
-/// Creates a folder that PEFT can load: `adapter_config.json`, and `adapter_model.safetensors` in f32. `base` is the path or hub name of the
-/// base model.
+/// Creates a folder that PEFT can load: `adapter_config.json`, and `adapter_model.safetensors` in f32. `base` is the path or hub name of
+/// the base model.
 ///
 /// # Errors
 /// If the folder exists, a file cannot be written, or the device fails.
@@ -276,9 +277,9 @@ fn exported_config(config: &ModelConfig, format: Format) -> Map<String, Value> {
     fields
 }
 
-/// Returns `tokenizer_config.json` with names that both transformers 4 and 5 understand; `None` if it needs no change. transformers 5 saves a
-/// tokenizer that only has a `tokenizer.json` as `TokenizersBackend`, with a list of `extra_special_tokens`. transformers 4 knows neither;
-/// transformers 5 also accepts the older names.
+/// Returns `tokenizer_config.json` with names that both transformers 4 and 5 understand; `None` if it needs no change. transformers 5 saves
+/// a tokenizer that only has a `tokenizer.json` as `TokenizersBackend`, with a list of `extra_special_tokens`. transformers 4 knows
+/// neither; transformers 5 also accepts the older names.
 fn exported_tokenizer_config(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut fields: Map<String, Value> = serde_json::from_str(&input::json_text("tokenizer_config.json", bytes).ok()?).ok()?;
     let newer_class = fields.get("tokenizer_class").is_some_and(|class| class == "TokenizersBackend");
@@ -292,8 +293,8 @@ fn exported_tokenizer_config(bytes: &[u8]) -> Option<Vec<u8>> {
     if newer_class || newer_list { serde_json::to_vec_pretty(&fields).ok() } else { None }
 }
 
-/// Returns the special token that the chat template puts after an assistant's turn; `None` if there is none. A model that was trained on turns
-/// ends its responses with it, whatever its `eos_token_id` says (Qwen2.5-Math: `<|im_end|>` in addition to `<|endoftext|>`).
+/// Returns the special token that the chat template puts after an assistant's turn; `None` if there is none. A model that was trained on
+/// turns ends its responses with it, whatever its `eos_token_id` says (Qwen2.5-Math: `<|im_end|>` in addition to `<|endoftext|>`).
 fn turn_end(text: &Text) -> Result<Option<u32>> {
     if !text.has_template() {
         return Ok(None);
@@ -315,9 +316,9 @@ fn replace_template(sidecar_files: &mut Vec<(String, Vec<u8>)>, chat: &ChatSetti
     }
 }
 
-/// Checks that tokenizer and configuration match. Tokens beyond the embedding's rows are allowed if they were added to the vocabulary, such as
-/// a `[PAD]` for batches: they are never sampled, and a prompt that contains one is an error. Any other token beyond the rows means that the
-/// files belong to different models.
+/// Checks that tokenizer and configuration match. Tokens beyond the embedding's rows are allowed if they were added to the vocabulary, such
+/// as a `[PAD]` for batches: they are never sampled, and a prompt that contains one is an error. Any other token beyond the rows means that
+/// the files belong to different models.
 fn check_vocabulary(text: &Text, config: &ModelConfig) -> Result<()> {
     let rows = config.vocabulary;
     if text.vocabulary() <= rows {

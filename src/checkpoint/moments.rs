@@ -1,6 +1,6 @@
-//! Saves and loads the optimizer's moments in our own names and layout. Hugging Face's layout does not work for quantized moments: their blocks
-//! follow our tensors, which cannot be divided into Hugging Face's. Parameter P has `P.first` and `P.second` in f32, or `P.first.codes` (U8),
-//! `P.first.scales` (F32), and the same for `P.second`.
+//! Saves and loads the optimizer's moments in our own names and layout. Hugging Face's layout does not work for quantized moments: their
+//! blocks follow our tensors, which cannot be divided into Hugging Face's. Parameter P has `P.first` and `P.second` in f32, or
+//! `P.first.codes` (U8), `P.first.scales` (F32), and the same for `P.second`.
 
 use std::io::Write;
 use std::path::Path;
@@ -63,11 +63,12 @@ pub fn tensors_to_writer(out: &mut dyn Write, mut tensors: Vec<(String, &Tensor)
     Ok(())
 }
 
-/// Restores the optimizer's moments in place. Skips parameters that are frozen now. Parameters that were frozen when the file was written keep
-/// their moments, initially 0.
+/// Restores the optimizer's moments in place. Skips parameters that are frozen now. Parameters that were frozen when the file was written
+/// keep their moments, initially 0.
 ///
 /// # Errors
-/// If the file cannot be read, a tensor is missing, has another dtype or shape, or is not finite. The message names the file and the tensor.
+/// If the file cannot be read, a tensor is missing, has another dtype or shape, or is not finite. The message names the file and the
+/// tensor.
 pub fn load(path: &Path, kernels: &dyn Kernels, optimizer: &AdamW) -> Result<()> {
     let restore = || {
         let found = candle_core::safetensors::load(path, &Device::Cpu)?;

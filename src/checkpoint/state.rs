@@ -86,8 +86,8 @@ impl TrainedParameters<'_> {
     }
 }
 
-/// Writes the state into an existing folder. Includes the parameters in f32 if `exact` is true (because the exported model rounds them) or if
-/// the optimizer has master weights. For frozen parameters, f32 files have zero moments and quantized files have none.
+/// Writes the state into an existing folder. Includes the parameters in f32 if `exact` is true (because the exported model rounds them) or
+/// if the optimizer has master weights. For frozen parameters, f32 files have zero moments and quantized files have none.
 ///
 /// # Errors
 /// If a file cannot be written, or the device fails.
@@ -127,8 +127,8 @@ fn has_masters(optimizer: &AdamW) -> bool {
 }
 
 /// Restores the optimizer and the parameters in place, and returns the progress. Skips the moments of parameters that are frozen now;
-/// parameters that were frozen when the state was saved get zero moments. `exact` is true if the exported model rounds the parameters; it only
-/// matters for older states, which do not record it.
+/// parameters that were frozen when the state was saved get zero moments. `exact` is true if the exported model rounds the parameters; it
+/// only matters for older states, which do not record it.
 ///
 /// # Errors
 /// If the state was saved with another `optim.states`, or a file is missing or corrupt.

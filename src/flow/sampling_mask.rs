@@ -5,10 +5,11 @@ use std::ops::Range;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// One set of token ids for each position of a response, or for each row of logits. A position that keeps the whole vocabulary stores no ids.
+/// One set of token ids for each position of a response, or for each row of logits. A position that keeps the whole vocabulary stores no
+/// ids.
 ///
-/// Serialized, a position is `null` (the whole vocabulary) or a list of ids, in which `[first, last]` means all ids from `first` to
-/// `last`: `[null, [5, [7, 20]], [3]]`.
+/// Serialized, a position is `null` (the whole vocabulary) or a list of ids, in which `[first, last]` means all ids from `first` to `last`:
+/// `[null, [5, [7, 20]], [3]]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SamplingMask {
     /// Runs of consecutive ids `[begin, end)` of all positions, concatenated; ascending within a position.

@@ -33,8 +33,8 @@ pub struct SavedActivations {
     mlp: SavedMlp,
 }
 
-/// The activations that are expensive to recompute: outputs of matrix products and of attention. Norms and SwiGLU are cheap to recompute from
-/// them (selective activation checkpointing, Korthikanti et al. 2022).
+/// The activations that are expensive to recompute: outputs of matrix products and of attention. Norms and SwiGLU are cheap to recompute
+/// from them (selective activation checkpointing, Korthikanti et al. 2022).
 pub struct SelectedActivations {
     input: Tensor,
     qkv: Tensor,
@@ -44,7 +44,8 @@ pub struct SelectedActivations {
     gate_up: Tensor,
 }
 
-/// Activations of the attention half. `S` is the extra output of attention: `log_sum_exp [t, q]` for packed rows, `()` for cached sequences.
+/// Activations of the attention half. `S` is the extra output of attention: `log_sum_exp [t, q]` for packed rows, `()` for cached
+/// sequences.
 struct SavedAttention<S> {
     inverse_rms: Tensor,
     input: Tensor,
@@ -81,16 +82,16 @@ pub fn recomputed_bytes(config: &ModelConfig, target: &Target) -> usize {
     (2 * config.hidden + config.feed_forward) * target.element_bytes + 2 * size_of::<f32>()
 }
 
-/// Returns the peak bytes per token of one block in a forward pass that saves no activations (`Decoder::hidden`): the residual stream, queries,
-/// keys and values, the output of attention, and the feed-forward half with its input.
+/// Returns the peak bytes per token of one block in a forward pass that saves no activations (`Decoder::hidden`): the residual stream,
+/// queries, keys and values, the output of attention, and the feed-forward half with its input.
 pub fn forward_bytes(config: &ModelConfig, target: &Target) -> usize {
     let attention = config.heads.row() + config.heads.query * config.heads.width;
     (2 * config.hidden + attention + 3 * config.feed_forward) * target.element_bytes + (1 + config.heads.query) * size_of::<f32>()
 }
 
 /// Returns the peak bytes per token of gradients in the backward pass of one block, without its [`SavedActivations`]: the larger of its two
-/// halves. The feed-forward half has its own gradients and that of its input. The attention half has the gradients of attention's output, of
-/// queries, keys and values (separate and combined), and of their input.
+/// halves. The feed-forward half has its own gradients and that of its input. The attention half has the gradients of attention's output,
+/// of queries, keys and values (separate and combined), and of their input.
 pub fn backward_bytes(config: &ModelConfig, target: &Target) -> usize {
     let attention = 2 * config.heads.row() + config.heads.query * config.heads.width;
     ((3 * config.feed_forward).max(attention) + config.hidden) * target.element_bytes

@@ -19,7 +19,8 @@ pub struct Family {
     pub model_type: &'static str,
     /// The name of the language model in `architectures` of `config.json`.
     pub architecture: &'static str,
-    /// True if query, key and value always have a bias, whatever `attention_bias` says. If false, a model with `attention_bias` is rejected.
+    /// True if query, key and value always have a bias, whatever `attention_bias` says. If false, a model with `attention_bias` is
+    /// rejected.
     pub qkv_bias: bool,
     /// True if layers may use sliding-window attention (`use_sliding_window`, `layer_types`).
     pub supports_sliding_window: bool,
@@ -171,7 +172,8 @@ impl Fields<'_> {
         family.with_context(|| format!("model_type \"{name}\" is not supported; expected {}", known()))
     }
 
-    /// Rejects features that the decoder does not support. Ignores `pretraining_tp`, dropout and `use_cache`, which do not affect the numbers.
+    /// Rejects features that the decoder does not support. Ignores `pretraining_tp`, dropout and `use_cache`, which do not affect the
+    /// numbers.
     fn reject_unsupported(&self, family: &Family) -> Result<()> {
         if let Some(names) = self.get("architectures").and_then(Value::as_array).filter(|names| !names.is_empty()) {
             let known = FAMILIES.each_ref().map(|family| family.architecture);

@@ -64,8 +64,8 @@ pub struct Cache {
     blocks: usize,
 }
 
-/// Returns the peak bytes per token of activations in a training step: those that the forward pass saves, and those of the one block that the
-/// backward pass recomputes at a time.
+/// Returns the peak bytes per token of activations in a training step: those that the forward pass saves, and those of the one block that
+/// the backward pass recomputes at a time.
 pub fn activation_bytes(config: &ModelConfig, target: &Target, checkpointing: ActivationCheckpointing) -> usize {
     let (selected, recomputed) = (selected_bytes(config, target), recomputed_bytes(config, target));
     match checkpointing {
@@ -168,8 +168,8 @@ impl Decoder {
         Ok(x)
     }
 
-    /// Computes the residual stream after the last block, `[t, w]`, of each batch, with blocks in host memory. Copies each block to the device
-    /// once for all batches. `self` has the embedding, final norm and head on the device.
+    /// Computes the residual stream after the last block, `[t, w]`, of each batch, with blocks in host memory. Copies each block to the
+    /// device once for all batches. `self` has the embedding, final norm and head on the device.
     pub(super) fn hidden_streamed(&self, blocks: &[BlockWeights], batches: &[Packed]) -> Result<Vec<Tensor>> {
         let streams = batches.iter().map(|batch| self.check(batch).and_then(|()| self.embed(&batch.tokens))).collect::<Result<Vec<_>>>()?;
         for block in blocks {
@@ -203,8 +203,8 @@ impl Decoder {
         Ok((x, Activations { blocks }))
     }
 
-    /// Adds the gradients of embedding and blocks to `gradients`. `d_hidden [t, w]` is the gradient of the residual stream after the last block
-    /// and is overwritten.
+    /// Adds the gradients of embedding and blocks to `gradients`. `d_hidden [t, w]` is the gradient of the residual stream after the last
+    /// block and is overwritten.
     ///
     /// # Errors
     /// If a kernel fails, for example because the device is out of memory.
@@ -213,9 +213,9 @@ impl Decoder {
         Ok(self.kernels.scatter_add_into(&gradients.embedding, &packed.tokens, &d_hidden)?)
     }
 
-    /// Runs [`Decoder::backward`] through the blocks, from the last to the first. Turns `d_hidden [t, w]` into the gradient of the first block's
-    /// input, in place, and calls `done(layer)` after each block. If `done` uses and clears the gradients of its block, all elements of
-    /// `gradients` may share the same tensors.
+    /// Runs [`Decoder::backward`] through the blocks, from the last to the first. Turns `d_hidden [t, w]` into the gradient of the first
+    /// block's input, in place, and calls `done(layer)` after each block. If `done` uses and clears the gradients of its block, all
+    /// elements of `gradients` may share the same tensors.
     ///
     /// # Errors
     /// If a kernel or `done` fails.

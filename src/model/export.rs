@@ -1,5 +1,5 @@
-//! Writes weights as safetensors in Hugging Face layout: the header first, from shapes alone, then the tensors piece by piece, so that a model
-//! of any size needs only a few MiB of buffers. Writes to writers; `crate::checkpoint` owns files and folders.
+//! Writes weights as safetensors in Hugging Face layout: the header first, from shapes alone, then the tensors piece by piece, so that a
+//! model of any size needs only a few MiB of buffers. Writes to writers; `crate::checkpoint` owns files and folders.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -62,8 +62,9 @@ impl Format {
     }
 }
 
-/// A source of values to export. `values(number, part, first, target)` fills `target` with whole rows of `part`, in the checkpoint's layout,
-/// from row `first` on. `number` is the index in `parameters` of our tensor that the part belongs to. Several threads call it concurrently.
+/// A source of values to export. `values(number, part, first, target)` fills `target` with whole rows of `part`, in the checkpoint's
+/// layout, from row `first` on. `number` is the index in `parameters` of our tensor that the part belongs to. Several threads call it
+/// concurrently.
 pub type Values<'a> = dyn Fn(usize, &CheckpointTensor, usize, &mut [f32]) -> Result<()> + Sync + 'a;
 
 /// Returns a source for weights in memory, which must be in f32 on the CPU.

@@ -50,8 +50,8 @@ impl Gradients {
         }
     }
 
-    /// Runs the backward pass below the head and adds its gradients. `d_hidden [t, w]` is the gradient of the residual stream after the last
-    /// block.
+    /// Runs the backward pass below the head and adds its gradients. `d_hidden [t, w]` is the gradient of the residual stream after the
+    /// last block.
     ///
     /// # Errors
     /// If a kernel fails, for example because the device is out of memory.

@@ -10,10 +10,11 @@ use super::packed::Packed;
 use super::weights::Weights;
 use crate::kernels::{RowScores, Target};
 
-/// Number of logits in a chunk on the CPU: 8 MiB, to stay in the CPU cache. With any vocabulary, a chunk has at least 64 and at most 512 rows.
+/// Number of logits in a chunk on the CPU: 8 MiB, to stay in the CPU cache. With any vocabulary, a chunk has at least 64 and at most 512
+/// rows.
 const CHUNK_ELEMENTS: usize = 1 << 21;
-/// Maximum number of rows in a chunk on a GPU, if they fit in a tenth of its memory. At this size products reach full speed, and few chunks mean
-/// few updates of the output embedding's gradient and few round trips to the host.
+/// Maximum number of rows in a chunk on a GPU, if they fit in a tenth of its memory. At this size products reach full speed, and few chunks
+/// mean few updates of the output embedding's gradient and few round trips to the host.
 const GPU_CHUNK_ROWS: usize = 8192;
 /// Minimum number of rows in a chunk on a GPU. Stock operations always use this number, because they need several copies of a chunk.
 const MIN_GPU_CHUNK_ROWS: usize = 2048;
@@ -35,8 +36,8 @@ pub struct TokenGradients {
     pub d_entropies: Vec<f32>,
 }
 
-/// Returns the number of rows in a chunk. On a GPU it depends on total rather than free memory, because chunks determine the order of sums, which
-/// must be the same in a resumed run.
+/// Returns the number of rows in a chunk. On a GPU it depends on total rather than free memory, because chunks determine the order of sums,
+/// which must be the same in a resumed run.
 fn chunk_rows(config: &ModelConfig, target: &Target) -> usize {
     if !target.is_gpu {
         return (CHUNK_ELEMENTS / config.vocabulary).clamp(64, 512);
@@ -49,8 +50,8 @@ fn chunk_rows(config: &ModelConfig, target: &Target) -> usize {
     rows
 }
 
-/// Returns the bytes per row of a chunk: its logits, their gradient if it has another dtype, its row of the residual stream, the normalized row,
-/// and the gradients of both rows.
+/// Returns the bytes per row of a chunk: its logits, their gradient if it has another dtype, its row of the residual stream, the normalized
+/// row, and the gradients of both rows.
 fn row_bytes(config: &ModelConfig, target: &Target) -> usize {
     let gradient = if target.element_bytes == size_of::<f32>() { 0 } else { target.element_bytes };
     config.vocabulary * (size_of::<f32>() + gradient) + 4 * config.hidden * target.element_bytes
@@ -95,9 +96,9 @@ impl Decoder {
         Ok(scores)
     }
 
-    /// Scores all response tokens and computes the head's gradients in one pass. `objective(first, scores)` returns the derivatives of the loss
-    /// for each chunk, where `first` is the index of its first target. Adds the gradients of the head and the final norm to `gradients`, unless
-    /// `None`. Returns the scores and the gradient of `hidden [t, w]`.
+    /// Scores all response tokens and computes the head's gradients in one pass. `objective(first, scores)` returns the derivatives of the
+    /// loss for each chunk, where `first` is the index of its first target. Adds the gradients of the head and the final norm to
+    /// `gradients`, unless `None`. Returns the scores and the gradient of `hidden [t, w]`.
     ///
     /// # Errors
     /// If a kernel fails, for example because the device is out of memory.
@@ -137,8 +138,8 @@ impl Decoder {
         Ok((scores, d_hidden))
     }
 
-    /// Applies the batch's sampling masks, if any, to the logits of `packed.targets[first..]`, so that scores and gradients are those of the
-    /// renormalized distribution.
+    /// Applies the batch's sampling masks, if any, to the logits of `packed.targets[first..]`, so that scores and gradients are those of
+    /// the renormalized distribution.
     fn apply_sampling_mask(&self, logits: Tensor, packed: &Packed, first: usize) -> Result<Tensor> {
         if packed.kept.is_whole() {
             return Ok(logits);

@@ -1,5 +1,5 @@
-//! Random initial weights, distributed as in the published architectures. Each element depends only on the seed and its position, so a model
-//! generated in memory equals one written to a file piece by piece, on any number of cores.
+//! Random initial weights, distributed as in the published architectures. Each element depends only on the seed and its position, so a
+//! model generated in memory equals one written to a file piece by piece, on any number of cores.
 
 use anyhow::Result;
 use rayon::prelude::*;
@@ -14,7 +14,8 @@ use crate::rng::{Purpose, Stream};
 /// Number of elements that one thread generates at a time.
 const CHUNK_ELEMENTS: usize = 1 << 16;
 
-/// Generates weights: normal with standard deviation `scale` for matrices, 1 for norms, 0 for biases. Each tensor has its own random stream.
+/// Generates weights: normal with standard deviation `scale` for matrices, 1 for norms, 0 for biases. Each tensor has its own random
+/// stream.
 ///
 /// # Errors
 /// If a tensor cannot be created.
@@ -30,8 +31,8 @@ pub fn random(config: &ModelConfig, seed: u64, scale: f32) -> Result<Weights> {
     })
 }
 
-/// Returns a source ([`export::Values`](super::export::Values)) that generates the same weights as [`random`] piece by piece, so that exporting
-/// them needs little memory.
+/// Returns a source ([`export::Values`](super::export::Values)) that generates the same weights as [`random`] piece by piece, so that
+/// exporting them needs little memory.
 pub fn values(
     config: &ModelConfig,
     seed: u64,

@@ -1,5 +1,5 @@
-//! Recognizes model folders: Hugging Face layout, or another format, for which the error says how to get a supported one. Only looks at file
-//! names, JSON files and the first bytes of weights.
+//! Recognizes model folders: Hugging Face layout, or another format, for which the error says how to get a supported one. Only looks at
+//! file names, JSON files and the first bytes of weights.
 
 use std::path::{Path, PathBuf};
 
@@ -66,7 +66,8 @@ pub fn check_config(folder: &Path) -> Result<()> {
     bail!("cannot read {}: no such file{}", folder.join(CONFIG).display(), hint.unwrap_or_default());
 }
 
-/// Returns the paths of a folder's weights: `model.safetensors`, or the shards that `model.safetensors.index.json` lists. All of them exist.
+/// Returns the paths of a folder's weights: `model.safetensors`, or the shards that `model.safetensors.index.json` lists. All of them
+/// exist.
 ///
 /// # Errors
 /// If a weights file is missing or is a Git LFS pointer, or the index is invalid.

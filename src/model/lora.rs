@@ -1,6 +1,6 @@
-//! LoRA (Hu et al., arXiv 2106.09685) with merged weights: after each update, every projection is set to `base + scale * a b`, so that sampling
-//! and training use one set of weights and know nothing about adapters. Owns the adapters, their frozen base, and their gradients; knows nothing
-//! about the optimizer.
+//! LoRA (Hu et al., arXiv 2106.09685) with merged weights: after each update, every projection is set to `base + scale * a b`, so that
+//! sampling and training use one set of weights and know nothing about adapters. Owns the adapters, their frozen base, and their gradients;
+//! knows nothing about the optimizer.
 
 use anyhow::{Result, ensure};
 use candle_core::{DType, Shape, Tensor};
@@ -66,7 +66,8 @@ pub struct Lora {
 }
 
 impl Lora {
-    /// Creates adapters for a policy. The base gets a copy of the policy's projections, because [`merge`](Self::merge) overwrites the policy's.
+    /// Creates adapters for a policy. The base gets a copy of the policy's projections, because [`merge`](Self::merge) overwrites the
+    /// policy's.
     ///
     /// # Errors
     /// If the device has no memory for the adapters or the copy.
@@ -138,7 +139,8 @@ pub struct AdapterGradients {
 }
 
 impl AdapterGradients {
-    /// Adds the gradients of all adapters. `d_hidden [t, w]` is the gradient of the residual stream after the last block and is overwritten.
+    /// Adds the gradients of all adapters. `d_hidden [t, w]` is the gradient of the residual stream after the last block and is
+    /// overwritten.
     ///
     /// # Errors
     /// If a kernel fails, for example because the device is out of memory.

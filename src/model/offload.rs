@@ -1,5 +1,5 @@
-//! Scoring with weights offloaded to host memory, for a KL reference that does not fit in the device's memory. Copies blocks to the device one
-//! after another.
+//! Scoring with weights offloaded to host memory, for a KL reference that does not fit in the device's memory. Copies blocks to the device
+//! one after another.
 
 use anyhow::Result;
 use candle_core::Tensor;

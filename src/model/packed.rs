@@ -28,8 +28,8 @@ impl Packed {
         Self { offsets: vec![0], ..Self::default() }
     }
 
-    /// Packs groups, `(prompt, responses)`. A prompt appears once, before its responses, and must not be empty. Only response tokens are targets;
-    /// the last token of a response is not an input.
+    /// Packs groups, `(prompt, responses)`. A prompt appears once, before its responses, and must not be empty. Only response tokens are
+    /// targets; the last token of a response is not an input.
     pub fn of_responses<'a>(groups: impl IntoIterator<Item = (&'a [u32], Vec<&'a [u32]>)>) -> Self {
         let mut packed = Self::new();
         for (prompt, responses) in groups {
@@ -41,7 +41,8 @@ impl Packed {
         packed
     }
 
-    /// Appends `tokens` that start at `position` of their sequence and attend to the rows `prefix` and to themselves. Returns the new rows.
+    /// Appends `tokens` that start at `position` of their sequence. Each attends to the rows `prefix` and to the new rows up to its own.
+    /// Returns the new rows.
     pub fn push_segment(&mut self, tokens: &[u32], position: usize, prefix: std::ops::Range<usize>) -> std::ops::Range<usize> {
         let rows = self.tokens.len()..self.tokens.len() + tokens.len();
         self.tokens.extend_from_slice(tokens);

@@ -1,5 +1,5 @@
-//! The table of a model's parameters: their names, shapes, roles, and the tensors of a Hugging Face checkpoint that make them up. Loading, export,
-//! random weights, gradients, optimizer states, adapters and the plan all read it. A new parameter needs a row here, a field in
+//! The table of a model's parameters: their names, shapes, roles, and the tensors of a Hugging Face checkpoint that make them up. Loading,
+//! export, random weights, gradients, optimizer states, adapters and the plan all read it. A new parameter needs a row here, a field in
 //! `weights::BlockWeights`, and its use in `block`.
 
 use std::ops::Range;
@@ -91,7 +91,8 @@ impl ModelConfig {
         elements(self, |_| true)
     }
 
-    /// Returns the number of parameters without an embedding that is only looked up. A forward pass takes 2 FLOP per such parameter and token.
+    /// Returns the number of parameters without an embedding that is only looked up. A forward pass takes 2 FLOP per such parameter and
+    /// token.
     pub fn matmul_parameters(&self) -> usize {
         elements(self, |role| self.tied || role != Role::Embedding)
     }

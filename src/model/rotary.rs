@@ -84,8 +84,8 @@ impl RotaryTables {
     }
 }
 
-/// Returns the rotation angle per position for each pair of a head's elements. Every operation rounds to f32 as in transformers, because an error
-/// of one bit in a frequency changes the angle at position 2,000 by 1e-4.
+/// Returns the rotation angle per position for each pair of a head's elements. Every operation rounds to f32 as in transformers, because an
+/// error of one bit in a frequency changes the angle at position 2,000 by 1e-4.
 fn frequencies(config: &ModelConfig) -> Vec<f32> {
     let width = config.heads.width;
     let exponent = |i: usize| (2 * i) as f32 / width as f32;

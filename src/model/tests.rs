@@ -60,14 +60,14 @@ fn distance(found: &[f32], expected: &[f32]) -> f64 {
     (sum(&|i| found[i] - expected[i]) / sum(&|i| expected[i]).max(1e-30)).sqrt()
 }
 
-/// Returns true if a distance in bf16 is only noise. The bias of a key shifts all attention scores of a query equally, so its gradient is 0 except
-/// for rounding errors, which Adam turns into steps of full size.
+/// Returns true if a distance in bf16 is only noise. The bias of a key shifts all attention scores of a query equally, so its gradient is 0
+/// except for rounding errors, which Adam turns into steps of full size.
 fn is_rounding_noise(name: &str) -> bool {
     name.starts_with("ten steps") && name.ends_with("qkv_bias")
 }
 
-/// Returns distances of `kernels` from the CPU, by name: of scores in nats; of gradients, and of the changes in ten optimizer steps, relative to
-/// the norm.
+/// Returns distances of `kernels` from the CPU, by name: of scores in nats; of gradients, and of the changes in ten optimizer steps,
+/// relative to the norm.
 fn distances(kernels: Arc<dyn Kernels>) -> Result<Vec<(String, f64)>> {
     let (cpu, packed) = (decoder()?, packed());
     let other = cpu.on(kernels)?;
@@ -88,8 +88,8 @@ fn distances(kernels: Arc<dyn Kernels>) -> Result<Vec<(String, f64)>> {
     Ok(distances)
 }
 
-/// Checks kernels in f32. Adam divides each element of a gradient by its size, so rounding errors of small elements count in full, and steps differ
-/// more than gradients.
+/// Checks kernels in f32. Adam divides each element of a gradient by its size, so rounding errors of small elements count in full, and
+/// steps differ more than gradients.
 fn check_f32(kernels: Arc<dyn Kernels>) -> Result<()> {
     for (name, distance) in distances(kernels)? {
         let allowed = if name.starts_with("ten steps") { 1e-3 } else { 1e-5 };

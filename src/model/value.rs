@@ -1,5 +1,5 @@
-//! The critic's model: a decoder with a scalar head in place of the head for logits, which computes a value for each response token. Owns its
-//! weights and its backward pass; knows nothing about the loss that trains it.
+//! The critic's model: a decoder with a scalar head in place of the head for logits, which computes a value for each response token. Owns
+//! its weights and its backward pass; knows nothing about the loss that trains it.
 
 use anyhow::Result;
 use candle_core::{DType, Shape, Tensor};
@@ -41,7 +41,8 @@ fn body(config: &ModelConfig) -> ModelConfig {
     ModelConfig { tied: true, ..config.clone() }
 }
 
-/// Returns names and shapes of all tensors in the value model for a policy with this configuration, in the order of [`ValueModel::entries`].
+/// Returns names and shapes of all tensors in the value model for a policy with this configuration, in the order of
+/// [`ValueModel::entries`].
 pub fn shapes(config: &ModelConfig) -> Vec<(String, Shape)> {
     let mut shapes = parameters::shapes(&body(config));
     shapes.extend(HEAD.map(str::to_owned).into_iter().zip([(1, config.hidden).into(), 1.into()]));
@@ -54,8 +55,8 @@ pub fn parameter_count(config: &ModelConfig) -> usize {
 }
 
 impl ValueModel {
-    /// Copies the weights of a policy and adds a new head: normal weights with standard deviation `scale`, and bias 0. With scale 0, all initial
-    /// values are 0 and the first update only has gradients in the head.
+    /// Copies the weights of a policy and adds a new head: normal weights with standard deviation `scale`, and bias 0. With scale 0, all
+    /// initial values are 0 and the first update only has gradients in the head.
     ///
     /// # Errors
     /// If the device has no memory for the copy.
@@ -111,8 +112,8 @@ impl ValueModel {
         Ok(values)
     }
 
-    /// Adds the gradients of all weights to `gradients`. `hidden` and `saved` are the results of [`Decoder::forward`] on the body; `d_values` has the
-    /// derivatives of the loss with respect to the values, in the order of `Packed::targets`.
+    /// Adds the gradients of all weights to `gradients`. `hidden` and `saved` are the results of [`Decoder::forward`] on the body;
+    /// `d_values` has the derivatives of the loss with respect to the values, in the order of `Packed::targets`.
     ///
     /// # Errors
     /// If a kernel fails, for example because the device is out of memory.

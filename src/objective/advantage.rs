@@ -1,4 +1,5 @@
-//! Computes the advantages of tokens from the rewards of a step: subtracts a baseline and divides by a scale. Two settings choose them:
+//! Computes the advantages of tokens from the rewards of a step: subtracts a baseline and divides by a scale, which are two independent
+//! settings. Known algorithms combine them as follows:
 //!
 //! | | baseline | scale |
 //! |---|---|---|
@@ -7,8 +8,8 @@
 //! | RLOO (Ahmadian et al. 2024) | leave-one-out | none |
 //! | REINFORCE++ (Hu 2025) | none | batch |
 //!
-//! Rewards that differ only by rounding count as equal ([`has_signal`]), because dividing by their tiny standard deviation would turn rounding
-//! errors into advantages of about +-1.
+//! Rewards that differ only by rounding count as equal ([`has_signal`]), because dividing by their tiny standard deviation would turn
+//! rounding errors into advantages of about +-1.
 
 use serde::{Deserialize, Serialize};
 
@@ -141,8 +142,8 @@ pub fn has_signal(values: impl IntoIterator<Item = f32>) -> bool {
     !all_finite || max - min > EQUAL_WITHIN * min.abs().max(max.abs())
 }
 
-/// Returns the advantages of a group: `(r - mean) / (std + 1e-6)`, where the variance has the denominator n - 1, as in GRPO. Does not divide
-/// if `by_std` is false. With `LeaveOneOut`, subtracts the mean of the other responses. Returns zeros if the rewards have no signal.
+/// Returns the advantages of a group: `(r - mean) / (std + 1e-6)`, where the variance has the denominator n - 1, as in GRPO. Does not
+/// divide if `by_std` is false. With `LeaveOneOut`, subtracts the mean of the other responses. Returns zeros if the rewards have no signal.
 fn group_advantages(rewards: &[f32], baseline: Baseline, by_std: bool) -> Vec<f32> {
     let n = rewards.len() as f64;
     let mean = rewards.iter().map(|r| f64::from(*r)).sum::<f64>() / n;

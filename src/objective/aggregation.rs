@@ -1,5 +1,5 @@
-//! Aggregates per-token losses into one number. Each token gets a weight that only depends on the lengths of the sequences, so the weights are
-//! known before any loss is computed.
+//! Aggregates per-token losses into one number. Each token gets a weight that only depends on the lengths of the sequences, so the weights
+//! are known before any loss is computed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,8 +24,8 @@ pub enum Aggregation {
 }
 
 impl Aggregation {
-    /// Returns the weight of each sequence's tokens, so that the loss is the sum over all tokens of `weight * token loss`. `lengths` has the
-    /// number of tokens of each sequence in the mini-batch, including empty sequences, which count in means over sequences.
+    /// Returns the weight of each sequence's tokens, so that the loss is the sum over all tokens of `weight * token loss`. `lengths` has
+    /// the number of tokens of each sequence in the mini-batch, including empty sequences, which count in means over sequences.
     pub fn sequence_weights(self, lengths: &[usize]) -> Vec<f32> {
         let sequences = lengths.len() as f64;
         let reciprocal = |denominator: f64| if denominator > 0.0 { (1.0 / denominator) as f32 } else { 0.0 };

@@ -11,11 +11,11 @@ pub struct Estimate {
     pub returns: Vec<f32>,
 }
 
-/// Computes generalized advantage estimation for one response (Schulman et al., arXiv 1506.02438, equations 11 to 16). With
-/// `delta_t = r_t + gamma V_(t+1) - V_t`, the advantage is `A_t = delta_t + gamma lambda A_(t+1)`.
+/// Computes generalized advantage estimation for one response (Schulman et al., arXiv 1506.02438, equations 11 to 16). With `delta_t = r_t
+/// + gamma V_(t+1) - V_t`, the advantage is `A_t = delta_t + gamma lambda A_(t+1)`.
 ///
-/// `values[t]` is the value of the state in which token `t` is sampled. After the last token, V is 0, whether the response ended there or was
-/// truncated, as in verl. If gamma and lambda are 1, the return of a token is the sum of the rewards from that token on.
+/// `values[t]` is the value of the state in which token `t` is sampled. After the last token, V is 0, whether the response ended there or
+/// was truncated, as in verl. If gamma and lambda are 1, the return of a token is the sum of the rewards from that token on.
 ///
 /// # Panics
 /// If `rewards` is shorter than `values`.
@@ -76,9 +76,9 @@ impl ValueTerms {
     }
 }
 
-/// Computes PPO's clipped value loss for one response (from the code of Schulman et al. 2017, and verl's `compute_value_loss`). The loss of a
-/// token is `weight * 0.5 * max((V - R)^2, (clip(V, old - c, old + c) - R)^2)`, with the old values and the returns R from `target`. A `clip`
-/// of 0 turns clipping off. Returns the sums, and appends dL/dV of each token to `d_values`.
+/// Computes PPO's clipped value loss for one response (from the code of Schulman et al. 2017, and verl's `compute_value_loss`). The loss of
+/// a token is `weight * 0.5 * max((V - R)^2, (clip(V, old - c, old + c) - R)^2)`, with the old values and the returns R from `target`. A
+/// `clip` of 0 turns clipping off. Returns the sums, and appends dL/dV of each token to `d_values`.
 pub fn value_loss(values: &[f32], target: &Estimate, clip: f32, weight: f32, d_values: &mut Vec<f32>) -> ValueTerms {
     let mut terms = ValueTerms::default();
     for ((value, old), goal) in values.iter().zip(&target.values).zip(&target.returns) {

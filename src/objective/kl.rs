@@ -21,8 +21,8 @@ pub enum KlEstimator {
 }
 
 impl KlEstimator {
-    /// Returns the estimate in nats, from log-probabilities under policy and reference, and its derivative by the policy's. The derivative of a
-    /// clamped value is 0.
+    /// Returns the estimate in nats, from log-probabilities under policy and reference, and its derivative by the policy's. The derivative
+    /// of a clamped value is 0.
     pub fn value_and_derivative(self, policy: f32, reference: f32) -> (f32, f32) {
         let minus_d = reference - policy;
         match self {

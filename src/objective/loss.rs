@@ -43,8 +43,8 @@ pub struct LossSettings {
 pub enum Ratio {
     /// Each token, as in PPO.
     Token,
-    /// The whole response, with its ratio to the power of 1 / length (GSPO, Zheng et al. 2025). If advantages differ within a response, each
-    /// token uses its own advantage with the common ratio (GSPO-token in that paper).
+    /// The whole response, with its ratio to the power of 1 / length (GSPO, Zheng et al. 2025). If advantages differ within a response,
+    /// each token uses its own advantage with the common ratio (GSPO-token in that paper).
     Sequence,
 }
 
@@ -54,8 +54,8 @@ pub enum Ratio {
 pub enum Surrogate {
     /// PPO: the smaller of `ratio A` and `clip(ratio) A`.
     Clip,
-    /// CISPO (MiniMax-M1, 2025): `clip(ratio) A log-probability`, where the clipped ratio counts as a constant, so that every token keeps its
-    /// gradient.
+    /// CISPO (MiniMax-M1, 2025): `clip(ratio) A log-probability`, where the clipped ratio counts as a constant, so that every token keeps
+    /// its gradient.
     Cispo,
 }
 
@@ -273,8 +273,8 @@ mod tests {
         }
     }
 
-    /// Tests three responses with one advantage each: inside the clip range, outside it where the gradient vanishes, and outside it where the
-    /// gradient stays.
+    /// Tests three responses with one advantage each: inside the clip range, outside it where the gradient vanishes, and outside it where
+    /// the gradient stays.
     #[test]
     fn token_loss_with_sequence_ratios_equals_finite_differences() {
         let settings = LossSettings { ratio: Ratio::Sequence, kl: 0.0, entropy: 0.0, ..settings() };

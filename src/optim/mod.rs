@@ -1,5 +1,5 @@
-//! AdamW with f32 master weights, gradient clipping by global norm, and learning-rate schedules. Works on named tensors and their gradients;
-//! knows nothing about the model that they belong to.
+//! AdamW with f32 master weights, gradient clipping by global norm, and learning-rate schedules. Works on named tensors and their
+//! gradients; knows nothing about the model that they belong to.
 
 use std::collections::HashMap;
 
@@ -241,8 +241,8 @@ impl AdamW {
     /// gradient before clipping, without frozen parameters.
     ///
     /// # Errors
-    /// If a gradient is not finite ([`NotFinite`]), or a weight or gradient is missing; in these cases nothing has changed. Also if the device
-    /// fails.
+    /// If a gradient is not finite ([`NotFinite`]), or a weight or gradient is missing; in these cases nothing has changed. Also if the
+    /// device fails.
     pub fn step(
         &mut self,
         kernels: &dyn Kernels,

@@ -23,8 +23,8 @@ fn named<'a>(tensors: &[(&str, &'a Tensor)]) -> Vec<(String, &'a Tensor)> {
     tensors.iter().map(|(name, tensor)| ((*name).to_owned(), *tensor)).collect()
 }
 
-/// Compares two steps with a calculation by hand. The first step moves each element by the learning rate, whatever the size of its gradient;
-/// only a second step, with a gradient of another norm, shows whether the first was clipped.
+/// Compares two steps with a calculation by hand. The first step moves each element by the learning rate, whatever the size of its
+/// gradient; only a second step, with a gradient of another norm, shows whether the first was clipped.
 #[test]
 fn step_clips_trained_parameters_and_skips_frozen_ones() -> Result<()> {
     let (weight, frozen) = (row(&[1.0, -2.0])?, row(&[5.0, 6.0])?);
@@ -90,8 +90,8 @@ fn moment_bytes_equal_allocated_bytes() -> Result<()> {
     Ok(())
 }
 
-/// Runs ten steps with noisy gradients, once with f32 states and once with 8-bit states. Returns the distance between the results relative to
-/// the distance traveled with f32. Gradients within a block span `decades` decades.
+/// Runs ten steps with noisy gradients, once with f32 states and once with 8-bit states. Returns the distance between the results relative
+/// to the distance traveled with f32. Gradients within a block span `decades` decades.
 fn distance_after_ten_steps(decades: f64) -> Result<f64> {
     let shape = (64, 256);
     let run = |states| -> Result<Vec<f32>> {
@@ -113,9 +113,9 @@ fn distance_after_ten_steps(decades: f64) -> Result<f64> {
     Ok(norm(&mut exact.iter().zip(&found).map(|(e, f)| e - f)) / norm(&mut exact.iter().copied()))
 }
 
-/// Neighboring codes near a block's maximum are 1% to 14% apart, and twice as far apart in each lower decade, while Adam's steps have the same
-/// size whatever the gradient's. If the gradients of a block have similar sizes, the results agree to within a few percent; if they span four
-/// decades, they differ by about a quarter.
+/// Neighboring codes near a block's maximum are 1% to 14% apart, and twice as far apart in each lower decade, while Adam's steps have the
+/// same size whatever the gradient's. If the gradients of a block have similar sizes, the results agree to within a few percent; if they
+/// span four decades, they differ by about a quarter.
 #[test]
 fn step_with_8_bit_states_stays_near_f32() -> Result<()> {
     for (decades, nearest, farthest) in [(0.0, 0.0, 0.06), (4.0, 0.1, 0.35)] {

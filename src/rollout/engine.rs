@@ -45,11 +45,12 @@ pub struct Engine<'a> {
 }
 
 impl Engine<'_> {
-    /// Samples one completion per request and returns them in the order of the requests. Workers call `observe` with every event, concurrently.
+    /// Samples one completion per request and returns them in the order of the requests. Workers call `observe` with every event,
+    /// concurrently.
     ///
     /// # Errors
-    /// If a prompt is empty, `max_new_tokens` is 0 or exceeds the context length, the configured cache is too small, a kernel fails, the logits
-    /// are not finite ([`NonFiniteLogits`]), or an immediate stop was requested ([`Interrupted`](crate::interrupt::Interrupted)).
+    /// If a prompt is empty, `max_new_tokens` is 0 or exceeds the context length, the configured cache is too small, a kernel fails, the
+    /// logits are not finite ([`NonFiniteLogits`]), or an immediate stop was requested ([`Interrupted`](crate::interrupt::Interrupted)).
     pub fn generate(&self, requests: &[Request], sampling: &SamplingSettings, observe: &(dyn Fn(Event) + Sync)) -> Result<Vec<Completion>> {
         let context_length = self.decoder.config.context_length;
         for request in requests {
@@ -172,8 +173,8 @@ impl<'a> Worker<'a> {
         self.engine.decoder.kernels()
     }
 
-    /// Runs until all requests are complete. If sampled tokens stay on the device, the next pass starts before the host reads them; the host
-    /// then notices the end of a sequence one token late and drops the extra token.
+    /// Runs until all requests are complete. If sampled tokens stay on the device, the next pass starts before the host reads them; the
+    /// host then notices the end of a sequence one token late and drops the extra token.
     fn run(&mut self) -> Result<()> {
         let mut pending = None;
         while !self.scheduler.is_done() {

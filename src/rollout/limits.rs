@@ -87,8 +87,8 @@ impl EngineSettings {
         Limits { running: max_running.div_ceil(workers).max(1), prefill_tokens, logit_rows }
     }
 
-    /// Returns the number of cache blocks for one worker with the requests in `load`: the most that they can use, within the memory limit, but
-    /// never fewer than the longest sequence needs.
+    /// Returns the number of cache blocks for one worker with the requests in `load`: the most that they can use, within the memory limit,
+    /// but never fewer than the longest sequence needs.
     ///
     /// # Errors
     /// If `kv_cache_mib` is set and too small for the longest sequence.

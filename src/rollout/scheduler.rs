@@ -1,8 +1,8 @@
 //! Decides which sequences run. Works on block numbers and token counts; knows nothing about tensors or token ids.
 //!
-//! Sequences are admitted in the order of their requests while blocks are free. All sequences of a prompt share its full blocks; each gets a
-//! copy of its last, partial block. When a running sequence needs a block and none is free, the most recently admitted sequence is preempted:
-//! it loses its blocks and is recomputed later.
+//! Sequences are admitted in the order of their requests while blocks are free. All sequences of a prompt share its full blocks; each gets
+//! a copy of its last, partial block. When a running sequence needs a block and none is free, the most recently admitted sequence is
+//! preempted: it loses its blocks and is recomputed later.
 
 use std::collections::VecDeque;
 
@@ -85,7 +85,7 @@ impl Scheduler {
         self.running.len() < self.max_running && has_room
     }
 
-    /// Returns true if [`append_slots`](Self::append_slots) would preempt no sequence.
+    /// Returns true if [`append_slots`](Self::append_slots) needs no preemption or eviction.
     pub fn can_append_slots(&self) -> bool {
         self.running.iter().filter(|sequence| self.lacks_block(sequence)).count() <= self.pool.available()
     }
@@ -132,7 +132,7 @@ impl Scheduler {
                 self.admit_restored(request, prompt, generated, &mut admission)
             };
             if !admitted && self.running.is_empty() && self.evict_any() {
-                continue; // No sequence runs and will free blocks, so evict a resident prompt instead.
+                continue; // No running sequence will free blocks, so evict a resident prompt instead.
             }
             if !admitted {
                 break;

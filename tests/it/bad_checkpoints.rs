@@ -1,5 +1,5 @@
-//! Loads checkpoints with one defect, each made from a valid one by a small edit. The error is one sentence that names the file, the tensor or
-//! field, what was found and what was expected.
+//! Loads checkpoints with one defect, each made from a valid one by a small edit. The error is one sentence that names the file, the tensor
+//! or field, what was found and what was expected.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Compares scoring and training with PyTorch: log-probabilities, gradients of the whole objective, and ten optimizer steps, on small random
-//! checkpoints from transformers (`scripts/golden/make.py` writes `tests/golden` and records the versions).
+//! Compares scoring and training with PyTorch: log-probabilities, gradients of the whole objective, and ten optimizer steps, on small
+//! random checkpoints from transformers (`scripts/golden/make.py` writes `tests/golden` and records the versions).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

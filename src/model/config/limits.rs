@@ -29,7 +29,8 @@ pub(super) fn check_size(name: &str, size: u64) -> Result<usize> {
     Ok(usize::try_from(size)?)
 }
 
-/// Rejects models that no machine can hold. The number of parameters cannot overflow: if every size is within its limit, it fits in 62 bits.
+/// Rejects models that no machine can hold. The number of parameters cannot overflow: if every size is within its limit, it fits in 62
+/// bits.
 pub(super) fn check_parameters(config: &ModelConfig) -> Result<()> {
     let parameters = config.parameter_count();
     let ModelConfig { hidden, feed_forward, layers, vocabulary, .. } = config;

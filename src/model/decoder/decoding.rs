@@ -73,7 +73,8 @@ mod tests {
         Decoder::new(config.clone(), init::random(&config, 1, 0.3)?)
     }
 
-    /// Counts the calls to the emulated GPU in a pass over two sequences: operation by operation, with reused memory, and recorded as a graph.
+    /// Counts the calls to the emulated GPU in a pass over two sequences: operation by operation, with reused memory, and recorded as a
+    /// graph.
     #[test]
     fn decode_on_a_gpu_makes_few_launches_and_one_allocation() -> anyhow::Result<()> {
         if crate::kernels::tests::emulated_gpu().is_none() {

@@ -68,8 +68,8 @@ impl Adapters {
         Ok(Self { layers: layers.collect::<Result<_>>()? })
     }
 
-    /// Creates adapters whose product is zero, initialized like PEFT's (`LoraLayer.reset_lora_parameters`): `a` is uniform between -1 / sqrt(in)
-    /// and 1 / sqrt(in), and `b` is zero. Each `a` has its own random stream.
+    /// Creates adapters whose product is zero, initialized like PEFT's (`LoraLayer.reset_lora_parameters`): `a` is uniform between -1 /
+    /// sqrt(in) and 1 / sqrt(in), and `b` is zero. Each `a` has its own random stream.
     ///
     /// # Errors
     /// If the device has no memory for a tensor.
@@ -134,8 +134,8 @@ impl Adapter {
         Ok(kernels.set_columns(merged, self.columns.start, &sum)?)
     }
 
-    /// Adds this adapter's gradients to `sums`: `scale dw b^T` for `a`, `scale a^T dw` for `b`, where `dw` is the part of `gradient` (of our whole
-    /// tensor) for this projection.
+    /// Adds this adapter's gradients to `sums`: `scale dw b^T` for `a`, `scale a^T dw` for `b`, where `dw` is the part of `gradient` (of
+    /// our whole tensor) for this projection.
     pub(super) fn project(&self, gradient: &Tensor, sums: &Adapter, scale: f64, kernels: &dyn Kernels) -> Result<()> {
         let is_whole = self.columns.len() == gradient.dim(1)?;
         let dw = if is_whole { gradient.clone() } else { kernels.columns(gradient, self.columns.clone())? };

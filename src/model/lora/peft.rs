@@ -1,5 +1,5 @@
-//! Adapters in the format of Hugging Face's PEFT: `adapter_config.json` and `adapter_model.safetensors`, which `peft` and vLLM load with the base
-//! model. `crate::checkpoint` owns the folders.
+//! Adapters in the format of Hugging Face's PEFT: `adapter_config.json` and `adapter_model.safetensors`, which `peft` and vLLM load with
+//! the base model. `crate::checkpoint` owns the folders.
 
 use std::io::Write;
 use std::path::Path;
@@ -40,8 +40,8 @@ fn names(adapters: &Adapters) -> Vec<String> {
     adapters.iter().flat_map(|adapter| both(&adapter.module)).collect()
 }
 
-/// Writes adapters, their gradients or moments as a safetensors file in f32. `tensors` must have the order and shapes of `Adapters::entries`; the
-/// file has their transposes, `lora_A [r, in]` and `lora_B [out, r]`.
+/// Writes adapters, their gradients or moments as a safetensors file in f32. `tensors` must have the order and shapes of
+/// `Adapters::entries`; the file has their transposes, `lora_A [r, in]` and `lora_B [out, r]`.
 ///
 /// # Errors
 /// If `out` cannot be written, or a tensor cannot be copied to the host.

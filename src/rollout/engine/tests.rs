@@ -141,7 +141,8 @@ fn generate_keeps_different_prompts_apart() {
     }
 }
 
-/// With the same weights, sampler and trainer compute bit-identical log-probabilities. If they differ, RL training silently goes off policy.
+/// With the same weights, sampler and trainer compute bit-identical log-probabilities. If they differ, RL training silently goes off
+/// policy.
 #[test]
 fn score_equals_the_logprobs_that_generate_recorded() {
     check_scores(&decoder(), &requests());
@@ -277,8 +278,8 @@ fn responses_on_a_gpu_depend_on_their_addresses_alone() {
     }
 }
 
-/// Passes recorded as CUDA graphs return the same tokens and bits as passes computed operation by operation, which hooks enforce. This covers
-/// sequences that end, sequences that are preempted and restored, and a second call with another cache.
+/// Passes recorded as CUDA graphs return the same tokens and bits as passes computed operation by operation, which hooks enforce. This
+/// covers sequences that end, sequences that are preempted and restored, and a second call with another cache.
 #[cfg(feature = "cuda")]
 #[test]
 fn generate_with_recorded_passes_on_a_gpu_changes_no_bit() {
