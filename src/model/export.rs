@@ -1,5 +1,5 @@
 //! Writes weights as safetensors in Hugging Face layout: the header first, from shapes alone, then the tensors piece by piece, so that a
-//! model of any size needs only a few MiB of buffers. Writes to writers; `crate::checkpoint` owns files and folders.
+//! model of any size needs only a few MiB of buffers. Writes to any [`Write`]; `crate::checkpoint` owns files and folders.
 
 use std::collections::BTreeMap;
 use std::io::Write;
