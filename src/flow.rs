@@ -1,6 +1,8 @@
-//! The records that the stages of the program exchange: plain data without tensors or I/O, so that each stage can be tested, stored,
-//! replayed and inspected separately. A training step turns a [`Problem`] into a [`Prompt`], samples [`Completion`]s, decodes their text
-//! ([`Rollout`]), and assigns rewards ([`ScoredRollout`]). The measurements of a step are metrics: a plain map from names to numbers.
+//! The records that the stages of training and evaluation pass to each other.
+//!
+//! A training step renders each [`Problem`] as a [`Prompt`], samples [`Completion`]s, decodes them to text ([`Rollout`]) and rewards them
+//! ([`ScoredRollout`]). These are plain data, without tensors or I/O, so every stage can be tested alone and a recorded run can be
+//! replayed.
 
 mod sampling_mask;
 
@@ -14,7 +16,7 @@ pub use sampling_mask::SamplingMask;
 /// A question with its gold answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Problem {
-    /// Identifies the problem in every record: unique within its data set and stable across runs.
+    /// Identifies the problem in every record; unique within its data set and the same in every run.
     pub id: String,
     /// The question as a person would ask it, without template or instruction.
     pub question: String,
@@ -24,18 +26,18 @@ pub struct Problem {
     /// The start of the assistant's answer, which the model continues. Empty if the model writes the whole answer.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub prefill: String,
-    /// The gold answer ("label"), as in the data set.
+    /// The gold answer as the data set writes it. In training it is the label, unless `--label` or `--label-noise` replaces it.
     pub answer: String,
-    /// Other gold answers; each of them is correct, too.
+    /// Further gold answers. An answer that equals any of them is correct.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alternatives: Vec<String>,
-    /// The unit of the answer, as LaTeX that can follow it; empty if the data set gives none.
+    /// The unit of the answer, as LaTeX to append to it; empty if the data set has none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub unit: String,
-    /// Largest difference between a correct answer and the gold answer; `None` if the data set gives none.
+    /// Largest absolute difference from the gold answer at which an answer is still correct; `None` if the data set has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<f64>,
-    /// The subject, as named by the data set; empty if it has none.
+    /// The subject, as the data set names it; empty if it has none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub subject: String,
     /// The difficulty, as in the data set (MATH: "1" to "5"); empty if it has none.
@@ -53,7 +55,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// Creates a turn.
+    /// Creates a turn of `role` with the text `content`.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
         Self { role: role.into(), content: content.into() }
     }
@@ -62,9 +64,9 @@ impl Message {
 /// A problem as the model sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prompt {
-    /// The problem.
+    /// The problem that the prompt asks.
     pub problem: Arc<Problem>,
-    /// The text of the rendered chat template, including any instruction appended to the question.
+    /// The rendered chat template: context, question with any instruction, and prefill. Empty in a replay, which records only `ids`.
     pub text: String,
     /// The token ids of `text`.
     pub ids: Arc<[u32]>,
@@ -76,65 +78,66 @@ pub struct Prompt {
 pub enum FinishReason {
     /// The model sampled an end token, which is part of the completion.
     Stop,
-    /// The limit on new tokens was reached.
+    /// The completion reached `max_new_tokens` (a truncated response).
     Length,
 }
 
 /// The sampled tokens of one response.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Completion {
-    /// Token ids, including the end token.
+    /// Sampled token ids; the last one is the end token if `finish` is `Stop`.
     pub ids: Vec<u32>,
-    /// `logprobs[i]` is the log-probability (nats) of `ids[i]` under logits / temperature, before top-k, top-p and min-p.
+    /// `logprobs[i]` is the log-probability (nats) of `ids[i]` under logits / temperature (logits alone if greedy), before top-k, top-p and
+    /// min-p.
     pub logprobs: Vec<f32>,
     /// Why the response ended.
     pub finish: FinishReason,
-    /// The sampling masks; `None` unless they are recorded, as under `rollout.truncated = "renormalise"`.
+    /// The sampling masks; `None` unless they are recorded, as with `rollout.truncated = "renormalise"`.
     pub truncated: Option<MaskedSample>,
 }
 
-/// Sampling masks and log-probabilities of a response that was sampled from part of the vocabulary.
+/// The sampling masks of a response, and the log-probabilities of its tokens under them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MaskedSample {
-    /// The tokens that could have been sampled at each position.
+    /// The tokens that could have been sampled at each position: one entry per sampled token.
     pub kept: SamplingMask,
-    /// `logprobs[i]` is the log-probability (nats) of `ids[i]` among those tokens alone, renormalised so that their probabilities sum to 1.
+    /// `logprobs[i]` is the log-probability (nats) of `ids[i]` after renormalizing over the tokens in the mask of position i.
     pub logprobs: Vec<f32>,
 }
 
 impl Completion {
-    /// Returns the log-probabilities that training compares with: those among the tokens of the sampling masks if recorded, otherwise those
-    /// over the whole vocabulary.
+    /// Returns the old policy's log-probabilities for training: those under the sampling masks if masks are recorded, otherwise those over
+    /// the whole vocabulary.
     pub fn sampled_logprobs(&self) -> &[f32] {
-        self.truncated.as_ref().map_or(&self.logprobs, |truncated| &truncated.logprobs)
+        self.truncated.as_ref().map_or(&self.logprobs, |masked| &masked.logprobs)
     }
 }
 
-/// A completion with its text and its position in the batch.
+/// A completion with its text and its place in the rollout batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rollout {
-    /// Index of its group in the batch.
+    /// Index of its group in the batch, from 0.
     pub group: usize,
-    /// Index within the group.
+    /// Index within the group, from 0.
     pub sample: usize,
-    /// The prompt that was answered.
+    /// The prompt.
     pub prompt: Prompt,
     /// The sampled tokens.
     pub completion: Completion,
-    /// The answer as text: the problem's prefill, if any, and the completion without the end token.
+    /// The text to grade: the problem's prefill, if any, followed by the completion without its end token.
     pub text: String,
 }
 
-/// A rollout with its reward.
+/// A graded rollout.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScoredRollout {
-    /// The rollout that was graded.
+    /// The rollout.
     pub rollout: Rollout,
     /// The weighted sum of the configured rewards.
     pub reward: f32,
-    /// Each of these rewards by name, unweighted; empty if they are not known.
+    /// Each configured reward by name, unweighted; empty if only their sum is known.
     pub rewards: BTreeMap<String, f32>,
-    /// True if the verifier accepted the answer, whatever the reward consists of.
+    /// True if the grader accepted the answer, independently of the configured rewards.
     pub correct: bool,
     /// True if the response has a complete `\boxed{}`.
     pub boxed: bool,

@@ -1,5 +1,5 @@
-//! Stop requests, as seen by the parts of a run that can stop. Owns the urgency of a request and the description of the work in progress.
-//! Knows nothing about the origin of requests (signals: `cli::signals`).
+//! Requests to stop a run, and the description of the work in progress. Long-running work polls them. Knows nothing about their origin;
+//! `cli::signals` turns signals into requests.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 /// Flag added to a signal's number if the stop must not wait for the step in progress.
 const NOW: usize = 1 << 8;
 
-/// A stop request and its urgency. Shared by reference with everything that takes long.
+/// A stop request, if any, and its urgency. Long-running work shares it by reference.
 #[derive(Debug, Default)]
 pub struct Interrupt {
     /// 0, or the signal's number, with or without `NOW`.
@@ -25,9 +25,8 @@ pub struct Interrupted {
 }
 
 impl Interrupt {
-    /// Requests a stop after the step in progress. Does not weaken a more urgent request.
+    /// Requests a stop after the step in progress. Has no effect if a stop was already requested.
     pub fn request_stop_after_step(&self, signal: usize) {
-        // If a stop was already requested, that request stands.
         let _ = self.requested.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
     }
 
@@ -36,7 +35,7 @@ impl Interrupt {
         self.requested.store(signal | NOW, Ordering::SeqCst);
     }
 
-    /// Returns true if a stop was requested, after the step in progress or earlier.
+    /// Returns true if a stop was requested, immediately or after the step in progress.
     pub fn stop_after_step(&self) -> bool {
         self.requested.load(Ordering::SeqCst) != 0
     }
@@ -51,10 +50,10 @@ impl Interrupt {
         Some(self.requested.load(Ordering::SeqCst) & !NOW).filter(|signal| *signal != 0)
     }
 
-    /// Returns an error once a stop as soon as possible was requested, to end work that can be dropped.
+    /// Stops work whose partial results can be dropped, if the stop must not wait for the step in progress.
     ///
     /// # Errors
-    /// Returns [`Interrupted`] if such a stop was requested. Callers that can save finished work look for it by type.
+    /// Returns [`Interrupted`] if a stop as soon as possible was requested. Callers that can save finished work match on this type.
     pub fn check(&self) -> Result<(), Interrupted> {
         match self.signal() {
             Some(signal) if self.stop_now() => Err(Interrupted { signal }),
@@ -62,12 +61,12 @@ impl Interrupt {
         }
     }
 
-    /// Sets the description of the work in progress ("step 12"), shown while a stop waits for it.
-    pub fn begin(&self, what: impl Into<String>) {
-        *self.doing.lock().unwrap_or_else(PoisonError::into_inner) = what.into();
+    /// Sets the description of the work in progress, such as "step 12", which is printed while a stop waits for it.
+    pub fn begin(&self, work: impl Into<String>) {
+        *self.doing.lock().unwrap_or_else(PoisonError::into_inner) = work.into();
     }
 
-    /// Returns the description of the work in progress; empty before the first one.
+    /// Returns the description of the work in progress; empty until [`begin`](Self::begin) is called.
     pub fn doing(&self) -> String {
         self.doing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

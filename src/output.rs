@@ -1,18 +1,18 @@
-//! Text for people, line by line on stderr. A closed stream does not end the program, and control characters in foreign text (a server's
-//! message, a model's response, a file name) are escaped, so that they cannot control the terminal. All text for people passes through
-//! here; clippy denies `println!` and `eprintln!` in the library.
+//! Prints all text meant for people: messages to stderr, results to stdout. A closed stream does not end the program, and control
+//! characters in foreign text (a server's message, a model's response, a file name) are escaped so that they cannot control the terminal.
+//! Clippy denies `println!` and `eprintln!` in the library.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
-/// Prints a message for people to stderr, as one line.
+/// Formats its arguments and prints them with [`print_message`].
 macro_rules! message {
     ($($text:tt)*) => {
         $crate::output::print_message(&format!($($text)*))
     };
 }
 
-/// Prints a message for people to stderr, as one line.
+/// Prints a message to stderr, escaped and followed by a line feed.
 pub fn print_message(text: &str) {
     let mut out = escape_controls(text).into_owned();
     out.push('\n');
@@ -20,7 +20,7 @@ pub fn print_message(text: &str) {
     let _ = Stderr.write_all(out.as_bytes());
 }
 
-/// Prints a line of results to stdout: escaped on a terminal, unchanged elsewhere. Ignores a closed pipe, as `head` leaves it, so that the
+/// Prints a line of results to stdout: escaped on a terminal, unchanged elsewhere. Ignores a closed pipe (as after `| head`), so that the
 /// command can finish saving.
 pub fn print_result(text: &str) {
     let mut stdout = io::stdout().lock();
@@ -32,8 +32,8 @@ pub fn for_stdout(text: &str) -> Cow<'_, str> {
     if io::stdout().is_terminal() { escape_controls(text) } else { Cow::Borrowed(text) }
 }
 
-/// Escapes text so that it cannot control a terminal: control characters and those that change the direction of writing become escapes such
-/// as `\u{1b}`. Line ends and tabs stay.
+/// Escapes text so that it cannot control a terminal: replaces control characters and those that change the direction of writing by escapes
+/// such as `\u{1b}`. Line feeds and tabs stay.
 pub fn escape_controls(text: &str) -> Cow<'_, str> {
     if !text.contains(controls_terminal) {
         return Cow::Borrowed(text);
@@ -57,7 +57,7 @@ pub struct Stderr;
 
 impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // The stream may be closed (EPIPE), or the terminal gone (EIO).
+        // The stream may be closed (EPIPE), or the terminal may be gone (EIO).
         let _ = io::stderr().lock().write_all(bytes);
         Ok(bytes.len())
     }
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shown_escapes_control_characters() {
+    fn escape_controls_escapes_control_and_direction_characters() {
         let check = |text: &str, expected: &str| assert_eq!(escape_controls(text), expected);
         check("a\tb\nc é 漢 \\boxed{1}", "a\tb\nc é 漢 \\boxed{1}");
         check("\u{1b}]0;title\u{7}\u{1b}[2J", "\\u{1b}]0;title\\u{7}\\u{1b}[2J");

@@ -1,6 +1,6 @@
-//! Counter-based random numbers: every draw is a pure function of a seed, a purpose and an address, so batch order, scheduling, restarts
-//! and threads do not change any draw. The generator is Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC
-//! 2011), implemented here and offered to `rand`'s distributions through [`TryRng`]. Knows nothing about what the numbers are used for.
+//! Counter-based random numbers. Each number is a pure function of a seed, a purpose and an address, so batch order, scheduling, restarts
+//! and threads change none of them. The generator is Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011),
+//! implemented here; [`TryRng`] makes it available to `rand`'s distributions.
 
 use std::convert::Infallible;
 
@@ -8,7 +8,7 @@ use rand::distr::slice::Choose;
 use rand::distr::{Distribution, Uniform};
 use rand::{Rng, RngExt, TryRng, rand_core};
 
-/// The purpose of a draw. Purposes never share a key, so draws at the same address under different purposes are unrelated.
+/// The purpose of a random number. No two purposes share a key, so numbers for different purposes at the same address are unrelated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Purpose {
@@ -38,11 +38,11 @@ pub enum Purpose {
     DynamicSampling = 12,
     /// Initial weights of a critic's head.
     ValueHead = 13,
-    /// Response lengths of a benchmark.
+    /// Response lengths in `rlvr bench`.
     Lengths = 14,
 }
 
-/// Draws by address: a token's draw depends only on its step, prompt, sample and position.
+/// Random numbers by address: the number that samples a token depends only on its step, prompt, sample and position.
 pub struct CounterRng;
 
 impl CounterRng {
@@ -52,7 +52,8 @@ impl CounterRng {
     }
 }
 
-/// An addressed sequence of draws, for consumers that need a number of draws not known in advance: a document, a matrix, a permutation.
+/// An unlimited sequence of random numbers at one address, for uses whose count is not known in advance: a document, a matrix, a
+/// permutation.
 ///
 /// Streams with different indices are unrelated. A purpose uses either [`CounterRng`] or streams, not both.
 #[derive(Clone, Debug)]
@@ -62,7 +63,7 @@ pub struct Stream {
     /// The number of the next block of four words.
     block: u64,
     words: [u32; 4],
-    /// How many of `words` have been used.
+    /// The number of `words` already used.
     used: usize,
 }
 
@@ -72,7 +73,7 @@ impl Stream {
         Self { key: key(seed, purpose), index, block: 0, words: [0; 4], used: 4 }
     }
 
-    /// Moves to `words` words (of 32 bits) from the start of the stream, so that any part of it can be generated separately.
+    /// Moves to `words` 32-bit words from the start of the stream, so that any part of it can be generated separately.
     pub fn at(self, words: u64) -> Self {
         let mut stream = Self { block: words / 4, used: self.words.len(), ..self };
         (0..words % 4).for_each(|_| _ = stream.next_u32());
@@ -80,7 +81,7 @@ impl Stream {
     }
 }
 
-/// Makes a stream a generator for all of `rand`'s distributions. A 64-bit number uses two words, the lower one first.
+/// Lets a stream feed all of `rand`'s distributions. A 64-bit number uses two words, the lower one first.
 impl TryRng for Stream {
     type Error = Infallible;
 
@@ -105,11 +106,12 @@ impl TryRng for Stream {
     }
 }
 
-/// The distributions that existing records depend on. If a later release of `rand` draws differently, the test `recorded_draws_stay` fails.
+/// The distributions that existing records depend on. The test `distributions_never_change` fails if a later release of `rand` samples them
+/// differently.
 ///
 /// `below`, `between`, `pick` and `uniform` use `rand`. `chance`, `normal` and `shuffle` are implemented here, because `rand` consumes
-/// different words for them and would change recorded draws: its `Bernoulli` uses 64 bits instead of 24, its normal distribution
-/// (`rand_distr`) uses the ziggurat method instead of Box-Muller, and its shuffle swaps from the front and draws several indices at once.
+/// different words for them and would change recorded numbers: its `Bernoulli` uses 64 bits instead of 24, its normal distribution
+/// (`rand_distr`) uses the ziggurat method instead of Box-Muller, and its shuffle swaps from the front and samples several indices at once.
 /// `random_range` and `choose` are avoided for the same reason: they round by Canon's method, while [`Uniform`] rejects by Lemire's.
 impl Stream {
     /// Returns a uniform number in `0..n`.
@@ -141,14 +143,14 @@ impl Stream {
         self.random()
     }
 
-    /// Returns true with probability `share`.
-    pub fn chance(&mut self, share: f64) -> bool {
-        f64::from(self.uniform()) < share
+    /// Returns true with the given probability.
+    pub fn chance(&mut self, probability: f64) -> bool {
+        f64::from(self.uniform()) < probability
     }
 
-    /// Returns a standard normal number (Box-Muller, in `f64`). The second of each pair is dropped, so that a draw always uses two words.
+    /// Returns a standard normal number (Box-Muller, in `f64`). Drops the second number of each pair, so that each number uses two words.
     pub fn normal(&mut self) -> f32 {
-        // The radius uses (0, 1], because of its logarithm.
+        // In (0, 1], because the logarithm of 0 is infinite.
         let radius = (f64::from(self.next_u32()) + 1.0) * 2f64.powi(-32);
         let turn = f64::from(self.next_u32()) * 2f64.powi(-32);
         ((-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * turn).cos()) as f32
@@ -167,7 +169,7 @@ fn unit(word: u32) -> f32 {
     (word >> 8) as f32 * 2f32.powi(-24)
 }
 
-/// Returns the key of a seed and a purpose. For a given purpose, the map from seeds to keys is one-to-one.
+/// Returns the key of a seed and a purpose. For a given purpose, different seeds have different keys.
 fn key(seed: u64, purpose: Purpose) -> [u32; 2] {
     let mixed = mix(mix(seed) ^ u64::from(purpose as u32));
     [mixed as u32, (mixed >> 32) as u32]
@@ -181,8 +183,8 @@ fn mix(value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
-/// Philox4x32 with ten rounds: a bijection of the counter, selected by the key. Only for kernels, whose keys belong to no purpose; all
-/// other code uses [`CounterRng`] or [`Stream`].
+/// Philox4x32 with ten rounds: a bijection of the counter, selected by the key. Public only for kernels, whose keys belong to no purpose;
+/// use [`CounterRng`] or [`Stream`] elsewhere.
 pub fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
     const WEYL: [u32; 2] = [0x9e37_79b9, 0xbb67_ae85];
@@ -248,30 +250,30 @@ mod tests {
         }
     }
 
-    /// The draws that corpora, problem sets, labels and weights were made with, computed word by word.
+    /// Recomputes, word by word, the numbers that existing corpora, problem sets, labels and weights were generated with.
     #[test]
-    fn recorded_draws_stay() {
+    fn distributions_never_change() {
         let stream = || Stream::new(11, Purpose::Problems, 5);
-        let (mut drawn, mut words) = (stream(), stream());
-        // Lemire's multiplication: products whose low half is under 2^32 mod n belong to incomplete bins.
+        let (mut sampled, mut words) = (stream(), stream());
+        // Lemire's multiplication: reject products whose low half is below 2^32 mod n, so that all results are equally likely.
         let mut below = |n: u32| loop {
             let product = u64::from(words.next_u32()) * u64::from(n);
             if product as u32 >= n.wrapping_neg() % n {
                 return (product >> 32) as u32;
             }
         };
-        // The larger values reject up to half of all words.
+        // Some of the larger values reject up to half of all words.
         for n in [1, 2, 3, 7, 10, 900, 1 << 16, 65_537, 3 << 30, (1 << 31) + 1, u32::MAX].repeat(200) {
-            assert_eq!(drawn.below(n), below(n), "{n}");
+            assert_eq!(sampled.below(n), below(n), "{n}");
             let high = 99_999 + n / 2;
-            assert_eq!(drawn.between(100_000, high.max(100_000)), 100_000 + below(high.max(100_000) - 99_999), "{n}");
+            assert_eq!(sampled.between(100_000, high.max(100_000)), 100_000 + below(high.max(100_000) - 99_999), "{n}");
         }
         let items: Vec<u32> = (0..1209).collect();
-        (0..1000).for_each(|_| assert_eq!(*drawn.pick(&items), below(1209)));
-        assert_eq!(drawn.next_u32(), words.next_u32());
-        (0..1000).for_each(|_| assert_eq!(drawn.uniform(), unit(words.next_u32())));
+        (0..1000).for_each(|_| assert_eq!(*sampled.pick(&items), below(1209)));
+        assert_eq!(sampled.next_u32(), words.next_u32());
+        (0..1000).for_each(|_| assert_eq!(sampled.uniform(), unit(words.next_u32())));
         let (low, high) = (u64::from(words.next_u32()), u64::from(words.next_u32()));
-        assert_eq!(drawn.next_u64(), high << 32 | low);
+        assert_eq!(sampled.next_u64(), high << 32 | low);
     }
 
     #[test]

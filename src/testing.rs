@@ -1,12 +1,12 @@
-//! Test requirements that the repository does not contain: files that are too large or not ours, a C++ compiler, a GPU. One function
-//! decides whether such a test runs, fails, or is counted as not run. The integration tests include this file, too (`tests/it/main.rs`).
+//! Tests that need something outside the repository: files that are too large or not ours, a C++ compiler, a GPU. [`available`] decides
+//! whether such a test runs, fails, or counts as not run. The integration tests include this file, too (`tests/it/main.rs`).
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Returns a test's requirement if it was found. If it is missing and the environment has `variable=1`, the test fails. Otherwise the
-/// caller returns without testing anything: a line on stderr reports this, and the same line is appended to the file in `RLVR_DID_NOT_RUN`,
-/// if set. The line has the test's name, a tab, and what is missing.
+/// Returns a test's requirement if it was found. If it is missing and the environment has `variable=1`, fails the test. Otherwise returns
+/// `None`, and the caller returns without testing anything. The test's name, a tab and the missing requirement are then printed on stderr
+/// and appended as a line to the file in `RLVR_DID_NOT_RUN`, if set.
 pub(crate) fn available<T>(found: Result<T, String>, variable: &str) -> Option<T> {
     let missing = match found {
         Ok(found) => return Some(found),
@@ -16,7 +16,7 @@ pub(crate) fn available<T>(found: Result<T, String>, variable: &str) -> Option<T
     assert!(!is_required, "{missing}, and {variable}=1 requires it");
     // libtest names the thread of a test after the test.
     let line = format!("{}\t{missing}\n", std::thread::current().name().unwrap_or("a test"));
-    // Not with `eprint!`, whose output libtest hides if a test passes.
+    // libtest hides the output of `eprint!` if a test passes.
     std::io::stderr().write_all(format!("DID NOT RUN: {line}").as_bytes()).expect("stderr can be written");
     if let Some(path) = std::env::var_os("RLVR_DID_NOT_RUN") {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    #[ignore = "represents a test whose file is missing; the test below runs it"]
+    #[ignore = "stands for a test whose file is missing; the test below runs it"]
     fn a_test_whose_file_is_missing() {
         assert_eq!(shared("no/such/file"), None);
     }
@@ -52,8 +52,8 @@ mod tests {
     fn available_fails_a_required_test_and_counts_others_as_not_run() {
         let folder = tempfile::tempdir().unwrap();
         let record = folder.path().join("did-not-run");
-        // Runs in another process, because the environment of this one is shared by all its tests.
-        let is_passed = |required: &str| {
+        // Run in another process, because all tests of this one share its environment.
+        let passes = |required: &str| {
             let mut command = Command::new(std::env::current_exe().unwrap());
             command.args(["--ignored", "--exact", "testing::tests::a_test_whose_file_is_missing"]);
             command.env("RLVR_SHARED_DIR", "/nonexistent").env("RLVR_DID_NOT_RUN", &record).env("RLVR_REQUIRE_SHARED", required);
@@ -63,8 +63,8 @@ mod tests {
             assert!(required == "0" || text.contains("/nonexistent/no/such/file is missing"), "{text}");
             output.status.success()
         };
-        assert!(!is_passed("1") && !record.exists());
-        assert!(is_passed("0") && is_passed("0"));
+        assert!(!passes("1") && !record.exists());
+        assert!(passes("0") && passes("0"));
         let line = "testing::tests::a_test_whose_file_is_missing\t/nonexistent/no/such/file is missing";
         let lines = std::fs::read_to_string(&record).unwrap();
         assert!(lines.lines().count() == 2 && lines.lines().all(|found| found.starts_with(line)), "{lines}");

@@ -1,16 +1,16 @@
-//! Usage errors, as distinct from failures. A marked error means that the request itself is wrong: a setting out of range, an unknown name,
-//! a folder that already exists. The program then exits with code 2, and with 1 after any other error.
+//! Distinguishes usage errors from failures. A usage error means that the request itself is wrong: a setting out of range, an unknown name,
+//! a folder that already exists. The program then exits with code 2; after any other error it exits with code 1.
 
 use std::fmt;
 
 use anyhow::Result;
 
-/// An error in the request, not in carrying it out.
+/// A usage error.
 #[derive(Debug)]
 pub struct Usage(anyhow::Error);
 
 impl fmt::Display for Usage {
-    /// Writes the whole chain of causes in one line.
+    /// Writes the error and all its causes on one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#}", self.0)
     }
@@ -21,7 +21,7 @@ impl std::error::Error for Usage {}
 /// Marks an error as a usage error.
 ///
 /// # Errors
-/// Returns the error of `result` as a [`Usage`]. Callers can still find it by type after context was added.
+/// Returns the error of `result` as a [`Usage`], which callers can downcast to even after adding context.
 pub fn usage<T>(result: Result<T>) -> Result<T> {
     result.map_err(|error| Usage(error).into())
 }

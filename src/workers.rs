@@ -1,13 +1,12 @@
-//! A fixed number of independent workers that share sequences and micro-batches. Small matrix products lose speed on several threads, so a
-//! small model has several workers with one thread each, and a large one has a single worker whose products use all threads.
+//! A fixed number of workers that divide sequences and micro-batches among themselves. Small matrix products are slower on several threads,
+//! so a small model has several workers with one thread each, and a large one has a single worker whose products use all threads.
 //!
-//! The number of workers determines the order in which gradients are summed. It is therefore a setting that a run records, not a property
-//! of the machine.
+//! The number of workers determines the order in which gradients are summed, so it is a recorded setting, not a property of the machine.
 
 use anyhow::Result;
 use rayon::ThreadPool;
 
-/// Number of parameters below which products are faster on one thread than on several.
+/// Models with fewer parameters than this compute products faster on one thread than on several.
 const SMALL_MODEL: usize = 20_000_000;
 
 /// Workers that run in parallel.

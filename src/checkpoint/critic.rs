@@ -1,5 +1,5 @@
-//! The state of a critic, next to the policy's: exact weights, moments and the number of updates. No other program loads it, so its tensors
-//! have our names and our layout.
+//! Saves and loads a critic's training state, next to the policy's: f32 weights, moments and the number of updates. No other program loads
+//! these files, so their tensors have our names and layout.
 
 use std::path::Path;
 
@@ -17,29 +17,29 @@ const PROGRESS: &str = "progress.json";
 
 #[derive(Serialize, Deserialize)]
 struct Progress {
-    /// Completed optimizer steps.
+    /// Number of completed optimizer steps.
     updates: u64,
 }
 
-/// Writes the state into a new folder. Weights are written in f32: the master weights if there are any, otherwise the parameters.
+/// Creates a folder with the critic's state. Writes weights in f32: the master weights if there are any, otherwise the parameters.
 ///
 /// # Errors
 /// If the folder exists, or a file cannot be written.
 pub fn save(folder: &Path, optimizer: &AdamW, parameters: &[(String, &Tensor)]) -> Result<()> {
     std::fs::create_dir(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let exact = parameters.iter().map(|(name, tensor)| {
+    let weights = parameters.iter().map(|(name, tensor)| {
         let master = optimizer.state(name).and_then(|state| state.master.as_ref());
         (name.clone(), master.unwrap_or(tensor))
     });
-    stream_file(&folder.join(WEIGHTS), |out| moments::tensors_to_writer(out, exact.collect()))?;
+    stream_file(&folder.join(WEIGHTS), |out| moments::tensors_to_writer(out, weights.collect()))?;
     stream_file(&folder.join(MOMENTS), |out| moments::to_writer(out, optimizer))?;
     write_file(&folder.join(PROGRESS), serde_json::to_string_pretty(&Progress { updates: optimizer.count })?.as_bytes())
 }
 
-/// Restores the optimizer and the parameters, in place.
+/// Restores the optimizer and the parameters in place.
 ///
 /// # Errors
-/// If a file is missing or corrupt, or the state belongs to another critic. The message names the file and the tensor.
+/// If a file is missing or corrupt, or its tensors do not match the critic's. The message names the file and the tensor.
 pub fn load(folder: &Path, kernels: &dyn Kernels, optimizer: &mut AdamW, parameters: &[(String, &Tensor)]) -> Result<()> {
     let path = folder.join(PROGRESS);
     let text = std::fs::read_to_string(&path)

@@ -4,17 +4,17 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 
-/// Returns the bytes that may be written below `path`, which need not exist yet. `None` if the system does not report this.
+/// Returns the free space in bytes on the disk that `path` is on or will be on; `None` if the system does not report it.
 pub fn free_bytes(path: &Path) -> Option<u64> {
     let absolute = std::path::absolute(path).ok()?;
-    let there = absolute.ancestors().find(|path| path.exists())?;
-    available(there)
+    let existing = absolute.ancestors().find(|path| path.exists())?;
+    available(existing)
 }
 
 #[cfg(unix)]
 fn available(path: &Path) -> Option<u64> {
-    let room = rustix::fs::statvfs(path).ok()?;
-    Some(room.f_bavail.saturating_mul(room.f_frsize))
+    let disk = rustix::fs::statvfs(path).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 #[cfg(not(unix))]
@@ -22,10 +22,10 @@ fn available(_: &Path) -> Option<u64> {
     None
 }
 
-/// Checks that `bytes` bytes fit on the disk.
+/// Checks that `bytes` bytes fit on the disk of `path`. Succeeds if the system does not report free space.
 ///
 /// # Errors
-/// If fewer bytes are free where `path` will be.
+/// If fewer bytes are free.
 pub fn ensure_room(path: &Path, bytes: u64) -> Result<()> {
     let Some(free) = free_bytes(path) else { return Ok(()) };
     ensure!(

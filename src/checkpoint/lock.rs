@@ -1,5 +1,5 @@
-//! One writer per folder: a process holds a lock, and the operating system releases it when the process dies for whatever reason. The file
-//! `lock` names the holder; a file left by a dead process has no effect.
+//! Allows one writer per folder. A process holds an operating-system lock on the file `lock`, which also names the holder. The lock is
+//! released when the process ends, even by a crash, so a file left by a dead process has no effect.
 
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// The name of the lock file in the folder that it protects.
 pub const FILE: &str = "lock";
 
-/// The exclusive right to write in a folder, until dropped. Child processes do not inherit the open file.
+/// The exclusive right to write in a folder, until it is dropped. Child processes do not inherit it.
 #[derive(Debug)]
 pub struct FolderLock {
     path: PathBuf,
@@ -21,7 +21,7 @@ pub struct FolderLock {
     file: Option<File>,
 }
 
-/// The process that writes in a folder.
+/// The process that holds a folder's lock.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// The process id.
@@ -32,26 +32,26 @@ pub struct Holder {
     pub since: String,
 }
 
-/// The error when another process writes in the folder.
+/// Another process holds the folder's lock.
 #[derive(Debug)]
 pub struct FolderInUse {
     /// The locked folder.
     pub folder: PathBuf,
-    /// The process that holds the lock; `None` if it is unknown.
+    /// The process that holds the lock; `None` if the lock file does not name it.
     pub holder: Option<Holder>,
 }
 
 impl FolderLock {
-    /// Locks an existing folder. If the file system has no locks, warns and continues without one.
+    /// Locks an existing folder. If the file system does not support locks, prints a warning and continues without one.
     ///
     /// # Errors
-    /// [`FolderInUse`] if another process holds the lock; another error if the lock file cannot be written.
+    /// [`FolderInUse`] if another process holds the lock; another error if the lock file cannot be written or locked.
     pub fn take(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
         loop {
             let mut file = open(&path)?;
             match file.try_lock() {
-                Ok(()) if !is_same(&file, &path) => {} // The last holder has removed this file: try again with the current one, if any.
+                Ok(()) if !is_same(&file, &path) => {} // The last holder has removed this file, so lock the current one.
                 Ok(()) => {
                     write_holder(&mut file).with_context(|| format!("cannot write {}", path.display()))?;
                     return Ok(Self { path, file: Some(file) });
@@ -61,7 +61,7 @@ impl FolderLock {
                 }
                 Err(TryLockError::Error(error)) if is_unsupported(&error) => {
                     message!(
-                        "{} cannot be locked ({error}): do not start a second process that writes there, because nothing would stop it",
+                        "{} cannot be locked ({error}): do not start a second process that writes there, because it would not be rejected",
                         folder.display()
                     );
                     return Ok(Self { path, file: None });
@@ -71,17 +71,18 @@ impl FolderLock {
         }
     }
 
-    /// Returns the process that writes in a folder now. `None` if there is none, or if this cannot be determined.
+    /// Returns the current holder of a folder's lock; `None` if nobody holds it or if this cannot be determined.
     pub fn holder(folder: &Path) -> Option<FolderInUse> {
         let mut file = File::open(folder.join(FILE)).ok()?;
-        // A shared lock, so that two processes that check do not mistake each other for a writer.
+        // Use a shared lock, so that two processes that check at the same time do not take each other for a writer.
         let is_held = matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
         is_held.then(|| FolderInUse { folder: folder.to_owned(), holder: read_holder(&mut file) })
     }
 }
 
 impl Drop for FolderLock {
-    /// Removes the file while it is still locked, so that a process that has opened it meanwhile can tell that it was removed.
+    /// Removes the file while it is still locked, so that a process that opened it meanwhile notices in `is_same` that it is gone. Other
+    /// systems cannot remove a locked file.
     fn drop(&mut self) {
         if self.file.is_none() || cfg!(unix) {
             let _ = std::fs::remove_file(&self.path);
@@ -94,7 +95,7 @@ fn open(path: &Path) -> Result<File> {
     file.with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Returns true if the path still leads to this open file.
+/// Returns true if `path` still refers to the open file.
 #[cfg(unix)]
 fn is_same(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -102,7 +103,7 @@ fn is_same(file: &File, path: &Path) -> bool {
     file.metadata().map(id).ok() == std::fs::metadata(path).map(id).ok()
 }
 
-/// An open file keeps its name on other systems.
+/// On other systems nobody can remove an open file.
 #[cfg(not(unix))]
 fn is_same(_: &File, _: &Path) -> bool {
     true
@@ -163,11 +164,11 @@ fn utc(time: SystemTime) -> String {
 
 impl fmt::Display for FolderInUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "another process writes in {}", self.folder.display())?;
+        write!(f, "another process is writing in {}", self.folder.display())?;
         if let Some(Holder { pid, host, since }) = &self.holder {
-            write!(f, ": process {pid} on {host}, since {since}")?;
+            write!(f, " (process {pid} on {host}, since {since})")?;
         }
-        write!(f, "; wait until it ends, stop it, or choose another folder")
+        write!(f, ": wait until it ends, stop it, or choose another folder")
     }
 }
 
@@ -182,14 +183,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = FolderLock::take(folder.path()).unwrap();
         let error = FolderLock::take(folder.path()).unwrap_err();
-        let held = error.downcast_ref::<FolderInUse>().unwrap();
-        let holder = held.holder.clone().unwrap();
-        assert_eq!((holder.pid, holder.since.len(), held.folder.as_path()), (std::process::id(), 20, folder.path()));
+        let in_use = error.downcast_ref::<FolderInUse>().unwrap();
+        let holder = in_use.holder.clone().unwrap();
+        assert_eq!((holder.pid, holder.since.len(), in_use.folder.as_path()), (std::process::id(), 20, folder.path()));
         assert!(!holder.host.is_empty() && error.to_string().contains(&format!("process {} on {}", holder.pid, holder.host)), "{error}");
         assert!(FolderLock::holder(folder.path()).is_some());
         drop(first);
         assert!(FolderLock::holder(folder.path()).is_none());
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "a writer removes its file when it ends");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "dropping the lock removes its file");
         // A file left by a dead process has no effect.
         std::fs::write(folder.path().join(FILE), "{\"pid\": 1, \"host\": \"gone\", \"since\": \"2020-01-01T00:00:00Z\"}").unwrap();
         assert!(FolderLock::holder(folder.path()).is_none());
@@ -198,23 +199,23 @@ mod tests {
         drop(again);
     }
 
-    /// Threads lock the folder repeatedly. Each is alone while it holds the lock, although each removes the file at the end.
+    /// Threads lock the folder repeatedly. Only one at a time holds the lock, although each removes the file when it is done.
     #[test]
     fn take_excludes_other_writers_while_files_are_removed() {
         let folder = tempfile::tempdir().unwrap();
-        let inside = std::sync::atomic::AtomicUsize::new(0);
-        let turns = std::sync::atomic::AtomicUsize::new(0);
+        let holders = std::sync::atomic::AtomicUsize::new(0);
+        let acquired = std::sync::atomic::AtomicUsize::new(0);
         let work = || {
             for _ in 0..300 {
                 let Ok(lock) = FolderLock::take(folder.path()) else { continue };
-                assert_eq!(inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
-                turns.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-                inside.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                assert_eq!(holders.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
+                acquired.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                holders.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
                 drop(lock);
             }
         };
         std::thread::scope(|scope| (0..4).for_each(|_| _ = scope.spawn(work)));
-        assert!(turns.into_inner() > 0);
+        assert!(acquired.into_inner() > 0);
     }
 
     #[test]

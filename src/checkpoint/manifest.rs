@@ -1,8 +1,8 @@
-//! `manifest.json`: the size and the blake3 hash of every file in a folder that was written as a whole. Owns writing and checking it.
-//! Independent of the files' contents.
+//! Writes and checks `manifest.json`, which lists the size and blake3 hash of every file in a folder. Knows nothing about the files'
+//! contents.
 //!
-//! A subfolder with its own manifest is excluded: a checkpoint's `state/` is pruned while the model stays. Files that are not listed are
-//! ignored, and so is a `manifest.json` from another program.
+//! A manifest excludes subfolders that have their own, because a checkpoint's `state/` is deleted before its model. Checks ignore files
+//! that are not listed, and a `manifest.json` of another program.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,16 +17,16 @@ use super::{lock, write_file};
 
 /// The name of the manifest file.
 pub const FILE: &str = "manifest.json";
-/// The value of its field `hash`.
+/// The value of the manifest's field `hash`.
 const HASH: &str = "blake3";
-/// Bytes that are read and hashed at a time.
+/// Number of bytes to read and hash at a time.
 const BUFFER_BYTES: usize = 1 << 20;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
     hash: String,
-    /// By path relative to the folder, with `/` as separator.
+    /// By path relative to the folder, with `/` as the separator.
     files: BTreeMap<String, Entry>,
 }
 
@@ -38,8 +38,8 @@ struct Entry {
     blake3: String,
 }
 
-/// Writes a manifest of every file below a folder. Syncs these files to disk first, but not the folders (see
-/// [`write_folder`](super::write_folder)).
+/// Writes a manifest of every file below a folder, after syncing these files to disk. [`write_folder`](super::write_folder) syncs the
+/// folders.
 ///
 /// # Errors
 /// If a file cannot be read or synced, or the manifest cannot be written.
@@ -55,7 +55,7 @@ pub fn write(folder: &Path) -> Result<()> {
     write_file(&folder.join(FILE), serde_json::to_string_pretty(&manifest)?.as_bytes())
 }
 
-/// Removes the manifest of a folder whose files are about to change, if there is one.
+/// Removes the manifest, if any, of a folder whose files are about to change.
 ///
 /// # Errors
 /// If the manifest cannot be removed.
@@ -65,8 +65,8 @@ pub fn remove(folder: &Path) -> Result<()> {
     removed.with_context(|| format!("cannot remove {}", path.display()))
 }
 
-/// Compares a folder with its manifest. Describes the first file that is missing or has changed, or a corrupt manifest. Returns `None` if
-/// nothing has changed, and also without a manifest, because an older version or another program wrote the folder.
+/// Compares a folder with its manifest. Returns a description of the first missing or changed file, or of a corrupt manifest; `None` if
+/// nothing has changed or if there is no manifest (an older version or another program wrote the folder).
 ///
 /// # Errors
 /// If a file exists but cannot be read.
@@ -74,7 +74,7 @@ pub fn first_corruption(folder: &Path) -> Result<Option<String>> {
     first_corruption_among(folder, |_| true)
 }
 
-/// As [`first_corruption`], for only those files whose name satisfies `is_included`.
+/// Like [`first_corruption`], but only checks files whose path in the manifest satisfies `is_included`.
 ///
 /// # Errors
 /// As [`first_corruption`].
@@ -95,43 +95,40 @@ pub fn first_corruption_among(folder: &Path, is_included: impl Fn(&str) -> bool)
         Err(error) => return Ok(Some(format!("{} is corrupt: {error}", path.display()))),
     };
     let included: Vec<(&String, &Entry)> = manifest.files.iter().filter(|(name, _)| is_included(name)).collect();
-    let faults = included.into_par_iter().map(|(name, expected)| fault_of(&folder.join(name), expected));
-    Ok(faults.collect::<Result<Vec<_>>>()?.into_iter().flatten().next())
+    let corruptions = included.into_par_iter().map(|(name, expected)| corruption_of(&folder.join(name), expected));
+    Ok(corruptions.collect::<Result<Vec<_>>>()?.into_iter().flatten().next())
 }
 
 /// Checks a folder against its manifest.
 ///
 /// # Errors
-/// If a file is missing or has changed. The message names it, says what was expected and found, and what to do.
+/// If a file is missing, unreadable or has changed, or the manifest is corrupt. The message names the file and says what to do.
 pub fn check(folder: &Path) -> Result<()> {
-    refuse(folder, first_corruption(folder)?)
+    reject(folder, first_corruption(folder)?)
 }
 
-/// As [`check`], for only those files whose name satisfies `is_included`.
+/// Like [`check`], but only checks files whose path in the manifest satisfies `is_included`.
 ///
 /// # Errors
 /// As [`check`].
 pub fn check_among(folder: &Path, is_included: impl Fn(&str) -> bool) -> Result<()> {
-    refuse(folder, first_corruption_among(folder, is_included)?)
+    reject(folder, first_corruption_among(folder, is_included)?)
 }
 
-fn refuse(folder: &Path, fault: Option<String>) -> Result<()> {
-    let Some(fault) = fault else { return Ok(()) };
-    bail!(
-        "{fault}. Use a backup or an older checkpoint; if the change was intended, remove {} to use the folder as it is",
-        folder.join(FILE).display()
-    )
+fn reject(folder: &Path, corruption: Option<String>) -> Result<()> {
+    let Some(corruption) = corruption else { return Ok(()) };
+    bail!("{corruption}: use a backup or an older checkpoint, or remove {} if the change was intended", folder.join(FILE).display())
 }
 
-fn fault_of(path: &Path, expected: &Entry) -> Result<Option<String>> {
-    let place = path.display();
-    let Ok(metadata) = std::fs::metadata(path) else { return Ok(Some(format!("{place} is missing"))) };
+fn corruption_of(path: &Path, expected: &Entry) -> Result<Option<String>> {
+    let name = path.display();
+    let Ok(metadata) = std::fs::metadata(path) else { return Ok(Some(format!("{name} is missing"))) };
     if metadata.len() != expected.bytes {
-        return Ok(Some(format!("{place} has {} bytes, but {} were written", metadata.len(), expected.bytes)));
+        return Ok(Some(format!("{name} has {} bytes, but {} were written", metadata.len(), expected.bytes)));
     }
     let found = entry(path)?;
     let differs = found != *expected;
-    Ok(differs.then(|| format!("{place} has changed since it was written: its blake3 is {}, expected {}", found.blake3, expected.blake3)))
+    Ok(differs.then(|| format!("{name} has changed since it was written: its blake3 is {}, expected {}", found.blake3, expected.blake3)))
 }
 
 fn entry(path: &Path) -> Result<Entry> {
@@ -149,7 +146,7 @@ fn entry(path: &Path) -> Result<Entry> {
     Ok(Entry { bytes, blake3: hasher.finalize().to_hex().to_string() })
 }
 
-/// The files below a folder, sorted, without those in subfolders that have a manifest.
+/// Returns the files below a folder, sorted, without manifests, lock files and subfolders that have a manifest.
 fn files(folder: &Path) -> Result<Vec<String>> {
     let mut found = Vec::new();
     collect(folder, "", &mut found)?;
@@ -187,7 +184,7 @@ mod tests {
         folder
     }
 
-    fn check_fault(change: impl Fn(&Path), expected: Option<&str>) {
+    fn check_corruption(change: impl Fn(&Path), expected: Option<&str>) {
         let folder = folder();
         change(folder.path());
         match (first_corruption(folder.path()).unwrap(), expected) {
@@ -198,54 +195,55 @@ mod tests {
     }
 
     #[test]
-    fn fault_names_the_file_and_the_difference() {
+    fn first_corruption_names_the_file_and_the_difference() {
         let put = |name: &'static str, text: &'static str| move |folder: &Path| std::fs::write(folder.join(name), text).unwrap();
-        check_fault(|_| (), None);
-        check_fault(put("a", "alphA"), Some("a has changed since it was written: its blake3 is "));
-        check_fault(put("a", "alph"), Some("a has 4 bytes, but 5 were written"));
-        check_fault(put("adapter/b", ""), Some("adapter/b has 0 bytes, but 4 were written"));
-        check_fault(|folder| std::fs::remove_file(folder.join("adapter/b")).unwrap(), Some("adapter/b is missing"));
-        check_fault(put("manifest.json", ""), Some("manifest.json is corrupt: it is not JSON"));
-        check_fault(put("manifest.json", r#"{"hash": "blake3", "files": {"a": 5}}"#), Some("manifest.json is corrupt: invalid type"));
+        check_corruption(|_| (), None);
+        check_corruption(put("a", "alphA"), Some("a has changed since it was written: its blake3 is "));
+        check_corruption(put("a", "alph"), Some("a has 4 bytes, but 5 were written"));
+        check_corruption(put("adapter/b", ""), Some("adapter/b has 0 bytes, but 4 were written"));
+        check_corruption(|folder| std::fs::remove_file(folder.join("adapter/b")).unwrap(), Some("adapter/b is missing"));
+        check_corruption(put("manifest.json", ""), Some("manifest.json is corrupt: it is not JSON"));
+        check_corruption(put("manifest.json", r#"{"hash": "blake3", "files": {"a": 5}}"#), Some("manifest.json is corrupt: invalid type"));
     }
 
     #[test]
-    fn fault_ignores_unlisted_files_and_foreign_manifests() {
+    fn first_corruption_ignores_unlisted_files_and_foreign_manifests() {
         let put = |name: &'static str, text: &'static str| move |folder: &Path| std::fs::write(folder.join(name), text).unwrap();
-        check_fault(put("notes.txt", "mine"), None);
-        check_fault(put("manifest.json", r#"{"name": "an app"}"#), None);
-        check_fault(|folder| std::fs::remove_file(folder.join(FILE)).unwrap(), None);
+        check_corruption(put("notes.txt", "mine"), None);
+        check_corruption(put("manifest.json", r#"{"name": "an app"}"#), None);
+        check_corruption(|folder| std::fs::remove_file(folder.join(FILE)).unwrap(), None);
         // The state has its own manifest, and may be removed.
-        check_fault(put("state/c", "delta"), None);
-        check_fault(|folder| std::fs::remove_dir_all(folder.join("state")).unwrap(), None);
+        check_corruption(put("state/c", "delta"), None);
+        check_corruption(|folder| std::fs::remove_dir_all(folder.join("state")).unwrap(), None);
         let folder = folder();
         put("state/c", "delta")(folder.path());
-        assert!(first_corruption(&folder.path().join("state")).unwrap().is_some_and(|fault| fault.contains("state/c has changed")));
+        assert!(first_corruption(&folder.path().join("state")).unwrap().is_some_and(|found| found.contains("state/c has changed")));
         put("a", "alphA")(folder.path());
         assert!(first_corruption_among(folder.path(), |name| name != "a").unwrap().is_none());
         let message = check(folder.path()).unwrap_err().to_string();
-        assert!(message.contains("a has changed") && message.contains("manifest.json to use the folder as it is"), "{message}");
+        assert!(message.contains("a has changed") && message.contains("manifest.json if the change was intended"), "{message}");
     }
 
     /// Flips every bit of a manifest and of a file that it lists.
     #[test]
-    fn fault_finds_every_flipped_bit() {
+    fn first_corruption_finds_every_flipped_bit() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a"), "alpha").unwrap();
         write(folder.path()).unwrap();
-        for (name, is_ours) in [("a", true), (FILE, false)] {
+        for (name, is_manifest) in [("a", false), (FILE, true)] {
             let path = folder.path().join(name);
-            let whole = std::fs::read(&path).unwrap();
-            for bit in 0..whole.len() * 8 {
-                let mut flipped = whole.clone();
+            let original = std::fs::read(&path).unwrap();
+            for bit in 0..original.len() * 8 {
+                let mut flipped = original.clone();
                 flipped[bit / 8] ^= 1 << (bit % 8);
                 std::fs::write(&path, &flipped).unwrap();
                 let found = first_corruption(folder.path()).unwrap();
                 // A manifest whose `hash` is not blake3 belongs to another program.
-                let is_others = !is_ours && serde_json::from_slice::<serde_json::Value>(&flipped).is_ok_and(|value| value["hash"] != HASH);
-                assert_eq!(found.is_some(), !is_others, "{name}, bit {bit}");
+                let is_foreign =
+                    is_manifest && serde_json::from_slice::<serde_json::Value>(&flipped).is_ok_and(|value| value["hash"] != HASH);
+                assert_eq!(found.is_some(), !is_foreign, "{name}, bit {bit}");
             }
-            std::fs::write(&path, &whole).unwrap();
+            std::fs::write(&path, &original).unwrap();
         }
     }
 }

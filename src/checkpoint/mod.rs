@@ -1,7 +1,7 @@
-//! Models and runs on disk: folders in Hugging Face layout, which other programs load unchanged, and the state that a run resumes from.
+//! Checkpoints on disk: models in Hugging Face layout, which other programs load unchanged, and the state that a run resumes from.
 //!
-//! Everything is written next to its destination, synced to disk, and renamed, so that a folder is complete if it exists. Its
-//! `manifest.json` reveals later corruption.
+//! Everything is written next to its destination, synced to disk, and renamed, so a folder that exists is complete. Its `manifest.json`
+//! detects later corruption.
 
 pub mod critic;
 pub mod disk;
@@ -18,19 +18,19 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-/// Checks that a folder does not exist yet, because existing files are never overwritten.
+/// Checks that an output folder does not exist yet.
 ///
 /// # Errors
-/// If it exists. For a run folder, the message says how to resume the run.
+/// If it exists. If it is a run folder, the message says how to resume the run.
 pub fn ensure_free(folder: &Path) -> Result<()> {
     let is_run = folder.join("config.toml").exists();
     let resume = if is_run { format!(", or continue that run with --resume {}", folder.display()) } else { String::new() };
-    ensure!(!folder.exists(), "{} exists already and is left as it is: choose another --out{resume}", folder.display());
+    ensure!(!folder.exists(), "{} already exists and is never overwritten: choose another --out{resume}", folder.display());
     Ok(())
 }
 
-/// Calls `write` to fill a new folder next to `folder`, then renames it to `folder`, replacing an existing one. If anything fails before
-/// that, the existing folder stays unchanged and the new one is removed.
+/// Calls `write` to fill a new folder next to `folder`, then renames it to `folder`, replacing an existing one. If writing fails, the
+/// existing folder stays unchanged and the new one is removed.
 ///
 /// # Errors
 /// If `write` fails, or a folder cannot be created, synced, renamed or removed.
@@ -45,7 +45,7 @@ pub fn write_folder(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> R
         let _ = std::fs::remove_dir_all(&partial);
         return Err(error.context(format!("{} was not written", folder.display())));
     }
-    // Remove the old folder only after the new one has its name.
+    // Remove the old folder only after the new one has been renamed.
     let old = folder.with_added_extension("old");
     if old.exists() {
         std::fs::remove_dir_all(&old).with_context(|| format!("cannot remove {}", old.display()))?;
@@ -61,7 +61,7 @@ pub fn write_folder(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> R
     Ok(())
 }
 
-/// As [`write_folder`], with a [`manifest`] of the files written.
+/// Like [`write_folder`], but also writes a [`manifest`] of the files.
 ///
 /// # Errors
 /// As [`write_folder`] and [`manifest::write`].
@@ -72,8 +72,7 @@ pub fn write_folder_with_manifest(folder: &Path, write: impl FnOnce(&Path) -> Re
     })
 }
 
-/// Syncs the file names in a folder to disk, so that files created or renamed there survive a power failure. Does nothing on systems other
-/// than Unix.
+/// Syncs a folder's list of names to disk, so that files created or renamed there survive a power failure. Only does something on Unix.
 ///
 /// # Errors
 /// If the folder cannot be opened or synced.
@@ -104,7 +103,7 @@ fn sync_parent(path: &Path) -> Result<()> {
     sync_folder(parent.unwrap_or(Path::new(".")))
 }
 
-/// Writes a file next to its destination, syncs it to disk, and renames it, replacing an existing file.
+/// Writes a file next to its destination, syncs it to disk, and renames it to `path`, replacing an existing file.
 ///
 /// # Errors
 /// As [`stream_file`].
@@ -112,22 +111,23 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     stream_file(path, |out| Ok(out.write_all(bytes)?))
 }
 
-/// As [`write_file`], with the contents that `write` writes.
+/// Like [`write_file`], but `write` writes the contents.
 ///
 /// # Errors
-/// If `write` fails or the file cannot be written, for example because the disk is full. No partial file remains.
+/// If `write` fails or the file cannot be written, for example because the disk is full. An existing file stays unchanged, and no partial
+/// file remains.
 pub fn stream_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let partial = path.with_added_extension("partial");
-    let whole = || -> Result<()> {
+    let write_and_rename = || -> Result<()> {
         let mut out = BufWriter::new(std::fs::File::create(&partial)?);
         write(&mut out)?;
         out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
         Ok(std::fs::rename(&partial, path)?)
     };
-    whole().map_err(|error| {
+    write_and_rename().map_err(|error| {
         let _ = std::fs::remove_file(&partial);
-        let full = error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull);
-        let advice = if full { "; free some space, or choose a folder on another disk" } else { "" };
+        let is_full = error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull);
+        let advice = if is_full { "; free some space, or choose a folder on another disk" } else { "" };
         error.context(format!("cannot write {}{advice}", path.display()))
     })
 }
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn write_folder_and_stream_file_leave_nothing_behind_when_they_fail() {
+    fn write_folder_and_stream_file_clean_up_when_they_fail() {
         let root = tempfile::tempdir().unwrap();
         let (folder, file) = (root.path().join("checkpoint"), root.path().join("file"));
         write_folder(&folder, |path| write_file(&path.join("a"), b"old")).unwrap();

@@ -1,4 +1,5 @@
-//! A checkpoint: configuration, weights, tokenizer and end tokens, read from a folder or from memory, and written to a folder.
+//! A checkpoint's model: configuration, weights, tokenizer and end tokens. Reads it from a folder or from memory, and writes it to a
+//! folder.
 
 use std::path::Path;
 
@@ -13,9 +14,9 @@ use crate::model::lora::peft;
 use crate::model::{Decoder, Lora, ModelConfig, import, layout};
 use crate::text::{ChatSettings, FILE_NAMES, Message, Text, TextFiles};
 
-/// A loaded checkpoint.
+/// A loaded model.
 pub struct Model {
-    /// The name that the user gave.
+    /// The name under which the user selected it.
     pub name: String,
     /// Configuration, weights and kernels.
     pub decoder: Decoder,
@@ -23,7 +24,7 @@ pub struct Model {
     pub text: Text,
     /// Ids of the tokens that end a response.
     pub end_tokens: Vec<u32>,
-    /// The files next to the weights, `(name, contents)`. An export includes them.
+    /// The files next to the weights, as `(name, contents)`, which exports include.
     sidecar_files: Vec<(String, Vec<u8>)>,
 }
 
@@ -36,10 +37,10 @@ impl Model {
         Self::from_folder_with(name, path, &ChatSettings::default())
     }
 
-    /// Reads a folder in Hugging Face layout, with the user's chat settings. Checks the manifest first, if there is one.
+    /// Reads a folder in Hugging Face layout, with the user's chat settings. Checks its manifest first, if any.
     ///
     /// # Errors
-    /// If a file is missing or invalid, has changed since the manifest was written, or does not belong to the others.
+    /// If a file is missing or invalid, has changed since the manifest was written, or does not match the others.
     pub fn from_folder_with(name: &str, path: &Path, chat: &ChatSettings) -> Result<Self> {
         layout::check(path)?;
         manifest::check(path)?;
@@ -52,10 +53,10 @@ impl Model {
         Self::assemble(name, Decoder::new(config, weights)?, text, sidecar_files)
     }
 
-    /// Builds a checkpoint from files, `(name, contents)`, with the user's chat settings.
+    /// Builds a model from files in memory, `(name, contents)`, with the user's chat settings.
     ///
     /// # Errors
-    /// If a file is missing or invalid, or does not belong to the others.
+    /// If a file is missing or invalid, or does not match the others.
     pub fn from_files_with(name: &str, files: &[(&str, &'static [u8])], chat: &ChatSettings) -> Result<Self> {
         let find = |name: &str| files.iter().find(|(file, _)| *file == name).map(|(_, bytes)| *bytes);
         let config = ModelConfig::parse(input::text("config.json", find("config.json").context("no config.json")?)?)?;
@@ -73,10 +74,10 @@ impl Model {
         Self::assemble(name, Decoder::new(config, weights)?, text, sidecar_files)
     }
 
-    /// Builds a checkpoint from a decoder and the files next to its weights, `(name, contents)`.
+    /// Builds a model from a decoder and the files next to its weights, `(name, contents)`.
     ///
     /// # Errors
-    /// If the tokenizer is missing or invalid, or there is no end token.
+    /// If the tokenizer or `generation_config.json` is invalid, or there is no end token.
     pub fn from_parts(name: &str, decoder: Decoder, sidecar_files: Vec<(String, Vec<u8>)>) -> Result<Self> {
         let text = read_text(&sidecar_files)?;
         Self::assemble(name, decoder, text, sidecar_files)
@@ -95,28 +96,28 @@ impl Model {
         let rows = self.decoder.config.vocabulary;
         let Some(id) = ids.into_iter().find(|id| **id as usize >= rows) else { return Ok(()) };
         let token = self.text.token(*id).map_or_else(String::new, |token| {
-            format!(" ({token:?}): it is in tokenizer.json but not in the weights; remove it from the text, or add its row to the model (in transformers, resize_token_embeddings)")
+            format!(" ({token:?}): it is in tokenizer.json but not in the weights; remove it from the text, or add a row for it to the model (resize_token_embeddings in transformers)")
         });
         bail!("token {id} is beyond the model's vocabulary of {rows}{token}")
     }
 
-    /// Writes the checkpoint into an existing folder.
+    /// Writes the model into an existing folder.
     ///
     /// # Errors
-    /// If a file cannot be written, or a weight is too large for the dtype.
+    /// If the device fails, a file cannot be written, or a weight is too large for the dtype.
     pub fn write(&self, folder: &Path, format: Format) -> Result<()> {
         let weights = self.decoder.weights.on_host(&self.decoder.config)?;
         write_parts(folder, &self.decoder.config, &self.sidecar_files, format, &export::values_of(&weights))
     }
 }
 
-/// A checkpoint without its weights: tokenizer, chat template, end tokens and context length.
+/// A model without its weights: tokenizer, chat template, end tokens and context length.
 pub struct ModelText {
     /// Tokenizer and chat template.
     pub text: Text,
     /// Ids of the tokens that end a response.
     pub end_tokens: Vec<u32>,
-    /// Context length: the maximum number of tokens in prompt and response together.
+    /// The maximum number of tokens in prompt and response together.
     pub context_length: usize,
 }
 
@@ -124,7 +125,7 @@ impl ModelText {
     /// Reads a folder in Hugging Face layout, with the user's chat settings. The weights need not exist.
     ///
     /// # Errors
-    /// If a file is missing or invalid, has changed since the manifest was written, or does not belong to the others.
+    /// If a file is missing or invalid, has changed since the manifest was written, or does not match the others.
     pub fn from_folder_with(path: &Path, chat: &ChatSettings) -> Result<Self> {
         layout::check_config(path)?;
         manifest::check_among(path, |name| !name.ends_with(".safetensors"))?;
@@ -134,10 +135,10 @@ impl ModelText {
         Self::from_files_with(&files, chat).with_context(|| format!("cannot use the checkpoint in {}", path.display()))
     }
 
-    /// Reads files, `(name, contents)`, with the user's chat settings.
+    /// Reads files in memory, `(name, contents)`, with the user's chat settings.
     ///
     /// # Errors
-    /// If a file is missing or invalid, or does not belong to the others.
+    /// If a file is missing or invalid, or does not match the others.
     pub fn from_files_with(files: &[(String, Vec<u8>)], chat: &ChatSettings) -> Result<Self> {
         let config = files.iter().find(|(file, _)| file == "config.json").context("no config.json")?;
         let config = ModelConfig::parse(input::text("config.json", &config.1)?)?;
@@ -147,8 +148,8 @@ impl ModelText {
     }
 }
 
-/// The ids of all tokens that end a response: those of `generation_config.json`, otherwise of `config.json`, and the one that ends a turn
-/// in the chat template.
+/// Returns the ids of all tokens that end a response: `eos_token_id` of `generation_config.json` or else of `config.json`, and the token
+/// that ends a turn in the chat template.
 fn find_end_tokens(config: &ModelConfig, text: &Text, sidecar_files: &[(String, Vec<u8>)]) -> Result<Vec<u32>> {
     let generation = sidecar_files.iter().find(|(file, _)| file == "generation_config.json");
     const GENERATION: &str = "generation_config.json";
@@ -170,7 +171,7 @@ fn find_end_tokens(config: &ModelConfig, text: &Text, sidecar_files: &[(String, 
     Ok(ends)
 }
 
-/// Reads the files next to the weights of a folder, unchanged, as `(name, contents)`. Files that do not exist are left out.
+/// Reads the files next to a folder's weights, as `(name, contents)`, without changes. Skips files that do not exist.
 ///
 /// # Errors
 /// If a file exists but cannot be read or is too large.
@@ -189,10 +190,10 @@ fn read_config(folder: &Path) -> Result<ModelConfig> {
     ModelConfig::parse(&text).with_context(|| format!("cannot use {}", path.display()))
 }
 
-/// Checks a folder in Hugging Face layout without reading the values of its weights.
+/// Checks a folder in Hugging Face layout without reading the values of its weights or its manifest.
 ///
 /// # Errors
-/// As [`Model::from_folder_with`], except for the manifest and the values.
+/// As [`Model::from_folder_with`], except for errors in the manifest and the values.
 pub fn check_folder(folder: &Path) -> Result<()> {
     layout::check(folder)?;
     let config = read_config(folder)?;
@@ -200,10 +201,10 @@ pub fn check_folder(folder: &Path) -> Result<()> {
     import::check(folder, &config)
 }
 
-/// Checks that a configuration and the files next to the weights, `(name, contents)`, make a model, before there are weights.
+/// Checks that a configuration and the files next to the weights, `(name, contents)`, match. Needs no weights.
 ///
 /// # Errors
-/// If the tokenizer is missing or invalid, does not belong to the configuration, or there is no end token.
+/// If a file is missing or invalid, the tokenizer does not match the configuration, or there is no end token.
 pub fn check(config: &ModelConfig, sidecar_files: &[(String, Vec<u8>)]) -> Result<()> {
     let text = read_text(sidecar_files)?;
     check_vocabulary(&text, config)?;
@@ -219,10 +220,10 @@ fn read_text(sidecar_files: &[(String, Vec<u8>)]) -> Result<Text> {
     })
 }
 
-/// Writes a checkpoint into an existing folder, with the weights that `values` supplies.
+/// Writes a model into an existing folder, with the weights that `values` returns.
 ///
 /// # Errors
-/// If a file cannot be written, or `values` fails.
+/// If a file cannot be written, `values` fails, or a weight is too large for the dtype.
 pub fn write_parts(
     folder: &Path,
     config: &ModelConfig,
@@ -242,11 +243,11 @@ pub fn write_parts(
     export::index(&files)?.map_or(Ok(()), |index| write_file(&folder.join("model.safetensors.index.json"), &index))
 }
 
-/// Creates a folder that PEFT loads with the base model: `adapter_config.json`, and `adapter_model.safetensors` in f32. `base` is the path
-/// or hub name of the base model.
+/// Creates a folder that PEFT can load: `adapter_config.json`, and `adapter_model.safetensors` in f32. `base` is the path or hub name of
+/// the base model.
 ///
 /// # Errors
-/// If the folder exists, or a file cannot be written.
+/// If the folder exists, a file cannot be written, or the device fails.
 pub fn write_adapter(folder: &Path, lora: &Lora, base: &str) -> Result<()> {
     std::fs::create_dir(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     write_file(&folder.join("adapter_config.json"), serde_json::to_string_pretty(&peft::config(lora, base))?.as_bytes())?;
@@ -254,12 +255,11 @@ pub fn write_adapter(folder: &Path, lora: &Lora, base: &str) -> Result<()> {
     stream_file(&folder.join("adapter_model.safetensors"), |out| peft::to_writer(out, &lora.adapters, tensors))
 }
 
-/// The configuration as it was read, with additions so that transformers 4 and 5 read the same numbers from it.
+/// Returns the configuration that was read, with additions so that transformers 4 and 5 compute the same numbers from it.
 ///
 /// transformers 5 writes `dtype` and `rope_parameters`, and also accepts the older `torch_dtype`, `rope_theta` and `rope_scaling`, alone or
 /// together with the newer fields. transformers 4 (4.57) silently ignores `rope_parameters` and computes with its default theta and without
-/// scaling; before 4.56 it also ignores `dtype`. Therefore the older fields are added to the newer ones, but not the newer ones to the
-/// older.
+/// scaling; before 4.56 it also ignores `dtype`. So this adds the older fields to the newer ones, but not the reverse.
 fn exported_config(config: &ModelConfig, format: Format) -> Map<String, Value> {
     let mut fields = config.source.clone();
     let dtype = Value::from(format.dtype.torch_name());
@@ -277,9 +277,9 @@ fn exported_config(config: &ModelConfig, format: Format) -> Map<String, Value> {
     fields
 }
 
-/// `tokenizer_config.json` in terms that both transformers 4 and 5 understand, or `None` if it needs no change. transformers 5 saves a
-/// tokenizer that consists of its `tokenizer.json` alone as `TokenizersBackend`, with a list of `extra_special_tokens`. transformers 4
-/// knows neither; transformers 5 also accepts the older names.
+/// Returns `tokenizer_config.json` with names that both transformers 4 and 5 understand; `None` if it needs no change. transformers 5 saves
+/// a tokenizer that only has a `tokenizer.json` as `TokenizersBackend`, with a list of `extra_special_tokens`. transformers 4 knows
+/// neither; transformers 5 also accepts the older names.
 fn exported_tokenizer_config(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut fields: Map<String, Value> = serde_json::from_str(&input::json_text("tokenizer_config.json", bytes).ok()?).ok()?;
     let newer_class = fields.get("tokenizer_class").is_some_and(|class| class == "TokenizersBackend");
@@ -293,8 +293,8 @@ fn exported_tokenizer_config(bytes: &[u8]) -> Option<Vec<u8>> {
     if newer_class || newer_list { serde_json::to_vec_pretty(&fields).ok() } else { None }
 }
 
-/// The special token that the chat template puts after an assistant's turn. A model that was trained on turns ends its responses with it,
-/// whatever its `eos_token_id` says (Qwen2.5-Math: `<|im_end|>` in addition to `<|endoftext|>`).
+/// Returns the special token that the chat template puts after an assistant's turn; `None` if there is none. A model that was trained on
+/// turns ends its responses with it, whatever its `eos_token_id` says (Qwen2.5-Math: `<|im_end|>` in addition to `<|endoftext|>`).
 fn turn_end(text: &Text) -> Result<Option<u32>> {
     if !text.has_template() {
         return Ok(None);
@@ -303,11 +303,11 @@ fn turn_end(text: &Text) -> Result<Option<u32>> {
     let Ok(rendered) = text.render(&turns, false) else { return Ok(None) };
     let Some((_, after)) = rendered.rsplit_once("response") else { return Ok(None) };
     let first = text.encode(after)?.first().copied();
-    // Decoding skips special tokens.
+    // Decoding drops special tokens, so the text of one is empty.
     Ok(first.filter(|id| text.decode(&[*id]).is_ok_and(|text| text.is_empty())))
 }
 
-/// Replaces the chat template among the files with the user's, if there is one, so that exports include it.
+/// Replaces the chat template among the files by the user's, if any, so that exports include it.
 fn replace_template(sidecar_files: &mut Vec<(String, Vec<u8>)>, chat: &ChatSettings) {
     const NAME: &str = "chat_template.jinja";
     if let Some(template) = &chat.template {
@@ -316,18 +316,18 @@ fn replace_template(sidecar_files: &mut Vec<(String, Vec<u8>)>, chat: &ChatSetti
     }
 }
 
-/// Checks that tokenizer and configuration belong together. Tokens beyond the embedding's rows are allowed if they were added to the
-/// vocabulary, such as a `[PAD]` for batches: they are never sampled, and a prompt that contains one is an error. Other tokens beyond the
-/// rows mean that the files belong to different models.
+/// Checks that tokenizer and configuration match. Tokens beyond the embedding's rows are allowed if they were added to the vocabulary, such
+/// as a `[PAD]` for batches: they are never sampled, and a prompt that contains one is an error. Any other token beyond the rows means that
+/// the files belong to different models.
 fn check_vocabulary(text: &Text, config: &ModelConfig) -> Result<()> {
     let rows = config.vocabulary;
     if text.vocabulary() <= rows {
         return Ok(());
     }
-    let others = text.tokens_beyond(rows).into_iter().any(|(_, _, is_added)| !is_added);
+    let has_other = text.tokens_beyond(rows).into_iter().any(|(_, _, is_added)| !is_added);
     ensure!(
-        !others,
-        "tokenizer.json has tokens up to {}, but vocab_size in config.json is {rows}, expected at least {}: they do not belong together",
+        !has_other,
+        "vocab_size in config.json is {rows}, but tokenizer.json has tokens up to {}, which needs at least {}: use the files of one model",
         text.vocabulary() - 1,
         text.vocabulary()
     );

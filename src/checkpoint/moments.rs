@@ -1,6 +1,6 @@
-//! The optimizer's moments as a file in our own format, under the optimizer's names and in its layout: quantized blocks follow our tensors,
-//! which cannot be divided into the checkpoint's. Tensor T has `T.first` and `T.second` in f32, or for each of the two `T.first.codes` (U8)
-//! and `T.first.scales` (F32).
+//! Saves and loads the optimizer's moments in our own names and layout. Hugging Face's layout does not work for quantized moments: their
+//! blocks follow our tensors, which cannot be divided into Hugging Face's. Parameter P has `P.first` and `P.second` in f32, or
+//! `P.first.codes` (U8), `P.first.scales` (F32), and the same for `P.second`.
 
 use std::io::Write;
 use std::path::Path;
@@ -13,7 +13,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use crate::kernels::{Kernels, Moments, on_host};
 use crate::optim::{AdamW, ParameterState};
 
-/// The tensors that hold the moments of one parameter, with their names.
+/// Returns the tensors with the moments of one parameter, with their names in the file.
 fn tensors(state: &ParameterState) -> Vec<(String, &Tensor)> {
     let name = |suffix: &str| format!("{}.{suffix}", state.name);
     match &state.moments {
@@ -27,7 +27,7 @@ fn tensors(state: &ParameterState) -> Vec<(String, &Tensor)> {
     }
 }
 
-/// Writes all moments as one safetensors file, tensor by tensor.
+/// Writes all moments as a safetensors file, tensor by tensor.
 ///
 /// # Errors
 /// As [`tensors_to_writer`].
@@ -35,12 +35,12 @@ pub fn to_writer(out: &mut dyn Write, optimizer: &AdamW) -> Result<()> {
     tensors_to_writer(out, optimizer.states.iter().flat_map(tensors).collect())
 }
 
-/// Writes named tensors, each in f32 or U8, as one safetensors file.
+/// Writes named tensors, each F32 or U8, as a safetensors file.
 ///
 /// # Errors
 /// If `out` cannot be written, or a tensor cannot be copied to the host.
 pub fn tensors_to_writer(out: &mut dyn Write, mut tensors: Vec<(String, &Tensor)>) -> Result<()> {
-    // Tensors with 4-byte elements come first, so that every tensor starts at a multiple of its element size.
+    // Write F32 tensors first, so that every tensor starts at a multiple of its element size.
     tensors.sort_by_key(|(_, tensor)| tensor.dtype() == DType::U8);
     let mut end = 0;
     let info = |(name, tensor): &(String, &Tensor)| {
@@ -63,11 +63,12 @@ pub fn tensors_to_writer(out: &mut dyn Write, mut tensors: Vec<(String, &Tensor)
     Ok(())
 }
 
-/// Restores the optimizer's moments, in place. Skips the moments of parameters that are frozen now. Parameters that were frozen when the
-/// file was written keep their initial zeros.
+/// Restores the optimizer's moments in place. Skips parameters that are frozen now. Parameters that were frozen when the file was written
+/// keep their moments, initially 0.
 ///
 /// # Errors
-/// If the file cannot be read, or the moments have another kind or shape or are not finite. The message names the file and the tensor.
+/// If the file cannot be read, a tensor is missing, has another dtype or shape, or is not finite. The message names the file and the
+/// tensor.
 pub fn load(path: &Path, kernels: &dyn Kernels, optimizer: &AdamW) -> Result<()> {
     let restore = || {
         let found = candle_core::safetensors::load(path, &Device::Cpu)?;
@@ -80,7 +81,7 @@ pub fn load(path: &Path, kernels: &dyn Kernels, optimizer: &AdamW) -> Result<()>
 
 fn set(kernels: &dyn Kernels, name: &str, target: &Tensor, found: Option<&Tensor>) -> Result<()> {
     let Some(found) = found else { bail!("tensor {name} is missing: was the state saved with another optim.states?") };
-    let kind = |tensor: &Tensor| format!("{:?} of {:?}", tensor.dims(), tensor.dtype());
+    let kind = |tensor: &Tensor| format!("{:?} {:?}", tensor.dtype(), tensor.dims());
     ensure!(kind(found) == kind(target), "tensor {name} is {}, expected {}", kind(found), kind(target));
     if found.dtype() == DType::F32 {
         let values = found.flatten_all()?.to_vec1::<f32>()?;

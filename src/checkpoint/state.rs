@@ -1,5 +1,5 @@
-//! The state from which a run resumes as if it had not stopped: the optimizer's moments and step count, and the exact parameters if the
-//! export rounds them.
+//! Saves and loads the state from which a run resumes bit-identically: the optimizer's moments and step count, and the exact parameters if
+//! the exported model rounds them.
 
 use std::path::Path;
 
@@ -17,19 +17,19 @@ use crate::optim::{AdamW, MomentDtype};
 /// The progress of a run when its state was saved.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Completed training steps.
+    /// Number of completed training steps.
     pub step: u64,
-    /// Completed optimizer steps.
+    /// Number of completed optimizer steps.
     pub updates: u64,
-    /// Time that the steps took, in seconds.
+    /// Total time of these steps, in seconds.
     pub elapsed_s: f64,
-    /// True if the state contains the exact parameters, because the export rounds them. `None` in states of older versions.
+    /// True if the state contains the exact parameters, because the exported model rounds them. `None` in states of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exact_weights: Option<bool>,
 }
 
 impl Progress {
-    /// Reads the progress from the folder of a state.
+    /// Reads the progress from a state folder.
     ///
     /// # Errors
     /// If the file is missing or corrupt.
@@ -43,14 +43,14 @@ impl Progress {
 /// The file with [`Progress`].
 const PROGRESS_FILE: &str = "progress.json";
 
-/// Files of first and second moments in f32, in the layout and under the names of a Hugging Face checkpoint.
-const FULL: [&str; 2] = ["first_moments.safetensors", "second_moments.safetensors"];
-/// The file of quantized moments, in the format of `moments`.
-const QUANTIZATION_BLOCK: &str = "moments_8bit.safetensors";
-/// The file of exact parameters.
+/// The files with first and second moments in f32, with the names and layout of a Hugging Face checkpoint.
+const F32_MOMENTS: [&str; 2] = ["first_moments.safetensors", "second_moments.safetensors"];
+/// The file with quantized moments, in the format of `moments`.
+const QUANTIZED_MOMENTS: &str = "moments_8bit.safetensors";
+/// The file with the exact parameters in f32.
 pub const WEIGHTS: &str = "weights.safetensors";
 
-/// The trained parameters. They determine the names and the layout of tensors in a file.
+/// The kind of trained parameters, which determines the names and layout of tensors in a file.
 pub enum TrainedParameters<'a> {
     /// All weights of a model with this configuration.
     Weights(&'a ModelConfig),
@@ -59,10 +59,10 @@ pub enum TrainedParameters<'a> {
 }
 
 impl TrainedParameters<'_> {
-    /// Writes one tensor per parameter, in the order of the parameters, in f32. `None` writes zeros.
+    /// Writes one f32 tensor per parameter, in the order of the parameters; zeros for `None`.
     ///
     /// # Errors
-    /// If the file cannot be written.
+    /// If the file cannot be written, or the device fails.
     pub fn write(&self, path: &Path, tensors: &[Option<&Tensor>]) -> Result<()> {
         stream_file(path, |out| match self {
             Self::Weights(config) => export::tensors_to_writer(out, tensors, config, WeightDtype::F32),
@@ -77,7 +77,7 @@ impl TrainedParameters<'_> {
         })
     }
 
-    /// Reads a file that `write` wrote, and checks names and shapes.
+    /// Reads a file from `write` and checks names and shapes. Returns one tensor per parameter, in order.
     fn read(&self, path: &Path) -> Result<Vec<Tensor>> {
         match self {
             Self::Weights(config) => Ok(import::load_file(path, config)?.entries().into_iter().map(|(_, tensor)| tensor.clone()).collect()),
@@ -86,11 +86,11 @@ impl TrainedParameters<'_> {
     }
 }
 
-/// Writes the state into an existing folder. Includes the parameters in f32 if `exact` is true, because the export rounds them, or if the
-/// optimizer has master weights. Moments of frozen parameters are written as zeros in f32, and are left out of quantized moments.
+/// Writes the state into an existing folder. Includes the parameters in f32 if `exact` is true (because the exported model rounds them) or
+/// if the optimizer has master weights. For frozen parameters, f32 files have zero moments and quantized files have none.
 ///
 /// # Errors
-/// If a file cannot be written.
+/// If a file cannot be written, or the device fails.
 pub fn save(
     folder: &Path,
     progress: &Progress,
@@ -106,9 +106,9 @@ pub fn save(
                 _ => [None; 2],
             });
             let (first, second): (Vec<_>, Vec<_>) = moments.map(|[first, second]| (first, second)).unzip();
-            FULL.iter().zip([first, second]).try_for_each(|(name, tensors)| trained.write(&folder.join(name), &tensors))?;
+            F32_MOMENTS.iter().zip([first, second]).try_for_each(|(name, tensors)| trained.write(&folder.join(name), &tensors))?;
         }
-        MomentDtype::Quantized => stream_file(&folder.join(QUANTIZATION_BLOCK), |out| moments::to_writer(out, optimizer))?,
+        MomentDtype::Quantized => stream_file(&folder.join(QUANTIZED_MOMENTS), |out| moments::to_writer(out, optimizer))?,
     }
     let exact = exact || has_masters(optimizer);
     if exact {
@@ -126,9 +126,9 @@ fn has_masters(optimizer: &AdamW) -> bool {
     optimizer.states.iter().any(|state| state.master.is_some())
 }
 
-/// Restores the optimizer and the parameters, in place. Skips the moments of parameters that are frozen now. Parameters that were frozen
-/// when the state was saved have zero moments. `exact` says whether an older state, which does not record this, must contain the
-/// parameters.
+/// Restores the optimizer and the parameters in place, and returns the progress. Skips the moments of parameters that are frozen now;
+/// parameters that were frozen when the state was saved get zero moments. `exact` is true if the exported model rounds the parameters; it
+/// only matters for older states, which do not record it.
 ///
 /// # Errors
 /// If the state was saved with another `optim.states`, or a file is missing or corrupt.
@@ -145,12 +145,12 @@ pub fn load(
     let needs_weights = progress.exact_weights.unwrap_or(exact || has_masters(optimizer));
     ensure!(
         !needs_weights || weights.exists(),
-        "{} is missing, and the exported model is rounded: the run cannot continue from its exact weights",
+        "{} is missing, and the exported model is rounded: restore the file, or resume from another checkpoint",
         weights.display()
     );
     let (expected, other, name) = match optimizer.settings.states {
-        MomentDtype::F32 => (FULL[0], QUANTIZATION_BLOCK, "8bit"),
-        MomentDtype::Quantized => (QUANTIZATION_BLOCK, FULL[0], "f32"),
+        MomentDtype::F32 => (F32_MOMENTS[0], QUANTIZED_MOMENTS, "8bit"),
+        MomentDtype::Quantized => (QUANTIZED_MOMENTS, F32_MOMENTS[0], "f32"),
     };
     if !folder.join(expected).exists() && folder.join(other).exists() {
         bail!(
@@ -160,7 +160,7 @@ pub fn load(
     }
     match optimizer.settings.states {
         MomentDtype::F32 => {
-            for (which, name) in FULL.iter().enumerate() {
+            for (which, name) in F32_MOMENTS.iter().enumerate() {
                 for ((name, _), value) in parameters.iter().zip(trained.read(&folder.join(name))?) {
                     if let Some(Moments::Full { first, second }) = optimizer.state(name).map(|state| &state.moments) {
                         kernels.set([first, second][which], &value)?;
@@ -168,7 +168,7 @@ pub fn load(
                 }
             }
         }
-        MomentDtype::Quantized => moments::load(&folder.join(QUANTIZATION_BLOCK), kernels, optimizer)?,
+        MomentDtype::Quantized => moments::load(&folder.join(QUANTIZED_MOMENTS), kernels, optimizer)?,
     }
     if weights.exists() {
         let values = trained.read(&weights)?;

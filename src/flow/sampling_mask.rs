@@ -1,26 +1,25 @@
-//! Sampling masks: the tokens that a truncated sampler could have sampled at each position. Plain data; `kernels` decides which tokens a
-//! filter keeps.
+//! Sampling masks: which tokens top-k, top-p and min-p left at each position. Plain data; `kernels` computes the masks.
 
 use std::ops::Range;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The sampling mask of top-k, top-p or min-p: one set of token ids for each position of a response, or for each row of logits. A position
-/// that keeps the whole vocabulary stores no ids.
+/// One set of token ids for each position of a response, or for each row of logits. A position that keeps the whole vocabulary stores no
+/// ids.
 ///
-/// Serialized, a position is `null` (the whole vocabulary) or a list of ids, in which `[first, last]` stands for all ids from `first` to
-/// `last`: `[null, [5, [7, 20]], [3]]`.
+/// Serialized, a position is `null` (the whole vocabulary) or a list of ids, in which `[first, last]` means all ids from `first` to `last`:
+/// `[null, [5, [7, 20]], [3]]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SamplingMask {
-    /// Runs of consecutive ids `[begin, end)` for all positions, concatenated; ascending within a position.
+    /// Runs of consecutive ids `[begin, end)` of all positions, concatenated; ascending within a position.
     runs: Vec<[u32; 2]>,
-    /// End of each position's runs.
+    /// `ends[p]` is the end of position p's runs in `runs`.
     ends: Vec<usize>,
 }
 
 impl SamplingMask {
-    /// The number of positions.
+    /// Returns the number of positions.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
@@ -40,8 +39,7 @@ impl SamplingMask {
         self.ends.push(self.runs.len());
     }
 
-    /// Appends a position that keeps `ids`, which must be ascending. An empty list would mean the whole vocabulary, so callers must handle
-    /// that case themselves.
+    /// Appends a position that keeps `ids`, which must ascend. Without ids it keeps the whole vocabulary.
     pub fn push(&mut self, ids: impl IntoIterator<Item = u32>) {
         let begin = self.runs.len();
         for id in ids {
@@ -53,13 +51,13 @@ impl SamplingMask {
         self.ends.push(self.runs.len());
     }
 
-    /// Appends a position that keeps the ids in `runs`, each `[begin, end)`, ascending. No runs mean the whole vocabulary.
+    /// Appends a position that keeps the ids in `runs`, each `[begin, end)`, ascending. Without runs it keeps the whole vocabulary.
     pub fn push_runs(&mut self, runs: &[[u32; 2]]) {
         self.runs.extend_from_slice(runs);
         self.ends.push(self.runs.len());
     }
 
-    /// Appends all positions of another list.
+    /// Appends all positions of another mask.
     pub fn append(&mut self, other: &Self) {
         let before = self.runs.len();
         self.runs.extend_from_slice(&other.runs);
@@ -74,7 +72,7 @@ impl SamplingMask {
         &self.runs[self.begin(position)..self.ends[position]]
     }
 
-    /// Returns a copy of some positions.
+    /// Returns a copy of the mask at `positions`.
     ///
     /// # Panics
     /// If a position is out of range.
@@ -93,7 +91,7 @@ impl SamplingMask {
         runs.is_empty() || runs.iter().any(|[begin, end]| (*begin..*end).contains(&token))
     }
 
-    /// Returns one more than the largest id in any list; 0 if every position keeps the whole vocabulary.
+    /// Returns the smallest vocabulary size that contains every stored id; 0 if every position keeps the whole vocabulary.
     pub fn vocabulary(&self) -> usize {
         self.runs.iter().map(|[_, end]| *end as usize).max().unwrap_or(0)
     }
@@ -123,10 +121,10 @@ impl Serialize for SamplingMask {
 
 impl<'de> Deserialize<'de> for SamplingMask {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut kept = Self::default();
+        let mut mask = Self::default();
         for (position, ids) in Vec::<Option<Vec<Ids>>>::deserialize(deserializer)?.into_iter().enumerate() {
             let Some(ids) = ids else {
-                kept.push_whole();
+                mask.push_whole();
                 continue;
             };
             if ids.is_empty() {
@@ -149,9 +147,9 @@ impl<'de> Deserialize<'de> for SamplingMask {
                     _ => runs.push([first, last + 1]),
                 }
             }
-            kept.push_runs(&runs);
+            mask.push_runs(&runs);
         }
-        Ok(kept)
+        Ok(mask)
     }
 }
 
@@ -160,27 +158,27 @@ mod tests {
     use super::*;
 
     fn sample() -> SamplingMask {
-        let mut kept = SamplingMask::default();
-        kept.push_whole();
-        kept.push([5, 7, 8, 9, 20]);
-        kept.push([3]);
-        kept.push_whole();
-        kept.push_runs(&[[0, 290]]);
-        kept
+        let mut mask = SamplingMask::default();
+        mask.push_whole();
+        mask.push([5, 7, 8, 9, 20]);
+        mask.push([3]);
+        mask.push_whole();
+        mask.push_runs(&[[0, 290]]);
+        mask
     }
 
     #[test]
-    fn kept_serializes_compactly_and_reads_back() {
-        let kept = sample();
-        let text = serde_json::to_string(&kept).unwrap();
+    fn sampling_mask_serializes_compactly_and_reads_back() {
+        let mask = sample();
+        let text = serde_json::to_string(&mask).unwrap();
         assert_eq!(text, "[null,[5,[7,9],20],[3],null,[[0,289]]]");
-        assert_eq!(serde_json::from_str::<SamplingMask>(&text).unwrap(), kept);
+        assert_eq!(serde_json::from_str::<SamplingMask>(&text).unwrap(), mask);
         assert_eq!(serde_json::from_str::<SamplingMask>("[[1,2,[3,4]]]").unwrap().runs(0), [[1, 5]], "adjacent ids must form one run");
-        assert_eq!((kept.len(), kept.vocabulary(), kept.is_whole()), (5, 290, false));
+        assert_eq!((mask.len(), mask.vocabulary(), mask.is_whole()), (5, 290, false));
     }
 
     #[test]
-    fn kept_rejects_empty_and_unordered_lists() {
+    fn sampling_mask_rejects_empty_and_unordered_lists() {
         let check = |text: &str, expected: &str| {
             let message = serde_json::from_str::<SamplingMask>(text).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
@@ -193,14 +191,14 @@ mod tests {
 
     #[test]
     fn part_and_append_preserve_positions() {
-        let kept = sample();
-        let mut again = kept.part(0..2);
-        again.append(&kept.part(2..2));
-        again.append(&kept.part(2..5));
-        assert_eq!(again, kept);
-        assert!(kept.part(3..4).is_whole() && kept.part(0..0).is_empty());
-        let found: Vec<bool> = [4, 5, 6, 7, 9, 10, 20].map(|token| kept.contains(1, token)).to_vec();
+        let mask = sample();
+        let mut again = mask.part(0..2);
+        again.append(&mask.part(2..2));
+        again.append(&mask.part(2..5));
+        assert_eq!(again, mask);
+        assert!(mask.part(3..4).is_whole() && mask.part(0..0).is_empty());
+        let found: Vec<bool> = [4, 5, 6, 7, 9, 10, 20].map(|token| mask.contains(1, token)).to_vec();
         assert_eq!(found, [false, true, false, true, true, false, true]);
-        assert!(kept.contains(0, 1_000_000) && !kept.contains(4, 290));
+        assert!(mask.contains(0, 1_000_000) && !mask.contains(4, 290));
     }
 }

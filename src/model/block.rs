@@ -13,7 +13,7 @@ use crate::kernels::{Heads, Indices, Kernels, LayerCache, Rotation, Segment, Tar
 pub struct BlockContext<'a> {
     /// The operations that compute the block.
     pub kernels: &'a dyn Kernels,
-    /// Which rows attend to which. Empty when every row is a separate sequence in the cache.
+    /// Which rows attend to which in a packed batch. Empty if every row is the newest token of a cached sequence.
     pub segments: &'a [Segment],
     /// The position of each row in its sequence, `[t]`.
     pub positions: Indices<'a>,
@@ -21,11 +21,11 @@ pub struct BlockContext<'a> {
     pub heads: Heads,
     /// Epsilon of RMSNorm.
     pub norm_eps: f32,
-    /// Rotary cosines and sines of at least the positions above.
+    /// Rotary cosines and sines that cover `positions`.
     pub rotary: Rotary,
 }
 
-/// The saved activations of a block: everything that its backward pass reads.
+/// All activations that the backward pass of a block reads.
 pub struct SavedActivations {
     input: Tensor,
     attention: SavedAttention<Tensor>,
@@ -33,8 +33,8 @@ pub struct SavedActivations {
     mlp: SavedMlp,
 }
 
-/// The saved activations that are expensive to recompute: outputs of matrix products and of attention. Norms and SwiGLU are cheap to
-/// recompute from these (selective activation recomputation, Korthikanti et al. 2022; also known as selective activation checkpointing).
+/// The activations that are expensive to recompute: outputs of matrix products and of attention. Norms and SwiGLU are cheap to recompute
+/// from them (selective activation checkpointing, Korthikanti et al. 2022).
 pub struct SelectedActivations {
     input: Tensor,
     qkv: Tensor,
@@ -44,8 +44,8 @@ pub struct SelectedActivations {
     gate_up: Tensor,
 }
 
-/// Saved activations of the attention half. `S` is the extra output of attention: `log_sum_exp [t, q]` for packed rows, `()` for cached
-/// ones.
+/// Activations of the attention half. `S` is the extra output of attention: `log_sum_exp [t, q]` for packed rows, `()` for cached
+/// sequences.
 struct SavedAttention<S> {
     inverse_rms: Tensor,
     input: Tensor,
@@ -54,7 +54,7 @@ struct SavedAttention<S> {
     output: Tensor,
 }
 
-/// Saved activations of the feed-forward half.
+/// Activations of the feed-forward half.
 struct SavedMlp {
     inverse_rms: Tensor,
     input: Tensor,
@@ -70,27 +70,28 @@ impl SavedActivations {
     }
 }
 
-/// Bytes per token of a block's `SelectedActivations`. The log-sum-exp is in f32.
+/// Returns the bytes per token of a block's [`SelectedActivations`]. The log-sum-exp is in f32.
 pub fn selected_bytes(config: &ModelConfig, target: &Target) -> usize {
     let attention = config.heads.row() + config.heads.query * config.heads.width;
     (2 * config.hidden + attention + 2 * config.feed_forward) * target.element_bytes + config.heads.query * size_of::<f32>()
 }
 
-/// Bytes per token that `SavedActivations` has in addition to `SelectedActivations`: two norms with their f32 statistics, and the output of SwiGLU.
+/// Returns the bytes per token that [`SavedActivations`] needs beyond [`SelectedActivations`]: two norms with their f32 statistics, and the
+/// output of SwiGLU.
 pub fn recomputed_bytes(config: &ModelConfig, target: &Target) -> usize {
     (2 * config.hidden + config.feed_forward) * target.element_bytes + 2 * size_of::<f32>()
 }
 
-/// Peak bytes per token of one block in a forward pass that saves no activations (`Decoder::hidden`): the residual stream, the combined
+/// Returns the peak bytes per token of one block in a forward pass that saves no activations (`Decoder::hidden`): the residual stream,
 /// queries, keys and values, the output of attention, and the feed-forward half with its input.
 pub fn forward_bytes(config: &ModelConfig, target: &Target) -> usize {
     let attention = config.heads.row() + config.heads.query * config.heads.width;
     (2 * config.hidden + attention + 3 * config.feed_forward) * target.element_bytes + (1 + config.heads.query) * size_of::<f32>()
 }
 
-/// Bytes per token of gradients that the backward pass of one block holds in addition to its `SavedActivations`: the larger of its two halves. The
-/// feed-forward half holds its own gradients and that of its input. The attention half holds the gradients of attention's output, of
-/// queries, keys and values (separate and combined), and of their input.
+/// Returns the peak bytes per token of gradients in the backward pass of one block, without its [`SavedActivations`]: the larger of its two
+/// halves. The feed-forward half has its own gradients and that of its input. The attention half has the gradients of attention's output,
+/// of queries, keys and values (separate and combined), and of their input.
 pub fn backward_bytes(config: &ModelConfig, target: &Target) -> usize {
     let attention = 2 * config.heads.row() + config.heads.query * config.heads.width;
     ((3 * config.feed_forward).max(attention) + config.hidden) * target.element_bytes
@@ -151,7 +152,7 @@ impl BlockWeights {
         Ok((y, saved))
     }
 
-    /// Computes the saved activations from the block's input `x [t, w]` without the block's output.
+    /// Computes the activations that the backward pass needs from the block's input `x [t, w]`, without the block's output.
     ///
     /// # Errors
     /// If a kernel fails, for example because the device is out of memory.
@@ -162,7 +163,7 @@ impl BlockWeights {
         Ok(SavedActivations { input: x.clone(), attention, middle, mlp })
     }
 
-    /// Recomputes the activations that `select` dropped.
+    /// Recomputes the activations that [`SavedActivations::select`] dropped.
     ///
     /// # Errors
     /// If a kernel fails, for example because the device is out of memory.
@@ -253,9 +254,9 @@ mod tests {
         vec![input, middle, first, attention_input, qkv, log_sum_exp, output, second, mlp_input, gate_up, activated]
     }
 
-    /// The byte counts match the tensors, and the selected activations suffice to recompute the rest.
+    /// The byte counts match the tensors, and `recompute` restores the same values from the selected activations.
     #[test]
-    fn selected_bytes_and_cheap_bytes_match_the_saved_tensors() -> anyhow::Result<()> {
+    fn selected_bytes_and_recomputed_bytes_match_the_tensors() -> anyhow::Result<()> {
         for family in &FAMILIES {
             let config = ModelConfig::parse(&format!(
                 r#"{{"model_type": "{}", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -280,9 +281,9 @@ mod tests {
             let before: Vec<Tensor> = saved_tensors(&saved).into_iter().cloned().collect();
             let selected = saved.select();
             let SelectedActivations { input, qkv, log_sum_exp, attention, middle, gate_up } = &selected;
-            let least = bytes(&[input, qkv, log_sum_exp, attention, middle, gate_up]);
-            assert_eq!(least, rows * selected_bytes(&config, &target), "{}", family.model_type);
-            assert_eq!(all - least, rows * recomputed_bytes(&config, &target), "{}", family.model_type);
+            let size = bytes(&[input, qkv, log_sum_exp, attention, middle, gate_up]);
+            assert_eq!(size, rows * selected_bytes(&config, &target), "{}", family.model_type);
+            assert_eq!(all - size, rows * recomputed_bytes(&config, &target), "{}", family.model_type);
             let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
             for (again, before) in saved_tensors(&block.recompute(selected, &context)?).into_iter().zip(&before) {
                 assert_eq!(values(again)?, values(before)?, "{}", family.model_type);

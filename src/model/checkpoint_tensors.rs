@@ -1,10 +1,10 @@
-//! Maps tensors of a checkpoint to columns of our tensors, and copies values between the two.
+//! Maps tensors of a checkpoint (Hugging Face layout) to columns of our tensors, and copies values between the two.
 
 use std::ops::Range;
 
 use crate::kernels::layout::{self, Columns};
 
-/// One tensor of a checkpoint and its place in one of our tensors.
+/// A tensor of a checkpoint and its position in one of our tensors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CheckpointTensor {
     /// The name in the checkpoint.
@@ -13,14 +13,13 @@ pub struct CheckpointTensor {
     pub shape: Vec<usize>,
     /// The columns of our tensor that it occupies.
     pub columns: Range<usize>,
-    /// True if our tensor has its transpose.
+    /// True if our tensor contains the transpose.
     pub transposed: bool,
 }
 
 impl CheckpointTensor {
-    /// Copies rows of the checkpoint's tensor into `ours`, our tensor of `width` columns. `values` are whole rows in the checkpoint's
-    /// layout, from row `first` on.
-    pub fn place(&self, first: usize, values: &[f32], ours: &mut [f32], width: usize) {
+    /// Copies `values`, whole rows of the checkpoint's tensor from row `first` on, into `ours`, our tensor with `width` columns.
+    pub fn import_rows(&self, first: usize, values: &[f32], ours: &mut [f32], width: usize) {
         let (_, columns) = self.rows_and_columns();
         let start = self.columns.start;
         if self.transposed {
@@ -31,8 +30,8 @@ impl CheckpointTensor {
         }
     }
 
-    /// Fills `target` with whole rows of the checkpoint's tensor, from row `first` on. `ours` is our tensor of `width` columns.
-    pub fn take(&self, first: usize, ours: &[f32], width: usize, target: &mut [f32]) {
+    /// Fills `target` with whole rows of the checkpoint's tensor, from row `first` on. `ours` is our tensor with `width` columns.
+    pub fn export_rows(&self, first: usize, ours: &[f32], width: usize, target: &mut [f32]) {
         let (_, columns) = self.rows_and_columns();
         let start = self.columns.start;
         if self.transposed {
@@ -43,7 +42,7 @@ impl CheckpointTensor {
         }
     }
 
-    /// Rows and columns of the checkpoint's tensor; a vector is one row.
+    /// Returns the number of rows and columns of the checkpoint's tensor. A vector is one row.
     pub fn rows_and_columns(&self) -> (usize, usize) {
         let columns = self.shape[self.shape.len() - 1];
         (self.shape.iter().product::<usize>() / columns, columns)

@@ -1,5 +1,5 @@
-//! Reads `config.json`, by the rules of transformers 5.23. Every field that affects the numbers is used or, if unsupported, rejected with
-//! an error. Fields that do not affect the numbers are ignored.
+//! Reads `config.json` by the rules of transformers 5.23. Uses every field that affects the numbers, or rejects it if it is unsupported.
+//! Ignores fields that do not affect the numbers.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
@@ -12,29 +12,30 @@ mod rope;
 
 pub use rope::RopeScaling;
 
-/// A model family that the decoder supports. Families differ only in data: in this struct and in the table of `parameters`.
+/// A supported model family. Families differ only in data: in this struct and in the table of `parameters`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Family {
     /// `model_type` in `config.json`.
     pub model_type: &'static str,
-    /// The name of its language model in `architectures` of `config.json`.
+    /// The name of the language model in `architectures` of `config.json`.
     pub architecture: &'static str,
-    /// True if query, key and value have a bias, whatever `attention_bias` says. Other families are rejected if `attention_bias` is true.
+    /// True if query, key and value always have a bias, whatever `attention_bias` says. If false, a model with `attention_bias` is
+    /// rejected.
     pub qkv_bias: bool,
     /// True if layers may use sliding-window attention (`use_sliding_window`, `layer_types`).
-    pub slides: bool,
+    pub supports_sliding_window: bool,
 }
 
 /// The supported families: Qwen2 and Qwen2.5; Llama 2, Llama 3 and models of the same architecture.
 pub static FAMILIES: [Family; 2] = [
-    Family { model_type: "qwen2", architecture: "Qwen2ForCausalLM", qkv_bias: true, slides: true },
-    Family { model_type: "llama", architecture: "LlamaForCausalLM", qkv_bias: false, slides: false },
+    Family { model_type: "qwen2", architecture: "Qwen2ForCausalLM", qkv_bias: true, supports_sliding_window: true },
+    Family { model_type: "llama", architecture: "LlamaForCausalLM", qkv_bias: false, supports_sliding_window: false },
 ];
 
 /// The shape and constants of a model, from its `config.json`.
 #[derive(Clone, Debug)]
 pub struct ModelConfig {
-    /// The family, by `model_type`.
+    /// The family.
     pub family: &'static Family,
     /// Width of the residual stream.
     pub hidden: usize,
@@ -44,13 +45,13 @@ pub struct ModelConfig {
     pub layers: usize,
     /// Number of query heads, number of key/value heads, and head dimension.
     pub heads: Heads,
-    /// Number of rows of the embedding. It may exceed the number of tokens in the tokenizer.
+    /// Number of rows of the embedding (`vocab_size`). May be more or less than the number of tokens in the tokenizer.
     pub vocabulary: usize,
     /// Context length: the maximum number of tokens in a sequence (`max_position_embeddings`).
     pub context_length: usize,
     /// Epsilon of RMSNorm.
     pub norm_eps: f32,
-    /// Base of the rotary frequencies.
+    /// Base of the rotary frequencies (`rope_theta`).
     pub rope_theta: f64,
     /// Scaling of the rotary frequencies.
     pub rope_scaling: RopeScaling,
@@ -58,9 +59,9 @@ pub struct ModelConfig {
     pub tied: bool,
     /// True if query, key and value have a bias.
     pub qkv_bias: bool,
-    /// Ids of the tokens that end a response, from `config.json`. Those in `generation_config.json`, if any, take precedence.
+    /// Ids of the tokens that end a response (`eos_token_id`). Those in `generation_config.json` take precedence.
     pub end_tokens: Vec<u32>,
-    /// All fields of the file, for export.
+    /// All fields of `config.json`, for export.
     pub source: Map<String, Value>,
 }
 
@@ -77,7 +78,7 @@ impl ModelConfig {
         fields.reject_unsupported(family)?;
         let layers = fields.size("num_hidden_layers")?;
         let context_length = fields.size("max_position_embeddings")?;
-        if family.slides {
+        if family.supports_sliding_window {
             fields.reject_sliding_window(layers, context_length)?;
         }
         let hidden = fields.size("hidden_size")?;
@@ -106,7 +107,7 @@ impl ModelConfig {
     }
 }
 
-/// Reads the value of `eos_token_id`: a token id, a list of ids, or nothing, which is an empty list. Errors name `file`.
+/// Reads the value of `eos_token_id`: a token id, a list of ids, or nothing, which returns an empty list. Errors name `file`.
 ///
 /// # Errors
 /// If the value is not a token id or a list of them.
@@ -122,7 +123,7 @@ pub fn end_tokens(file: &str, value: Option<&Value>) -> Result<Vec<u32>> {
     }
 }
 
-/// Formats a value for a message, cut after 80 characters.
+/// Formats a value for a message, with at most 80 characters.
 fn excerpt(value: &Value) -> String {
     const CHARACTERS: usize = 80;
     let text = value.to_string();
@@ -171,7 +172,8 @@ impl Fields<'_> {
         family.with_context(|| format!("model_type \"{name}\" is not supported; expected {}", known()))
     }
 
-    /// Rejects features that the decoder does not compute. `pretraining_tp`, dropout and `use_cache` do not affect the numbers.
+    /// Rejects features that the decoder does not support. Ignores `pretraining_tp`, dropout and `use_cache`, which do not affect the
+    /// numbers.
     fn reject_unsupported(&self, family: &Family) -> Result<()> {
         if let Some(names) = self.get("architectures").and_then(Value::as_array).filter(|names| !names.is_empty()) {
             let known = FAMILIES.each_ref().map(|family| family.architecture);
@@ -197,15 +199,15 @@ impl Fields<'_> {
     }
 
     /// Rejects sliding-window attention. In Qwen2, layers from `max_window_layers` on attend to the last `sliding_window` tokens if
-    /// `use_sliding_window` is true. `layer_types`, if present, decides for each layer instead. A sliding window as long as the context has
-    /// no effect.
+    /// `use_sliding_window` is true. `layer_types`, if present, decides for each layer instead. A window at least as long as the context
+    /// length has no effect and is accepted.
     fn reject_sliding_window(&self, layers: usize, context_length: usize) -> Result<()> {
-        let sliding = match (self.flag("use_sliding_window")?, self.0.get("sliding_window")) {
+        let window = match (self.flag("use_sliding_window")?, self.0.get("sliding_window")) {
             (false, _) | (true, Some(Value::Null)) => None,
             (true, None) => Some(4096),
             (true, Some(_)) => Some(self.size("sliding_window")?),
         };
-        let slides = match self.get("layer_types").and_then(Value::as_array) {
+        let has_sliding_layers = match self.get("layer_types").and_then(Value::as_array) {
             Some(kinds) => {
                 ensure!(
                     kinds.len() == layers,
@@ -219,12 +221,12 @@ impl Fields<'_> {
             }
             None => {
                 let first = if self.get("max_window_layers").is_some() { self.number("max_window_layers")? } else { 28.0 };
-                sliding.is_some() && first < layers as f64
+                window.is_some() && first < layers as f64
             }
         };
-        let shown = sliding.map_or_else(|| "null".to_owned(), |tokens| tokens.to_string());
+        let shown = window.map_or_else(|| "null".to_owned(), |tokens| tokens.to_string());
         ensure!(
-            !slides || sliding.is_some_and(|tokens| tokens >= context_length),
+            !has_sliding_layers || window.is_some_and(|tokens| tokens >= context_length),
             "sliding-window attention is not supported: layers attend to the last {shown} of {context_length} tokens \
              (see use_sliding_window, sliding_window, max_window_layers and layer_types in config.json)"
         );
@@ -235,22 +237,21 @@ impl Fields<'_> {
         let query = self.size("num_attention_heads")?;
         let key_value = if self.get("num_key_value_heads").is_some() { self.size("num_key_value_heads")? } else { query };
         let head_dim = self.get("head_dim").map(|_| self.size("head_dim")).transpose()?;
-        // A model that sets head_dim needs no such multiple. transformers 4 accepts it; transformers 5 rejects such Llama models, but not
-        // Qwen2.
+        // With head_dim, hidden_size can be any number. transformers 4 accepts this; transformers 5 does for Qwen2, but not for Llama.
         ensure!(
             hidden.is_multiple_of(query) || head_dim.is_some(),
             "hidden_size {hidden} in config.json is not a multiple of num_attention_heads {query}, and head_dim is not set"
         );
-        let width = head_dim.unwrap_or(hidden / query);
+        let head_dim = head_dim.unwrap_or(hidden / query);
         ensure!(
             key_value <= query && query % key_value == 0,
             "{query} query heads cannot share {key_value} key/value heads evenly (num_attention_heads and num_key_value_heads in config.json)"
         );
         ensure!(
-            width % 2 == 0,
-            "the head dimension {width} (head_dim, or hidden_size / num_attention_heads, in config.json) is odd, expected an even number"
+            head_dim % 2 == 0,
+            "the head dimension {head_dim} (head_dim, or hidden_size / num_attention_heads, in config.json) is odd, expected an even number"
         );
-        Ok(Heads { query, key_value, width })
+        Ok(Heads { query, key_value, width: head_dim })
     }
 }
 

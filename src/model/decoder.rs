@@ -1,5 +1,4 @@
-//! The decoder: packed forward and backward passes for training, scoring and prefill, and single-token forward passes over the key/value
-//! cache.
+//! The decoder: forward and backward passes over packed batches for training, scoring and prefill, and decoding over the key/value cache.
 //!
 //! Axis legend: t = token, n = sequence, w = hidden width.
 
@@ -22,22 +21,21 @@ mod decoding;
 
 use decoding::Decoding;
 
-/// Which activations the forward pass saves for the backward pass (activation checkpointing).
+/// Activation checkpointing: which activations the forward pass saves, and which ones the backward pass recomputes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ActivationCheckpointing {
-    /// Chosen by the available memory. [`Decoder::forward`] treats it as `None`.
+    /// The caller chooses by the available memory. [`Decoder::forward`] treats it as `None`.
     Auto,
-    /// Saves only the input of each block and runs the block again in the backward pass (full activation checkpointing): 8 instead of 6
-    /// FLOP per parameter and token.
+    /// Saves only the input of each block and runs the block again in the backward pass: 8 instead of 6 FLOP per parameter and token.
     Full,
-    /// Saves the outputs of matrix products and attention, and recomputes norms and SwiGLU (selective activation checkpointing).
+    /// Saves the outputs of matrix products and attention, and recomputes norms and SwiGLU.
     Selective,
-    /// Saves all activations; recomputes nothing.
+    /// Saves all activations and recomputes nothing.
     None,
 }
 
-/// A model: its configuration, its weights, its rotary tables, and the kernels that compute it.
+/// A model: configuration, weights, rotary tables, and the kernels that compute it.
 #[derive(Clone, Debug)]
 pub struct Decoder {
     /// The model's shape and constants.
@@ -48,14 +46,14 @@ pub struct Decoder {
     rotary: RotaryTables,
 }
 
-/// The saved activations of one packed forward pass, block by block.
+/// The activations that [`Decoder::forward`] saved, block by block.
 pub struct Activations {
     blocks: Vec<SavedBlock>,
 }
 
 enum SavedBlock {
     All(Box<SavedActivations>),
-    SelectedActivations(Box<SelectedActivations>),
+    Selected(Box<SelectedActivations>),
     Input(Tensor),
 }
 
@@ -66,18 +64,19 @@ pub struct Cache {
     blocks: usize,
 }
 
-/// Bytes per token of the activations that a forward pass saves, plus those that the backward pass recomputes, one block at a time.
+/// Returns the peak bytes per token of activations in a training step: those that the forward pass saves, and those of the one block that
+/// the backward pass recomputes at a time.
 pub fn activation_bytes(config: &ModelConfig, target: &Target, checkpointing: ActivationCheckpointing) -> usize {
-    let (selected, cheap) = (selected_bytes(config, target), recomputed_bytes(config, target));
+    let (selected, recomputed) = (selected_bytes(config, target), recomputed_bytes(config, target));
     match checkpointing {
-        ActivationCheckpointing::Full => config.layers * config.hidden * target.element_bytes + selected + cheap,
-        ActivationCheckpointing::Selective => config.layers * selected + cheap,
-        ActivationCheckpointing::Auto | ActivationCheckpointing::None => config.layers * (selected + cheap),
+        ActivationCheckpointing::Full => config.layers * config.hidden * target.element_bytes + selected + recomputed,
+        ActivationCheckpointing::Selective => config.layers * selected + recomputed,
+        ActivationCheckpointing::Auto | ActivationCheckpointing::None => config.layers * (selected + recomputed),
     }
 }
 
 impl Cache {
-    /// Bytes of one cache block, in all layers.
+    /// Returns the bytes of one cache block, summed over all layers.
     pub fn block_bytes(config: &ModelConfig, target: &Target) -> usize {
         config.layers * 2 * config.heads.key_value * config.heads.width * BLOCK * target.element_bytes
     }
@@ -93,7 +92,7 @@ impl Decoder {
         Ok(Self { config, weights, kernels: Arc::new(Cpu), rotary })
     }
 
-    /// Returns the same model on other kernels, with its weights on their device and in their dtype.
+    /// Returns the same model on other kernels, with weights converted to their device and dtype.
     ///
     /// # Errors
     /// If a tensor cannot be copied or converted, for example because the device is out of memory.
@@ -103,12 +102,12 @@ impl Decoder {
         Ok(Self { config: self.config.clone(), weights, kernels, rotary })
     }
 
-    /// The operations that compute the model.
+    /// Returns the kernels that compute the model.
     pub fn kernels(&self) -> &dyn Kernels {
         &*self.kernels
     }
 
-    /// The same operations as [`Decoder::kernels`], shared, for a wrapper to own.
+    /// Returns a shared handle to the kernels, for a wrapper to own.
     pub fn shared_kernels(&self) -> Arc<dyn Kernels> {
         self.kernels.clone()
     }
@@ -126,7 +125,7 @@ impl Decoder {
         Self { weights, ..self.clone() }
     }
 
-    /// Returns the same model with its own copy of the projections. It shares all other weights.
+    /// Returns the same model with its own copy of the projections. The copy shares all other weights.
     ///
     /// # Errors
     /// If the device has no memory for the copy.
@@ -147,12 +146,12 @@ impl Decoder {
         Ok(self.kernels.gather(&self.weights.embedding, &self.kernels.indices(tokens)?)?)
     }
 
-    /// The properties of the device and dtype that memory use depends on, with the memory that is free now.
+    /// Returns the properties of device and dtype that determine memory use, including the memory that is free now.
     pub fn target(&self) -> Target {
         Target::of(self.kernels())
     }
 
-    /// The default number of workers: 1 on a GPU; on the CPU, a number that suits the model's size.
+    /// Returns the default number of workers: 1 on a GPU, [`Workers::default_count`] on the CPU.
     pub fn default_workers(&self) -> usize {
         if self.kernels.device().is_cpu() { Workers::default_count(self.config.parameter_count()) } else { 1 }
     }
@@ -169,8 +168,8 @@ impl Decoder {
         Ok(x)
     }
 
-    /// Computes the residual stream after the last block for each batch, `[t, w]`, with blocks offloaded to host memory: each is copied to
-    /// the device once for all batches. `self` has the embedding, final norm and head on the device.
+    /// Computes the residual stream after the last block, `[t, w]`, of each batch, with blocks in host memory. Copies each block to the
+    /// device once for all batches. `self` has the embedding, final norm and head on the device.
     pub(super) fn hidden_streamed(&self, blocks: &[BlockWeights], batches: &[Packed]) -> Result<Vec<Tensor>> {
         let streams = batches.iter().map(|batch| self.check(batch).and_then(|()| self.embed(&batch.tokens))).collect::<Result<Vec<_>>>()?;
         for block in blocks {
@@ -183,7 +182,7 @@ impl Decoder {
         Ok(streams)
     }
 
-    /// Computes the same as [`Decoder::hidden`] and saves the activations that `backward` needs. `ActivationCheckpointing::Auto` saves all.
+    /// Computes the same as [`Decoder::hidden`] and saves activations for [`Decoder::backward`].
     ///
     /// # Errors
     /// As [`Decoder::hidden`].
@@ -196,7 +195,7 @@ impl Decoder {
             let (y, saved) = block.forward(&x, &context)?;
             blocks.push(match checkpointing {
                 ActivationCheckpointing::Full => SavedBlock::Input(x),
-                ActivationCheckpointing::Selective => SavedBlock::SelectedActivations(Box::new(saved.select())),
+                ActivationCheckpointing::Selective => SavedBlock::Selected(Box::new(saved.select())),
                 ActivationCheckpointing::Auto | ActivationCheckpointing::None => SavedBlock::All(Box::new(saved)),
             });
             x = y;
@@ -204,36 +203,36 @@ impl Decoder {
         Ok((x, Activations { blocks }))
     }
 
-    /// Adds the gradients of all weights below the head to `gradients`. `d_hidden [t, w]` is the gradient of the residual stream after the
-    /// last block; it is overwritten.
+    /// Adds the gradients of embedding and blocks to `gradients`. `d_hidden [t, w]` is the gradient of the residual stream after the last
+    /// block and is overwritten.
     ///
     /// # Errors
     /// If a kernel fails, for example because the device is out of memory.
-    pub fn backward(&self, packed: &Packed, trace: Activations, d_hidden: Tensor, gradients: &Weights) -> Result<()> {
-        self.backward_blocks(packed, trace, &d_hidden, &gradients.blocks, |_| Ok(()))?;
+    pub fn backward(&self, packed: &Packed, saved: Activations, d_hidden: Tensor, gradients: &Weights) -> Result<()> {
+        self.backward_blocks(packed, saved, &d_hidden, &gradients.blocks, |_| Ok(()))?;
         Ok(self.kernels.scatter_add_into(&gradients.embedding, &packed.tokens, &d_hidden)?)
     }
 
-    /// The part of [`Decoder::backward`] that covers the blocks, from the last to the first. Turns `d_hidden [t, w]` into the gradient of
-    /// the first block's input, in place, and calls `done(layer)` after each block. If `done` uses and clears the gradients of its block,
-    /// all of `gradients` may share the tensors of one block.
+    /// Runs [`Decoder::backward`] through the blocks, from the last to the first. Turns `d_hidden [t, w]` into the gradient of the first
+    /// block's input, in place, and calls `done(layer)` after each block. If `done` uses and clears the gradients of its block, all
+    /// elements of `gradients` may share the same tensors.
     ///
     /// # Errors
     /// If a kernel or `done` fails.
     pub fn backward_blocks(
         &self,
         packed: &Packed,
-        trace: Activations,
+        saved: Activations,
         d_hidden: &Tensor,
         gradients: &[BlockWeights],
         mut done: impl FnMut(usize) -> Result<()>,
     ) -> Result<()> {
         let context = self.context(&packed.segments, &packed.positions)?;
-        let layers = self.weights.blocks.iter().zip(trace.blocks).zip(gradients).enumerate();
-        for (layer, ((block, stored), gradients)) in layers.rev() {
-            let saved = match stored {
+        let layers = self.weights.blocks.iter().zip(saved.blocks).zip(gradients).enumerate();
+        for (layer, ((block, saved), gradients)) in layers.rev() {
+            let saved = match saved {
                 SavedBlock::All(saved) => saved,
-                SavedBlock::SelectedActivations(selected) => Box::new(block.recompute(*selected, &context)?),
+                SavedBlock::Selected(selected) => Box::new(block.recompute(*selected, &context)?),
                 SavedBlock::Input(input) => Box::new(block.save_activations(&input, &context)?),
             };
             block.backward(d_hidden, &saved, &context, gradients)?;
@@ -296,12 +295,12 @@ impl Decoder {
 }
 
 impl Cache {
-    /// The number of blocks.
+    /// Returns the number of cache blocks.
     pub fn blocks(&self) -> usize {
         self.blocks
     }
 
-    /// Copies whole blocks in every layer. `pairs` are block numbers, `(from, to)`.
+    /// Copies cache blocks in every layer. `pairs` has block numbers, `(from, to)`.
     ///
     /// # Errors
     /// If a kernel fails.

@@ -1,5 +1,5 @@
-//! Writes weights as safetensors files in Hugging Face layout: the header first, from shapes alone, then the tensors piece by piece, so
-//! that a model of any size needs only a few MiB of buffers. Knows writers, not files: `crate::checkpoint` owns the folders.
+//! Writes weights as safetensors in Hugging Face layout: the header first, from shapes alone, then the tensors piece by piece, so that a
+//! model of any size needs only a few MiB of buffers. Writes to any [`Write`]; `crate::checkpoint` owns files and folders.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -22,12 +22,11 @@ use crate::kernels::{cpu, on_host};
 /// The default maximum size of a weights file: 5 GB, as in transformers 4.
 pub const MAX_SHARD_BYTES: u64 = 5_000_000_000;
 
-/// Elements that one thread fills and encodes at a time. They stay in the CPU cache.
+/// Number of elements that one thread fills and encodes at a time, few enough to stay in the CPU cache.
 const CHUNK_ELEMENTS: usize = 1 << 18;
-/// The rows of a chunk are a multiple of this: rows of a checkpoint's projection are columns of our tensor, and a cache line holds 16 of
-/// them.
+/// Chunks have a multiple of this many rows: rows of a checkpoint's projection are columns of our tensor, and a cache line has 16 elements.
 const CHUNK_ROWS: usize = 16;
-/// Chunks that are encoded in parallel before they are written.
+/// Number of chunks to encode in parallel before writing them.
 const CHUNKS_AT_ONCE: usize = 16;
 
 /// The dtype of exported weights.
@@ -47,36 +46,36 @@ pub enum WeightDtype {
 pub struct Format {
     /// The dtype of every tensor.
     pub dtype: WeightDtype,
-    /// Maximum bytes of tensors in one file. A larger tensor has a file to itself.
+    /// Maximum bytes of tensors in one file. A larger tensor gets its own file.
     pub max_shard_bytes: u64,
 }
 
-/// Bytes of the buffers that [`WeightFile::write`] allocates: encoded chunks, and the f32 values that they are encoded from.
+/// Returns the bytes of the buffers that [`WeightFile::write`] allocates: encoded chunks, and the f32 values that they are encoded from.
 pub fn buffer_bytes(dtype: WeightDtype) -> u64 {
     (CHUNKS_AT_ONCE * CHUNK_ELEMENTS * dtype.size() + rayon::current_num_threads() * CHUNK_ELEMENTS * size_of::<f32>()) as u64
 }
 
 impl Format {
-    /// Files of the default maximum size in the given dtype.
+    /// Returns the format with `dtype` and the default maximum file size.
     pub fn of(dtype: WeightDtype) -> Self {
         Self { dtype, max_shard_bytes: MAX_SHARD_BYTES }
     }
 }
 
-/// Supplies the values to export. `values(number, part, first, target)` fills `target` with whole rows of `part`, in the checkpoint's
-/// layout, from row `first` on. `number` is the index in `parameters` of our tensor that the part belongs to. Several threads call it at
-/// once.
+/// A source of values to export. `values(number, part, first, target)` fills `target` with whole rows of `part`, in the checkpoint's
+/// layout, from row `first` on. `number` is the index in `parameters` of our tensor that the part belongs to. Several threads call it
+/// concurrently.
 pub type Values<'a> = dyn Fn(usize, &CheckpointTensor, usize, &mut [f32]) -> Result<()> + Sync + 'a;
 
-/// Supplies the values of weights in memory. They must be in f32 on the CPU.
+/// Returns a source for weights in memory, which must be in f32 on the CPU.
 pub fn values_of(weights: &Weights) -> impl Fn(usize, &CheckpointTensor, usize, &mut [f32]) -> Result<()> + Sync + '_ {
     let tensors: Vec<&Tensor> = weights.entries().into_iter().map(|(_, tensor)| tensor).collect();
-    move |number, part, first, target| take(tensors[number], part, first, target)
+    move |number, part, first, target| copy_rows(tensors[number], part, first, target)
 }
 
-fn take(tensor: &Tensor, part: &CheckpointTensor, first: usize, target: &mut [f32]) -> Result<()> {
+fn copy_rows(tensor: &Tensor, part: &CheckpointTensor, first: usize, target: &mut [f32]) -> Result<()> {
     let width = tensor.dims()[tensor.rank() - 1];
-    Ok(cpu::read([tensor], |[ours]| part.take(first, ours, width, target))?)
+    Ok(cpu::read([tensor], |[ours]| part.export_rows(first, ours, width, target))?)
 }
 
 /// One file of weights: its name and the tensors in it.
@@ -85,15 +84,15 @@ pub struct WeightFile {
     /// `model.safetensors`, or the name of a shard.
     pub name: String,
     dtype: WeightDtype,
-    /// In file order, each with the index in `parameters` of our tensor that it belongs to.
+    /// The tensors in file order, each with the index in `parameters` of our tensor that it belongs to.
     tensors: Vec<(usize, CheckpointTensor)>,
 }
 
-/// Divides a model's weights into files, with tied weights written once. Like transformers, assigns tensors in the model's order and starts
-/// a new file when the next tensor would exceed the limit.
+/// Divides a model's weights into files. Like transformers, assigns tensors in the model's order and starts a new file when the next tensor
+/// would exceed the limit. Tied weights are in one file only.
 ///
 /// # Errors
-/// Never, at present.
+/// Currently never.
 pub fn files(config: &ModelConfig, format: Format) -> Result<Vec<WeightFile>> {
     let table = parameters(config).into_iter().enumerate();
     let tensors = table.flat_map(|(number, row)| row.parts.into_iter().map(move |part| (number, part)));
@@ -119,7 +118,7 @@ pub fn files(config: &ModelConfig, format: Format) -> Result<Vec<WeightFile>> {
     Ok(shards.into_iter().enumerate().map(file).collect())
 }
 
-/// Returns the bytes of `model.safetensors.index.json`, or `None` if there is a single file.
+/// Returns the contents of `model.safetensors.index.json`; `None` if there is only one file.
 ///
 /// # Errors
 /// If the index cannot be serialized.
@@ -127,14 +126,14 @@ pub fn index(files: &[WeightFile]) -> Result<Option<Vec<u8>>> {
     if files.len() < 2 {
         return Ok(None);
     }
-    let places = |file: &'_ WeightFile| file.tensors.iter().map(|(_, part)| (part.name.clone(), file.name.clone())).collect::<Vec<_>>();
-    let weight_map: BTreeMap<String, String> = files.iter().flat_map(places).collect();
+    let entries = |file: &'_ WeightFile| file.tensors.iter().map(|(_, part)| (part.name.clone(), file.name.clone())).collect::<Vec<_>>();
+    let weight_map: BTreeMap<String, String> = files.iter().flat_map(entries).collect();
     let total_size: u64 = files.iter().map(WeightFile::tensor_bytes).sum();
     let index: Value = json!({"metadata": {"total_size": total_size}, "weight_map": weight_map});
     Ok(Some((serde_json::to_string_pretty(&index)? + "\n").into_bytes()))
 }
 
-/// Writes weights as one safetensors file, whatever its size.
+/// Writes weights as a single safetensors file of any size.
 ///
 /// # Errors
 /// As [`WeightFile::write`].
@@ -143,7 +142,7 @@ pub fn to_writer(out: &mut dyn Write, weights: &Weights, config: &ModelConfig, d
     tensors_to_writer(out, &tensors, config, dtype)
 }
 
-/// Writes tensors as one safetensors file. They have the shapes and the order of `parameters`; `None` writes zeros.
+/// Writes tensors as a single safetensors file. They must have the shapes and the order of `parameters`. Writes zeros for `None`.
 ///
 /// # Errors
 /// As [`WeightFile::write`], or if a tensor cannot be copied to the host.
@@ -151,18 +150,18 @@ pub fn tensors_to_writer(out: &mut dyn Write, tensors: &[Option<&Tensor>], confi
     let in_f32 = |tensor: &Tensor| Ok(on_host(tensor)?.to_dtype(DType::F32)?);
     let tensors = tensors.iter().map(|tensor| tensor.map(in_f32).transpose()).collect::<Result<Vec<Option<Tensor>>>>()?;
     let values = |number: usize, part: &CheckpointTensor, first: usize, target: &mut [f32]| match &tensors[number] {
-        Some(tensor) => take(tensor, part, first, target),
+        Some(tensor) => copy_rows(tensor, part, first, target),
         None => {
             target.fill(0.0);
             Ok(())
         }
     };
-    let whole = Format { dtype, max_shard_bytes: u64::MAX };
-    files(config, whole)?.iter().try_for_each(|file| file.write(out, &values))
+    let single = Format { dtype, max_shard_bytes: u64::MAX };
+    files(config, single)?.iter().try_for_each(|file| file.write(out, &values))
 }
 
 impl WeightFile {
-    /// Total bytes of the tensors, without the header.
+    /// Returns the total bytes of the tensors, without the header.
     pub fn tensor_bytes(&self) -> u64 {
         self.tensors.iter().map(|(_, part)| self.dtype.bytes(part)).sum()
     }
@@ -192,7 +191,7 @@ impl WeightFile {
         Ok(())
     }
 
-    /// The header as the safetensors crate writes it, padded so that tensors start at a multiple of 8 bytes.
+    /// Returns the same header as the safetensors crate, padded so that the tensors start at a multiple of 8 bytes.
     fn header(&self) -> Result<Vec<u8>> {
         let mut end = 0;
         let info = |(_, part): &(usize, CheckpointTensor)| {
@@ -209,7 +208,7 @@ impl WeightFile {
 }
 
 impl WeightDtype {
-    /// The name of the dtype in `config.json`.
+    /// Returns the dtype's name in `config.json`.
     pub fn torch_name(self) -> &'static str {
         match self {
             Self::F32 => "float32",
@@ -218,7 +217,7 @@ impl WeightDtype {
         }
     }
 
-    /// Bytes per value.
+    /// Returns the bytes per value.
     pub fn size(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -238,8 +237,7 @@ impl WeightDtype {
         }
     }
 
-    /// Encodes values as little-endian bytes, rounded to nearest, ties to even. A value too large for the dtype is an error, not an
-    /// infinity.
+    /// Encodes values as little-endian bytes, rounding to nearest, ties to even. A value too large for the dtype is an error, not infinity.
     fn encode(self, values: &[f32], bytes: &mut [u8]) -> Result<()> {
         let halves = match self {
             Self::F32 => {
@@ -261,7 +259,7 @@ impl WeightDtype {
         if halves.iter().fold(false, |found, half| found | (half & 0x7fff == infinity)) {
             let overflow = values.iter().zip(&halves).find(|(value, half)| value.is_finite() && *half & 0x7fff == infinity);
             if let Some((value, _)) = overflow {
-                bail!("the value {value} is too large for {}; export as bf16 or f32", self.torch_name());
+                bail!("the value {value} is too large for {}: export as bf16 or f32", self.torch_name());
             }
         }
         bytes.chunks_exact_mut(2).zip(&halves).for_each(|(bytes, half)| bytes.copy_from_slice(&half.to_le_bytes()));
@@ -339,7 +337,7 @@ mod tests {
             dtype.encode(&[value], &mut bytes).unwrap();
             assert_eq!(u16::from_le_bytes(bytes), expected, "{value} in {dtype:?}");
         };
-        // Halfway between two adjacent values of bf16 (8 bits) or f16 (11 bits): rounds to the even one.
+        // Values halfway between two adjacent values of bf16 (8 bits) or f16 (11 bits) round to the even one.
         check(WeightDtype::Bf16, f32::from_bits(0x3f80_8000), 0x3f80);
         check(WeightDtype::Bf16, f32::from_bits(0x3f81_8000), 0x3f82);
         check(WeightDtype::Bf16, f32::from_bits(0x3f80_8001), 0x3f81);

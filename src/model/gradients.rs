@@ -1,4 +1,4 @@
-//! Gradient buffers of backward passes: for all weights, or for LoRA adapters only.
+//! The gradients of a backward pass: of all weights, or of LoRA adapters only.
 
 use anyhow::Result;
 use candle_core::Tensor;
@@ -9,12 +9,12 @@ use super::packed::Packed;
 use super::weights::Weights;
 use crate::kernels::Kernels;
 
-/// The trained parameters with their names: the adapters of a LoRA run, otherwise all weights.
+/// Returns the trained parameters with their names: adapters in a LoRA run, otherwise all weights.
 pub fn parameters<'a>(policy: &'a Decoder, lora: Option<&'a Lora>) -> Vec<(String, &'a Tensor)> {
     lora.map_or_else(|| policy.weights.entries(), |lora| lora.adapters.entries())
 }
 
-/// The gradient sums of one worker, in f32.
+/// The summed gradients of one worker, in f32.
 pub enum Gradients {
     /// Gradients of all weights.
     Weights(Weights),
@@ -34,7 +34,7 @@ impl Gradients {
         }
     }
 
-    /// All gradients with the names of their parameters, in the order of [`parameters`].
+    /// Returns all gradients with the names of their parameters, in the order of [`parameters`].
     pub fn entries(&self) -> Vec<(String, &Tensor)> {
         match self {
             Self::Weights(weights) => weights.entries(),
@@ -42,7 +42,7 @@ impl Gradients {
         }
     }
 
-    /// The gradients to which `Decoder::head_forward_backward` adds those of the head. `None` if the head is not trained.
+    /// Returns the gradients for [`Decoder::head_forward_backward`]; `None` if the head is frozen.
     pub fn of_head(&self) -> Option<&Weights> {
         match self {
             Self::Weights(weights) => Some(weights),
@@ -50,18 +50,19 @@ impl Gradients {
         }
     }
 
-    /// Adds the gradients of everything below the head. `d_hidden [t, w]` is the gradient of the residual stream after the last block.
+    /// Runs the backward pass below the head and adds its gradients. `d_hidden [t, w]` is the gradient of the residual stream after the
+    /// last block.
     ///
     /// # Errors
     /// If a kernel fails, for example because the device is out of memory.
-    pub fn backward(&self, decoder: &Decoder, packed: &Packed, trace: Activations, d_hidden: Tensor) -> Result<()> {
+    pub fn backward(&self, decoder: &Decoder, packed: &Packed, saved: Activations, d_hidden: Tensor) -> Result<()> {
         match self {
-            Self::Weights(weights) => decoder.backward(packed, trace, d_hidden, weights),
-            Self::Adapters(adapters) => adapters.backward(decoder, packed, trace, &d_hidden),
+            Self::Weights(weights) => decoder.backward(packed, saved, d_hidden, weights),
+            Self::Adapters(adapters) => adapters.backward(decoder, packed, saved, &d_hidden),
         }
     }
 
-    /// Adds the sums of another worker, in place.
+    /// Adds the gradients of another worker in place.
     ///
     /// # Errors
     /// If a kernel fails.
@@ -69,7 +70,7 @@ impl Gradients {
         self.entries().into_iter().zip(other.entries()).try_for_each(|((_, target), (_, source))| Ok(kernels.add_into(target, source)?))
     }
 
-    /// Sets all gradients to 0, in place.
+    /// Sets all gradients to 0 in place.
     ///
     /// # Errors
     /// If a kernel fails.

@@ -10,59 +10,60 @@ use super::packed::Packed;
 use super::weights::Weights;
 use crate::kernels::{RowScores, Target};
 
-/// Elements of logits in a chunk on the CPU: 8 MiB, to stay in the CPU cache. A chunk has 64 to 512 rows whatever the vocabulary.
+/// Number of logits in a chunk on the CPU: 8 MiB, to stay in the CPU cache. With any vocabulary, a chunk has at least 64 and at most 512
+/// rows.
 const CHUNK_ELEMENTS: usize = 1 << 21;
-/// Maximum rows of a chunk on a GPU, if they fit in a tenth of its memory. At this size products reach full speed, and the gradient of the
-/// output embedding is read and written rarely, with few host round trips.
+/// Maximum number of rows in a chunk on a GPU, if they fit in a tenth of its memory. At this size products reach full speed, and few chunks
+/// mean few updates of the output embedding's gradient and few round trips to the host.
 const GPU_CHUNK_ROWS: usize = 8192;
-/// Minimum rows of a chunk on a GPU. Stock operations always use this number because they hold several copies of a chunk.
-const LEAST_GPU_CHUNK_ROWS: usize = 2048;
+/// Minimum number of rows in a chunk on a GPU. Stock operations always use this number, because they need several copies of a chunk.
+const MIN_GPU_CHUNK_ROWS: usize = 2048;
 
-/// Scores of response tokens, in the order of `Packed::targets`.
+/// Scores of response tokens, in the order of [`Packed::targets`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scores {
-    /// `logprobs[j]` is the log-probability of `targets[j]`, in nats, at the requested temperature.
+    /// `logprobs[j]` is the log-probability of `targets[j]`, in nats, at the sampling temperature.
     pub logprobs: Vec<f32>,
     /// `entropies[j]` is the entropy of the distribution that predicts `targets[j]`, in nats, at the same temperature.
     pub entropies: Vec<f32>,
 }
 
-/// Derivatives of the loss with respect to the log-probability and the entropy of each token in a range of response tokens.
+/// Derivatives of the loss with respect to the log-probabilities and entropies of a chunk of response tokens.
 pub struct TokenGradients {
-    /// dL/dlogp, per token.
+    /// dL/d(log-probability) of each token.
     pub d_logprobs: Vec<f32>,
-    /// dL/dH, per token.
+    /// dL/d(entropy) of each token.
     pub d_entropies: Vec<f32>,
 }
 
-/// Rows of logits in a chunk. On a GPU this depends on total memory, not on free memory: sums run over chunks, and a resumed run must sum
-/// in the same order.
+/// Returns the number of rows in a chunk. On a GPU it depends on total rather than free memory, because chunks determine the order of sums,
+/// which must be the same in a resumed run.
 fn chunk_rows(config: &ModelConfig, target: &Target) -> usize {
     if !target.is_gpu {
         return (CHUNK_ELEMENTS / config.vocabulary).clamp(64, 512);
     }
     let room = if target.is_stock { 0 } else { target.total.unwrap_or(0) / 10 };
     let mut rows = GPU_CHUNK_ROWS;
-    while rows > LEAST_GPU_CHUNK_ROWS && (rows * row_bytes(config, target)) as u64 > room {
+    while rows > MIN_GPU_CHUNK_ROWS && (rows * row_bytes(config, target)) as u64 > room {
         rows /= 2;
     }
     rows
 }
 
-/// Bytes per row of a chunk: its logits, their gradient if it has another dtype, its row of the residual stream, the normalized row, and
-/// the gradients of both rows.
+/// Returns the bytes per row of a chunk: its logits, their gradient if it has another dtype, its row of the residual stream, the normalized
+/// row, and the gradients of both rows.
 fn row_bytes(config: &ModelConfig, target: &Target) -> usize {
     let gradient = if target.element_bytes == size_of::<f32>() { 0 } else { target.element_bytes };
     config.vocabulary * (size_of::<f32>() + gradient) + 4 * config.hidden * target.element_bytes
 }
 
-/// Peak bytes of one pass over the head.
+/// Returns the peak bytes of a pass over the head.
 pub fn head_bytes(config: &ModelConfig, target: &Target) -> usize {
     chunk_rows(config, target) * row_bytes(config, target)
 }
 
 impl Decoder {
-    /// Computes logits `[rows, v]`, in f32, from rows of the residual stream `hidden [t, w]`.
+    /// Computes the logits `[rows, v]`, in f32, of some rows of the residual stream after the last block, `hidden [t, w]`.
     ///
     /// # Errors
     /// If a kernel fails, for example because the device is out of memory.
@@ -95,9 +96,9 @@ impl Decoder {
         Ok(scores)
     }
 
-    /// Scores all response tokens and computes the head's gradients in one pass. Gets the derivatives of the loss for each chunk from
-    /// `objective(first, scores)`, where `first` is the index of the chunk's first token. Adds the gradients of the head and the final norm
-    /// to `gradients`; `None` if they are frozen. Returns the scores and the gradient of `hidden [t, w]`.
+    /// Scores all response tokens and computes the head's gradients in one pass. `objective(first, scores)` returns the derivatives of the
+    /// loss for each chunk, where `first` is the index of its first target. Adds the gradients of the head and the final norm to
+    /// `gradients`, unless `None`. Returns the scores and the gradient of `hidden [t, w]`.
     ///
     /// # Errors
     /// If a kernel fails, for example because the device is out of memory.
@@ -137,17 +138,17 @@ impl Decoder {
         Ok((scores, d_hidden))
     }
 
-    /// Applies the sampling masks of the batch to the logits of `packed.targets[first..]`. Scores and gradients are then those of the
-    /// renormalised distribution.
+    /// Applies the batch's sampling masks, if any, to the logits of `packed.targets[first..]`, so that scores and gradients are those of
+    /// the renormalized distribution.
     fn apply_sampling_mask(&self, logits: Tensor, packed: &Packed, first: usize) -> Result<Tensor> {
         if packed.kept.is_whole() {
             return Ok(logits);
         }
-        let kept = packed.kept.part(first..first + logits.dim(0)?);
-        Ok(self.kernels().mask_logits(logits, &kept)?)
+        let mask = packed.kept.part(first..first + logits.dim(0)?);
+        Ok(self.kernels().mask_logits(logits, &mask)?)
     }
 
-    /// Chunks of the rows that predict response tokens, with their targets.
+    /// Divides the rows that predict response tokens into chunks, each with its targets.
     pub(super) fn chunks<'a>(&self, packed: &'a Packed) -> impl Iterator<Item = (&'a [u32], &'a [u32])> + use<'a> {
         let size = chunk_rows(&self.config, &self.target());
         packed.rows.chunks(size).zip(packed.targets.chunks(size))

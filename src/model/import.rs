@@ -1,5 +1,5 @@
-//! Reads weights from safetensors files in Hugging Face layout: tensor by tensor, checked against the configuration, converted to f32. The
-//! counterpart of `super::export`.
+//! Reads weights from safetensors files in Hugging Face layout: checks them against the configuration and converts them to f32, tensor by
+//! tensor. The counterpart of `super::export`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -30,7 +30,7 @@ pub fn load(folder: &Path, config: &ModelConfig) -> Result<Weights> {
     from_paths(&weight_files(folder)?, config)
 }
 
-/// Reads the weights of one safetensors file.
+/// Reads the weights of a safetensors file.
 ///
 /// # Errors
 /// As [`load`].
@@ -44,7 +44,7 @@ fn from_paths(paths: &[PathBuf], config: &ModelConfig) -> Result<Weights> {
     store.weights(config)
 }
 
-/// Reads the weights of one safetensors file in memory.
+/// Reads the weights of a safetensors file in memory.
 ///
 /// # Errors
 /// As [`load`].
@@ -54,10 +54,10 @@ pub fn from_bytes(bytes: &'static [u8], config: &ModelConfig) -> Result<Weights>
     store.weights(config)
 }
 
-/// Checks the weights of a folder against the configuration by their headers: names, shapes and dtypes, but not values.
+/// Checks a folder's weights against the configuration by their headers: names, shapes and dtypes, but not values.
 ///
 /// # Errors
-/// As [`load`], except for values.
+/// As [`load`], except for errors in values.
 pub fn check(folder: &Path, config: &ModelConfig) -> Result<()> {
     let mut store = Store::default();
     weight_files(folder)?.into_iter().try_for_each(|path| store.add(FileSource::File(path)))?;
@@ -65,13 +65,14 @@ pub fn check(folder: &Path, config: &ModelConfig) -> Result<()> {
 }
 
 /// Maximum bytes of a header, as in the safetensors library.
-const HEADER_BYTES: u64 = 100_000_000;
-/// Elements of a tensor that are read and converted at a time. They stay in the CPU cache.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
+/// Number of elements to read and convert at a time, few enough to stay in the CPU cache.
 const CHUNK_ELEMENTS: usize = 1 << 18;
-/// Minimum rows of a chunk: they become adjacent elements in a row of our tensor, and a cache line holds 16.
-const TRANSPOSED_ROWS: usize = 16;
+/// Minimum number of rows in a chunk. Rows of a transposed tensor become adjacent elements of our tensor's rows, and a cache line has 16
+/// elements.
+const MIN_CHUNK_ROWS: usize = 16;
 
-/// Where the bytes of a file are.
+/// A file on disk or in memory.
 enum FileSource {
     File(PathBuf),
     Memory(&'static [u8]),
@@ -96,11 +97,11 @@ impl FileSource {
     }
 }
 
-/// The file, type and position of a tensor.
+/// A tensor in a file.
 struct Entry {
     file: usize,
     info: TensorInfo,
-    /// Offset of its first byte in the file.
+    /// The position of its first byte in the file.
     offset: u64,
 }
 
@@ -127,12 +128,13 @@ impl Store {
             "{name} is truncated or not a safetensors file: its header claims {header} of {size} bytes"
         );
         ensure!(
-            header <= HEADER_BYTES,
-            "{name} is not a safetensors file: its header claims {header} bytes, expected at most {HEADER_BYTES}"
+            header <= MAX_HEADER_BYTES,
+            "{name} is not a safetensors file: its header claims {header} bytes, expected at most {MAX_HEADER_BYTES}"
         );
         let mut buffer = vec![0; header as usize];
         source.read_exact(&mut buffer)?;
-        let metadata: Metadata = serde_json::from_slice(&buffer).with_context(|| format!("{name} has a corrupt safetensors header"))?;
+        let metadata: Metadata =
+            serde_json::from_slice(&buffer).with_context(|| format!("{name} is corrupt: its safetensors header is not valid"))?;
         let start = 8 + header;
         let expected = start + metadata.tensors().values().map(|info| info.data_offsets.1 as u64).max().unwrap_or(0);
         ensure!(expected <= size, "{name} is truncated: it has {size} bytes, expected {expected} according to its header");
@@ -146,7 +148,7 @@ impl Store {
         Ok(())
     }
 
-    /// Checks that the files have every tensor of the configuration, with its shape and a supported dtype, and no other tensor.
+    /// Checks that the files have every tensor that the configuration describes, with its shape and a supported dtype, and no other tensor.
     fn check(&self, config: &ModelConfig) -> Result<()> {
         let table = parameters(config);
         for (row, part) in table.iter().flat_map(|row| row.parts.iter().map(move |part| (row, part))) {
@@ -157,12 +159,12 @@ impl Store {
             );
             self.find(part)?;
         }
-        // A tied checkpoint may still have a head tensor, and old exports have rotary tables.
+        // Tied checkpoints may still have a head tensor, and old exports have rotary tables.
         let head = parameters::head(config);
         let names: BTreeSet<&str> = table.iter().chain([&head]).flat_map(|row| &row.parts).map(|part| part.name.as_str()).collect();
         let is_extra = |name: &&String| !names.contains(name.as_str()) && !name.ends_with("rotary_emb.inv_freq");
         let extra: Vec<&str> = self.tensors.keys().filter(is_extra).map(String::as_str).take(3).collect();
-        ensure!(extra.is_empty(), "{} has tensors that config.json does not call for: {} ...", self.names(), extra.join(", "));
+        ensure!(extra.is_empty(), "{} has tensors that config.json does not describe: {} ...", self.names(), extra.join(", "));
         Ok(())
     }
 
@@ -177,7 +179,7 @@ impl Store {
         Weights::build(config, |row| loaded.next().with_context(|| format!("no tensor {}", row.name())))
     }
 
-    /// A tied checkpoint may have a head tensor only if it equals the embedding.
+    /// Checks that the head tensor of a tied checkpoint, if it has one, equals the embedding.
     fn check_tied(&self, config: &ModelConfig) -> Result<()> {
         let only = |row: Parameter| row.parts.into_iter().next().context("a tensor without parts");
         let (embedding, head) = (only(parameters::embedding(config))?, only(parameters::head(config))?);
@@ -188,11 +190,11 @@ impl Store {
         let rows = (CHUNK_ELEMENTS / config.hidden).max(1);
         (0..config.vocabulary).into_par_iter().step_by(rows).try_for_each(|first| {
             let (start, count) = (first * config.hidden, rows.min(config.vocabulary - first) * config.hidden);
-            let (mut one, mut other) = (Vec::new(), Vec::new());
-            self.read(&embedding, start, count, self.files[embedding_entry.file].open()?.as_mut(), &mut one)?;
-            self.read(&head, start, count, self.files[head_entry.file].open()?.as_mut(), &mut other)?;
+            let (mut embedding_values, mut head_values) = (Vec::new(), Vec::new());
+            self.read(&embedding, start, count, self.files[embedding_entry.file].open()?.as_mut(), &mut embedding_values)?;
+            self.read(&head, start, count, self.files[head_entry.file].open()?.as_mut(), &mut head_values)?;
             ensure!(
-                one == other,
+                embedding_values == head_values,
                 "config.json ties {} to {}, but the two differ in {}: set tie_word_embeddings to false",
                 head.name,
                 embedding.name,
@@ -219,7 +221,7 @@ impl Store {
             part.name,
             part.shape
         );
-        // The product does not overflow: the shape equals the configured one, and the configuration has limits.
+        // The product cannot overflow: the shape equals the configured one, whose sizes are limited.
         let (dtype, elements) = (entry.info.dtype, found.iter().product::<usize>());
         ensure!(
             matches!(dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16),
@@ -235,22 +237,22 @@ impl Store {
         Ok(entry)
     }
 
-    /// Reads one of our tensors from the checkpoint tensors that make it up.
+    /// Reads one of our tensors from the checkpoint's tensors that make it up.
     fn load(&self, row: &Parameter) -> Result<Tensor> {
         let width = row.width();
         let mut ours = vec![0.0; row.shape.elem_count()];
         for part in &row.parts {
             let (total, columns) = part.rows_and_columns();
-            let rows = (CHUNK_ELEMENTS / columns).max(TRANSPOSED_ROWS);
+            let rows = (CHUNK_ELEMENTS / columns).max(MIN_CHUNK_ROWS);
             if part.transposed || part.columns.len() < width {
                 let mut source = self.files[self.find(part)?.file].open()?;
                 let mut values = Vec::new();
                 for first in (0..total).step_by(rows) {
                     self.read(part, first * columns, (total - first).min(rows) * columns, source.as_mut(), &mut values)?;
-                    part.place(first, &values, &mut ours, width);
+                    part.import_rows(first, &values, &mut ours, width);
                 }
             } else {
-                // The rows are in file order, so all threads can read parts of a large table.
+                // Our tensor has the same rows in the same order, so all threads can read parts of it.
                 ours.par_chunks_mut(rows * 16 * columns).enumerate().try_for_each(|(chunk, ours)| {
                     let mut source = self.files[self.find(part)?.file].open()?;
                     let mut values = Vec::new();
@@ -265,7 +267,7 @@ impl Store {
         Ok(cpu::tensor(ours, &row.shape)?)
     }
 
-    /// Reads `count` values of a tensor, from element `first` on, as f32.
+    /// Reads `count` elements of a tensor, from element `first` on, into `values`, as f32.
     fn read(&self, part: &CheckpointTensor, first: usize, count: usize, source: &mut dyn ReadSeek, values: &mut Vec<f32>) -> Result<()> {
         let entry = self.find(part)?;
         let name = || format!("tensor {} of {}", part.name, self.files[entry.file].name());
@@ -284,8 +286,8 @@ impl Store {
             }
             other => bail!("{} has dtype {other:?}, expected F32, BF16 or F16", name()),
         }
-        // Without an early exit the test vectorizes. The position is needed only for the message.
-        if values.iter().fold(false, |broken, value| broken | !value.is_finite()) {
+        // Without an early exit, the compiler vectorizes this loop. Only the message needs the position.
+        if values.iter().fold(false, |found, value| found | !value.is_finite()) {
             let index = values.iter().position(|value| !value.is_finite()).unwrap_or(0);
             let file = self.files[entry.file].name();
             bail!("tensor {} in {file} has a value that is not finite ({} at element {})", part.name, values[index], first + index);

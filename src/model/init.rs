@@ -1,5 +1,5 @@
-//! Random initial weights, distributed as in the published architectures. Each element is a function of the seed and its position only, so
-//! a model generated in memory is identical to one written to a file piece by piece, on any number of cores.
+//! Random initial weights, distributed as in the published architectures. Each element depends only on the seed and its position, so a
+//! model generated in memory equals one written to a file piece by piece, on any number of cores.
 
 use anyhow::Result;
 use rayon::prelude::*;
@@ -11,10 +11,10 @@ use super::weights::Weights;
 use crate::kernels::cpu;
 use crate::rng::{Purpose, Stream};
 
-/// Elements that one thread generates at a time.
+/// Number of elements that one thread generates at a time.
 const CHUNK_ELEMENTS: usize = 1 << 16;
 
-/// Generates weights: normal with standard deviation `scale` for matrices, 1 for norms, 0 for biases. Each tensor uses its own random
+/// Generates weights: normal with standard deviation `scale` for matrices, 1 for norms, 0 for biases. Each tensor has its own random
 /// stream.
 ///
 /// # Errors
@@ -31,8 +31,8 @@ pub fn random(config: &ModelConfig, seed: u64, scale: f32) -> Result<Weights> {
     })
 }
 
-/// Generates the same weights as [`random`] piecewise, so that export never holds them all. Returns a function with the arguments of
-/// [`export::Values`](super::export::Values).
+/// Returns a source ([`export::Values`](super::export::Values)) that generates the same weights as [`random`] piece by piece, so that
+/// exporting them needs little memory.
 pub fn values(
     config: &ModelConfig,
     seed: u64,
@@ -46,18 +46,18 @@ pub fn values(
             tensor.fill(first * columns, target);
             return Ok(());
         }
-        // A piece of a fused or transposed tensor: generate the matching columns of our tensor, row by row, then copy them out.
+        // For a piece of a fused or transposed tensor, generate the matching columns of our tensor, row by row, and copy them.
         let (rows, start) = (target.len() / columns, part.columns.start);
         let (our_rows, our_columns, start) = if part.transposed { (columns, rows, start + first) } else { (rows, columns, start) };
         let mut ours = vec![0.0; target.len()];
         ours.chunks_exact_mut(our_columns).take(our_rows).enumerate().for_each(|(row, ours)| tensor.fill(row * width + start, ours));
         let piece = CheckpointTensor { columns: 0..our_columns, ..part.clone() };
-        piece.take(0, &ours, our_columns, target);
+        piece.export_rows(0, &ours, our_columns, target);
         Ok(())
     }
 }
 
-/// How to initialise one of our tensors.
+/// How to initialize one of our tensors.
 struct Initial {
     role: Role,
     seed: u64,
@@ -67,7 +67,7 @@ struct Initial {
 }
 
 impl Initial {
-    /// Fills `values` with the elements from `first` on, in row-major order.
+    /// Fills `values` with the tensor's elements from `first` on, in row-major order.
     fn fill(&self, first: usize, values: &mut [f32]) {
         match self.role {
             Role::Norm => values.fill(1.0),
@@ -96,10 +96,10 @@ mod tests {
             ))
             .unwrap();
             let file = &files(&config, Format::of(WeightDtype::F32)).unwrap()[0];
-            let (mut in_memory, mut straight) = (Vec::new(), Vec::new());
+            let (mut in_memory, mut piecewise) = (Vec::new(), Vec::new());
             file.write(&mut in_memory, &values_of(&random(&config, 3, 0.02).unwrap())).unwrap();
-            file.write(&mut straight, &values(&config, 3, 0.02)).unwrap();
-            assert!(in_memory == straight, "{family}");
+            file.write(&mut piecewise, &values(&config, 3, 0.02)).unwrap();
+            assert!(in_memory == piecewise, "{family}");
         }
     }
 }

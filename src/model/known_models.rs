@@ -1,40 +1,40 @@
-//! Shapes of published models by name, to measure speed and memory without their weights. The data is from their `config.json` files.
+//! Configurations of published models by name, to measure speed and memory without their weights.
 
 use super::config::ModelConfig;
 
-/// The shape of a published model.
+/// The configuration of a published model.
 pub struct KnownModel {
     /// Its name in commands.
     pub name: &'static str,
     /// Its name on the Hugging Face hub: `organization/model`.
     pub hub_name: &'static str,
-    /// The text of its `config.json`.
+    /// The fields of its `config.json`, as JSON.
     pub config: &'static str,
 }
 
-/// Finds a shape by its name, or by its name on the hub with or without a revision. `None` if it is unknown.
+/// Finds a model by its name in commands, or by its name on the hub with or without a revision; `None` if it is unknown.
 pub fn by_name(name: &str) -> Option<&'static KnownModel> {
     let hub_name = name.split('@').next().unwrap_or(name);
-    SHAPES.iter().find(|shape| shape.name == name || shape.hub_name == hub_name)
+    KNOWN_MODELS.iter().find(|model| model.name == name || model.hub_name == hub_name)
 }
 
-/// All names, separated by commas, for messages.
+/// Returns all names in commands, separated by commas, for messages.
 pub fn names() -> String {
-    SHAPES.map(|shape| shape.name).join(", ")
+    KNOWN_MODELS.map(|model| model.name).join(", ")
 }
 
 impl KnownModel {
     /// Parses the configuration.
     ///
     /// # Errors
-    /// As [`ModelConfig::parse`]. Never for the entries of [`SHAPES`].
+    /// As [`ModelConfig::parse`]. Never for the entries of [`KNOWN_MODELS`].
     pub fn read(&self) -> anyhow::Result<ModelConfig> {
         ModelConfig::parse(self.config)
     }
 }
 
-/// All known shapes.
-pub const SHAPES: [KnownModel; 4] = [
+/// All known models.
+pub const KNOWN_MODELS: [KnownModel; 4] = [
     KnownModel {
         name: "qwen2.5-math-1.5b",
         hub_name: "Qwen/Qwen2.5-Math-1.5B",
@@ -166,19 +166,19 @@ mod tests {
     use crate::testing::shared;
 
     #[test]
-    fn shapes_have_their_published_parameter_counts() {
-        let billions = SHAPES.each_ref().map(|shape| (shape.read().unwrap().parameter_count() as f64 / 1e7).round() / 100.0);
+    fn known_models_have_their_published_parameter_counts() {
+        let billions = KNOWN_MODELS.each_ref().map(|model| (model.read().unwrap().parameter_count() as f64 / 1e7).round() / 100.0);
         assert_eq!(billions, [1.54, 7.62, 3.21, 1.78]);
-        assert_eq!(by_name("Qwen/Qwen2.5-Math-7B@main").map(|shape| shape.name), Some("qwen2.5-math-7b"));
+        assert_eq!(by_name("Qwen/Qwen2.5-Math-7B@main").map(|model| model.name), Some("qwen2.5-math-7b"));
         assert!(by_name("gpt2").is_none());
     }
 
     #[test]
-    fn shapes_equal_the_published_configurations() {
-        for shape in &SHAPES {
-            let Some(path) = shared(&format!("models/{}/config.json", shape.name)) else { continue };
+    fn known_models_equal_the_published_configurations() {
+        for model in &KNOWN_MODELS {
+            let Some(path) = shared(&format!("models/{}/config.json", model.name)) else { continue };
             let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
-            assert_eq!(read(shape.config), read(&std::fs::read_to_string(path).unwrap()), "{}", shape.name);
+            assert_eq!(read(model.config), read(&std::fs::read_to_string(path).unwrap()), "{}", model.name);
         }
     }
 }

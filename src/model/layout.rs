@@ -1,5 +1,5 @@
-//! Recognizes a model folder: Hugging Face layout, or another common format together with advice on how to get a supported one. Looks at
-//! file names and first bytes only; never reads weights.
+//! Recognizes model folders: Hugging Face layout, or another format, for which the error says how to get a supported one. Only looks at
+//! file names, JSON files and the first bytes of weights.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ const CONFIG: &str = "config.json";
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Unsupported weight formats: start and end of the file name, name of the format, and how to get a supported one.
+/// Unsupported weight formats: prefix and suffix of the file name, name of the format, and how to get a supported one.
 const OTHER_FORMATS: [(&str, &str, &str, &str); 9] = [
     ("pytorch_model", ".bin", "PyTorch's pickle format", BY_TRANSFORMERS),
     ("pytorch_model", ".bin.index.json", "PyTorch's pickle format", BY_TRANSFORMERS),
@@ -31,7 +31,7 @@ const OTHER_RELEASE: &str = "download the model in Hugging Face layout, with con
 /// Checks that a folder has all files of a model, including its weights.
 ///
 /// # Errors
-/// If the folder lacks a file or is something else. The message says what it is and what to do.
+/// If a file is missing, or the folder is not a model. The message says what it is instead and what to do.
 pub fn check(folder: &Path) -> Result<()> {
     check_config(folder)?;
     weight_files(folder).map(|_| ())
@@ -42,31 +42,32 @@ pub fn check(folder: &Path) -> Result<()> {
 /// # Errors
 /// As [`check`], except for weights.
 pub fn check_config(folder: &Path) -> Result<()> {
-    let place = folder.display();
+    let path = folder.display();
     if folder.is_file() {
         let format = other_format([file_name(folder)].into_iter());
-        let what = format.map_or_else(String::new, |(format, todo)| format!(" in {format}; {todo}"));
-        bail!("{place} is a file{what}; expected a folder in Hugging Face layout, with config.json and model.safetensors");
+        let details = format.map_or_else(String::new, |(format, advice)| format!(" in {format}; {advice}"));
+        bail!("{path} is a file{details}; expected a folder in Hugging Face layout, with config.json and model.safetensors");
     }
-    ensure!(folder.is_dir(), "{place}: no such folder; expected a checkpoint in Hugging Face layout, a hub name, or tiny");
+    ensure!(folder.is_dir(), "{path}: no such folder; expected a checkpoint folder in Hugging Face layout, a hub name, or tiny");
     if folder.join(CONFIG).exists() {
         return Ok(());
     }
     if folder.join("adapter_config.json").exists() {
-        bail!("{}", adapter(folder));
+        bail!("{}", adapter_message(folder));
     }
     if folder.join("config.toml").exists() && folder.join("checkpoints").is_dir() {
-        bail!("{}", run(folder));
+        bail!("{}", run_folder_message(folder));
     }
-    if let Some((format, todo)) = other_format(names(folder).into_iter()) {
-        bail!("{place} has no config.json, and its weights are in {format}, which is not supported; {todo}");
+    if let Some((format, advice)) = other_format(file_names(folder).into_iter()) {
+        bail!("{path} has no config.json, and its weights are in {format}, which is not supported: {advice}");
     }
-    let inside = |name: &String| folder.join(name).join(CONFIG).exists();
-    let hint = names(folder).into_iter().find(inside).map(|name| format!("; {} has one", folder.join(name).display()));
+    let has_config = |name: &String| folder.join(name).join(CONFIG).exists();
+    let hint = file_names(folder).into_iter().find(has_config).map(|name| format!("; {} has one", folder.join(name).display()));
     bail!("cannot read {}: no such file{}", folder.join(CONFIG).display(), hint.unwrap_or_default());
 }
 
-/// Returns the paths of a folder's weights, which all exist: `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
+/// Returns the paths of a folder's weights: `model.safetensors`, or the shards that `model.safetensors.index.json` lists. All of them
+/// exist.
 ///
 /// # Errors
 /// If a weights file is missing or is a Git LFS pointer, or the index is invalid.
@@ -79,26 +80,26 @@ pub(super) fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
 
 fn shards(folder: &Path) -> Result<Vec<PathBuf>> {
     let index = folder.join(INDEX);
-    let place = index.display();
+    let path = index.display();
     let Some(bytes) = input::read_if_exists(&index, input::TEXT_BYTES)? else {
-        let format = other_format(names(folder).into_iter());
-        let what = format.map(|(format, todo)| format!("; its weights are in {format}, which is not supported: {todo}"));
-        bail!("{} has neither {SINGLE} nor {INDEX}{}", folder.display(), what.unwrap_or_default());
+        let format = other_format(file_names(folder).into_iter());
+        let details = format.map(|(format, advice)| format!("; its weights are in {format}, which is not supported: {advice}"));
+        bail!("{} has neither {SINGLE} nor {INDEX}{}", folder.display(), details.unwrap_or_default());
     };
     let index: Value =
-        serde_json::from_str(&input::json_text(&place.to_string(), &bytes)?).with_context(|| format!("{place} is not JSON"))?;
-    let map = index.get("weight_map").and_then(Value::as_object).with_context(|| format!("{place} has no weight_map"))?;
+        serde_json::from_str(&input::json_text(&path.to_string(), &bytes)?).with_context(|| format!("{path} is not JSON"))?;
+    let map = index.get("weight_map").and_then(Value::as_object).with_context(|| format!("{path} has no weight_map"))?;
     let mut names: Vec<&str> = map.values().filter_map(Value::as_str).collect();
     names.sort_unstable();
     names.dedup();
     if let Some(name) = names.iter().find(|name| name.contains(['/', '\\'])) {
-        bail!("{place} lists \"{name}\", expected the name of a file in the same folder, such as model-00001-of-00002.safetensors");
+        bail!("{path} lists \"{name}\", expected the name of a file in the same folder, such as model-00001-of-00002.safetensors");
     }
-    ensure!(!names.is_empty(), "{place} lists no files");
+    ensure!(!names.is_empty(), "{path} lists no files");
     let missing: Vec<&str> = names.iter().copied().filter(|name| !folder.join(name).exists()).collect();
     ensure!(
         missing.is_empty(),
-        "{place} lists {} files, of which {} are missing: {}. The download may be incomplete: download the model again, or copy the \
+        "{path} lists {} files, of which {} are missing ({}): the download may be incomplete; download the model again, or copy the \
          missing files into the folder",
         names.len(),
         missing.len(),
@@ -107,11 +108,11 @@ fn shards(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(names.into_iter().map(|name| folder.join(name)).collect())
 }
 
-/// Joins names for a message: at most 200, then the number of the rest.
+/// Joins at most 200 names for a message, followed by the number of remaining ones.
 fn joined(names: &[&str]) -> String {
-    const SHOWN: usize = 200;
-    let rest = if names.len() > SHOWN { format!(" and {} more", names.len() - SHOWN) } else { String::new() };
-    names[..names.len().min(SHOWN)].join(", ") + &rest
+    const MAX_SHOWN: usize = 200;
+    let rest = if names.len() > MAX_SHOWN { format!(" and {} more", names.len() - MAX_SHOWN) } else { String::new() };
+    names[..names.len().min(MAX_SHOWN)].join(", ") + &rest
 }
 
 fn first_bytes(file: &Path) -> Result<Vec<u8>> {
@@ -122,43 +123,43 @@ fn first_bytes(file: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The message for a folder that has only an adapter.
-fn adapter(folder: &Path) -> String {
+/// Returns the error message for a folder that has only an adapter.
+fn adapter_message(folder: &Path) -> String {
     let config = input::read_text(&folder.join("adapter_config.json"), input::TEXT_BYTES).unwrap_or_default();
     let config: Value = serde_json::from_str(&input::json(&config)).unwrap_or_default();
     let base = config.get("base_model_name_or_path").and_then(Value::as_str).unwrap_or("an unnamed base model");
     let merged = folder.parent().filter(|parent| parent.join(CONFIG).exists());
-    let todo = match merged {
+    let advice = match merged {
         Some(merged) => format!("the merged model is {}", merged.display()),
         None => "merge it into its base model first, for example with PEFT: PeftModel.from_pretrained(BASE, FOLDER).merge_and_unload()\
              .save_pretrained(NEW_FOLDER); then use NEW_FOLDER"
             .to_owned(),
     };
-    format!("{} is an adapter of {base}, not a model: {todo}", folder.display())
+    format!("{} is an adapter of {base}, not a model: {advice}", folder.display())
 }
 
-/// The message for a run folder.
-fn run(folder: &Path) -> String {
+/// Returns the error message for a run folder.
+fn run_folder_message(folder: &Path) -> String {
     let checkpoints = folder.join("checkpoints");
-    let mut steps: Vec<String> = names(&checkpoints);
+    let mut steps: Vec<String> = file_names(&checkpoints);
     steps.retain(|name| checkpoints.join(name).join(CONFIG).exists());
     let best = steps.iter().find(|name| *name == "best").map(|name| checkpoints.join(name).display().to_string());
     let newest = steps.iter().rfind(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
     let newest = newest.map(|name| format!("{} (the newest)", checkpoints.join(name).display()));
     let models: Vec<String> = best.into_iter().chain(newest).collect();
-    let what = if models.is_empty() { "it has no checkpoint yet".to_owned() } else { format!("use {}", models.join(" or ")) };
-    format!("{} is a run folder, not a model: {what}", folder.display())
+    let advice = if models.is_empty() { "it has no checkpoint yet".to_owned() } else { format!("use {}", models.join(" or ")) };
+    format!("{} is a run folder, not a model: {advice}", folder.display())
 }
 
-/// Finds weights in an unsupported format. Returns its name and how to get a supported one.
+/// Finds weights in an unsupported format. Returns the format's name and how to get a supported one.
 fn other_format(names: impl Iterator<Item = String>) -> Option<(&'static str, &'static str)> {
     let names: Vec<String> = names.map(|name| name.to_ascii_lowercase()).collect();
     let exists = |prefix: &str, suffix: &str| names.iter().any(|name| name.starts_with(prefix) && name.ends_with(suffix));
-    OTHER_FORMATS.iter().find(|(prefix, suffix, ..)| exists(prefix, suffix)).map(|(_, _, format, todo)| (*format, *todo))
+    OTHER_FORMATS.iter().find(|(prefix, suffix, ..)| exists(prefix, suffix)).map(|(_, _, format, advice)| (*format, *advice))
 }
 
-/// The names in a folder, sorted. Empty if the folder cannot be read.
-fn names(folder: &Path) -> Vec<String> {
+/// Returns the names in a folder, sorted; an empty list if the folder cannot be read.
+fn file_names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();

@@ -1,6 +1,6 @@
-//! LoRA (Hu et al., arXiv 2106.09685) with merged weights: a projection is `base + scale * a b`, written out after each update, so that
-//! sampling and training use one set of weights and know nothing about adapters. Owns the adapters, their frozen base, and their gradients.
-//! Independent of how adapters are updated.
+//! LoRA (Hu et al., arXiv 2106.09685) with merged weights: after each update, every projection is set to `base + scale * a b`, so that
+//! sampling and training use one set of weights and know nothing about adapters. Owns the adapters, their frozen base, and their gradients;
+//! knows nothing about the optimizer.
 
 use anyhow::{Result, ensure};
 use candle_core::{DType, Shape, Tensor};
@@ -18,13 +18,13 @@ pub mod peft;
 
 pub use adapters::{Adapter, Adapters};
 
-/// Settings of LoRA: whether adapters are trained, with which rank and scale.
+/// The settings `lora`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LoraSettings {
-    /// Rank of the adapters, one for every projection; all other weights are frozen. 0 trains all weights instead.
+    /// Rank of the adapters. Every projection has one; all other weights are frozen. 0 trains all weights instead.
     pub rank: usize,
-    /// The product of an adapter is scaled by `alpha / rank`. 0 means twice the rank, the usual choice. PEFT's default is 8, verl's 16.
+    /// An adapter's product is scaled by `alpha / rank`. 0 means twice the rank, the usual choice. (PEFT's default is 8, verl's 16.)
     pub alpha: f64,
 }
 
@@ -34,12 +34,12 @@ impl LoraSettings {
         self.rank > 0
     }
 
-    /// Alpha with its default resolved.
+    /// Returns alpha with its default resolved.
     pub fn effective_alpha(&self) -> f64 {
         if self.alpha == 0.0 { 2.0 * self.rank as f64 } else { self.alpha }
     }
 
-    /// Names and shapes of all trained parameters: adapters, or all weights.
+    /// Returns names and shapes of all trained parameters: adapters, or all weights.
     pub fn trained(&self, config: &ModelConfig) -> Vec<(String, Shape)> {
         if self.is_on() { Adapters::shapes(config, self.rank) } else { parameters::shapes(config) }
     }
@@ -54,20 +54,20 @@ impl LoraSettings {
     }
 }
 
-/// The adapters of a LoRA run and their frozen base model.
+/// The adapters of a LoRA run, and their frozen base model.
 #[derive(Clone, Debug)]
 pub struct Lora {
     /// The trained adapters.
     pub adapters: Adapters,
     /// Rank and alpha.
     pub settings: LoraSettings,
-    /// The model without adapters. It shares all weights except the projections with the policy.
+    /// The model without adapters. Shares all weights except the projections with the policy.
     pub base: Decoder,
 }
 
 impl Lora {
-    /// Creates adapters for a policy. The base gets a copy of the policy's projections; the policy's own hold merged weights from now
-    /// on.
+    /// Creates adapters for a policy. The base gets a copy of the policy's projections, because [`merge`](Self::merge) overwrites the
+    /// policy's.
     ///
     /// # Errors
     /// If the device has no memory for the adapters or the copy.
@@ -76,7 +76,7 @@ impl Lora {
         Ok(Self { adapters, settings, base: policy.with_copied_projections()? })
     }
 
-    /// The scale of each adapter's product: alpha / rank.
+    /// Returns the scale of each adapter's product: alpha / rank.
     pub fn scale(&self) -> f64 {
         self.settings.effective_alpha() / self.settings.rank as f64
     }
@@ -111,42 +111,42 @@ impl Lora {
     }
 }
 
-/// Bytes of all adapters in f32; also of their gradients, and of one of their moments.
+/// Returns the bytes of all adapters in f32. Their gradients and each of their two moments have the same size.
 pub fn bytes(config: &ModelConfig, rank: usize) -> u64 {
     (Adapters::parameter_count(config, rank) * size_of::<f32>()) as u64
 }
 
-/// Bytes of the base's copy of the projections.
+/// Returns the bytes of the base's copy of the projections.
 pub fn base_bytes(config: &ModelConfig, target: &Target) -> u64 {
     (parameters::elements(config, |role| role == Role::Projection) * target.element_bytes) as u64
 }
 
-/// Bytes of the gradients of one worker: those of all adapters, and those of one block.
+/// Returns the bytes of one worker's gradients: those of all adapters, and those of one block's weights.
 pub fn gradient_bytes(config: &ModelConfig, rank: usize) -> u64 {
     let block: usize = parameters::block(config, 0).iter().map(|row| row.shape.elem_count()).sum();
     bytes(config, rank) + (block * size_of::<f32>()) as u64
 }
 
-/// The gradients of adapters. They are projections of weight gradients, which exist for one block at a time.
+/// The gradients of adapters: projections of weight gradients, which exist for one block at a time.
 pub struct AdapterGradients {
-    /// The gradient sums.
+    /// The summed gradients.
     pub sums: Adapters,
     /// The adapters that the gradients belong to.
     adapters: Adapters,
     scale: f64,
-    /// Weight gradients: the tensors of one block, which all layers share. Zero between blocks.
+    /// Weight gradients, one entry per layer. All entries share the tensors of one block, which are zero between blocks.
     scratch: Vec<BlockWeights>,
 }
 
 impl AdapterGradients {
-    /// Adds the gradients of all adapters. `d_hidden [t, w]` is the gradient of the residual stream after the last block; it is
-    /// overwritten. Embedding, head, norms and biases are frozen.
+    /// Adds the gradients of all adapters. `d_hidden [t, w]` is the gradient of the residual stream after the last block and is
+    /// overwritten.
     ///
     /// # Errors
     /// If a kernel fails, for example because the device is out of memory.
-    pub fn backward(&self, decoder: &Decoder, packed: &Packed, trace: Activations, d_hidden: &Tensor) -> Result<()> {
+    pub fn backward(&self, decoder: &Decoder, packed: &Packed, saved: Activations, d_hidden: &Tensor) -> Result<()> {
         let kernels = decoder.kernels();
-        decoder.backward_blocks(packed, trace, d_hidden, &self.scratch, |layer| {
+        decoder.backward_blocks(packed, saved, d_hidden, &self.scratch, |layer| {
             let gradients = &self.scratch[layer];
             for (adapter, sums) in self.adapters.layers[layer].iter().zip(&self.sums.layers[layer]) {
                 adapter.project(gradients.get(adapter.field)?, sums, self.scale, kernels)?;

@@ -1,7 +1,7 @@
 //! One decoder for all model families, on packed tokens, with explicit backward passes.
 //!
-//! Owns the arithmetic of a transformer and its weights. Knows nothing about rewards, training steps or problems. Families differ in data
-//! (`config::ModelConfig`, `parameters`), not in code.
+//! Owns a transformer's weights and arithmetic. Knows nothing about rewards, training steps or problems. Families differ in data (`config`,
+//! `parameters`), not in code.
 //!
 //! Axis legend: t = token, w = hidden width, f = feed-forward width, v = vocabulary, q = query heads, kv = key/value heads, d = head
 //! dimension, r = LoRA rank.

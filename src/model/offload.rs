@@ -1,5 +1,5 @@
-//! Scoring with weights offloaded to host memory: blocks are copied to the device one after the other. For a KL reference model that does
-//! not fit in the device's memory.
+//! Scoring with weights offloaded to host memory, for a KL reference that does not fit in the device's memory. Copies blocks to the device
+//! one after another.
 
 use anyhow::Result;
 use candle_core::Tensor;
@@ -10,11 +10,11 @@ use super::packed::Packed;
 use super::weights::Weights;
 use crate::kernels::on_host;
 
-/// Maximum number of rows whose residual streams are on the device at once. Each block is copied once for all of them.
+/// Maximum number of rows whose residual streams are on the device at once. Each block is copied once for all of these rows.
 const ROWS_AT_ONCE: usize = 1 << 18;
 
 impl Decoder {
-    /// Returns the same model with its weights offloaded to host memory. Only [`Decoder::score_all`] can compute with it.
+    /// Returns the same model with its weights in host memory. Only [`Decoder::score_all`] can compute with it.
     ///
     /// # Errors
     /// If a tensor cannot be copied.
@@ -22,7 +22,7 @@ impl Decoder {
         Ok(self.with(self.weights.map(&self.config, |tensor| Ok(on_host(tensor)?))?))
     }
 
-    /// Scores several packed batches, as [`Decoder::score`] does. Weights in host memory are copied to the device block by block.
+    /// Scores several packed batches like [`Decoder::score`]. Copies weights in host memory to the device block by block.
     ///
     /// # Errors
     /// As [`Decoder::hidden`].
@@ -34,10 +34,10 @@ impl Decoder {
     }
 
     fn score_streamed(&self, batches: &[Packed], temperature: f32) -> Result<Vec<Scores>> {
-        let here = |tensor: &Tensor| tensor.to_device(self.kernels().device());
+        let on_device = |tensor: &Tensor| tensor.to_device(self.kernels().device());
         let (blocks, Weights { embedding, norm, head, .. }) = (&self.weights.blocks, &self.weights);
-        let head = head.as_ref().map(here).transpose()?;
-        let ends = self.with(Weights { embedding: here(embedding)?, blocks: Vec::new(), norm: here(norm)?, head });
+        let head = head.as_ref().map(on_device).transpose()?;
+        let without_blocks = self.with(Weights { embedding: on_device(embedding)?, blocks: Vec::new(), norm: on_device(norm)?, head });
         let (mut scores, mut rest) = (Vec::with_capacity(batches.len()), batches);
         while !rest.is_empty() {
             let mut rows = 0;
@@ -46,8 +46,8 @@ impl Decoder {
                 rows <= ROWS_AT_ONCE
             });
             let (now, later) = rest.split_at(fits.count().max(1));
-            for (batch, hidden) in now.iter().zip(ends.hidden_streamed(blocks, now)?) {
-                scores.push(ends.score_hidden(&hidden, batch, temperature)?);
+            for (batch, hidden) in now.iter().zip(without_blocks.hidden_streamed(blocks, now)?) {
+                scores.push(without_blocks.score_hidden(&hidden, batch, temperature)?);
             }
             rest = later;
         }

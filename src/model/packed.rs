@@ -1,9 +1,9 @@
-//! A packed batch: the tokens of many sequences concatenated without padding, and the rows that reach the head.
+//! Packed batches: the tokens of many sequences concatenated without padding, with prompts shared by their responses.
 
 use crate::flow::SamplingMask;
 use crate::kernels::Segment;
 
-/// A packed batch. Row `i` is token `tokens[i]`, at `positions[i]` of its sequence.
+/// A packed batch. Row `i` of the decoder's input is token `tokens[i]` at `positions[i]` of its sequence.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Packed {
     /// The token id of each row.
@@ -16,7 +16,7 @@ pub struct Packed {
     pub rows: Vec<u32>,
     /// The response tokens, response by response.
     pub targets: Vec<u32>,
-    /// The sampling mask of each target. Empty if every target was sampled from the whole vocabulary.
+    /// The sampling mask of each target; empty if every target was sampled from the whole vocabulary.
     pub kept: SamplingMask,
     /// Response `s` is `targets[offsets[s]..offsets[s + 1]]`.
     pub offsets: Vec<usize>,
@@ -28,8 +28,8 @@ impl Packed {
         Self { offsets: vec![0], ..Self::default() }
     }
 
-    /// Packs groups, `(prompt, responses)`. Each prompt is packed once, before its responses. Only response tokens are scored; the last
-    /// token of a response is a target, but not an input. Prompts must not be empty.
+    /// Packs groups, `(prompt, responses)`. A prompt appears once, before its responses, and must not be empty. Only response tokens are
+    /// targets; the last token of a response is not an input.
     pub fn of_responses<'a>(groups: impl IntoIterator<Item = (&'a [u32], Vec<&'a [u32]>)>) -> Self {
         let mut packed = Self::new();
         for (prompt, responses) in groups {
@@ -41,7 +41,8 @@ impl Packed {
         packed
     }
 
-    /// Appends a segment: `tokens` that start at `position` of their sequence and continue the rows `prefix`. Returns the new rows.
+    /// Appends `tokens` that start at `position` of their sequence. Each attends to the rows `prefix` and to the new rows up to its own.
+    /// Returns the new rows.
     pub fn push_segment(&mut self, tokens: &[u32], position: usize, prefix: std::ops::Range<usize>) -> std::ops::Range<usize> {
         let rows = self.tokens.len()..self.tokens.len() + tokens.len();
         self.tokens.extend_from_slice(tokens);
@@ -64,7 +65,7 @@ impl Packed {
         self.offsets.push(self.targets.len());
     }
 
-    /// The number of rows that the decoder computes.
+    /// Returns the number of rows that the decoder computes.
     pub fn len(&self) -> usize {
         self.tokens.len()
     }

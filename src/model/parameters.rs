@@ -1,5 +1,5 @@
-//! The table of a model's parameters: name, shape, role, and the tensors of a Hugging Face checkpoint that make up each. Loading, export,
-//! random weights, gradients, optimizer states, adapters and the plan all read it. A new parameter needs a row here, a field in
+//! The table of a model's parameters: their names, shapes, roles, and the tensors of a Hugging Face checkpoint that make them up. Loading,
+//! export, random weights, gradients, optimizer states, adapters and the plan all read it. A new parameter needs a row here, a field in
 //! `weights::BlockWeights`, and its use in `block`.
 
 use std::ops::Range;
@@ -12,13 +12,13 @@ use super::config::ModelConfig;
 /// The role of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// The embedding of tokens. Without a head, it also produces the logits.
+    /// The token embedding. In a tied model it also produces the logits.
     Embedding,
     /// The weight of an RMSNorm. Initially 1.
     Norm,
-    /// The bias of projections. Initially 0.
+    /// The bias of a projection. Initially 0.
     Bias,
-    /// A matrix of a block. LoRA adapts these.
+    /// A matrix of a block. LoRA adds adapters to these.
     Projection,
     /// Produces the logits. A tied model has none.
     Head,
@@ -29,9 +29,9 @@ pub enum Role {
 pub struct Parameter {
     /// The index of its block; `None` for embedding, final norm and head.
     pub layer: Option<usize>,
-    /// Its field in `BlockWeights`, or in `Weights` if `layer` is `None`.
+    /// Its field in `BlockWeights`; in `Weights` if `layer` is `None`.
     pub field: &'static str,
-    /// Its role.
+    /// What it does.
     pub role: Role,
     /// Its shape; `[in, out]` for projections.
     pub shape: Shape,
@@ -39,16 +39,16 @@ pub struct Parameter {
     pub parts: Vec<CheckpointTensor>,
 }
 
-/// All parameters of a model. Weights, gradients, optimizer states and random streams share this order.
+/// Returns all parameters of a model. Weights, gradients, optimizer states and random streams share this order.
 pub fn parameters(config: &ModelConfig) -> Vec<Parameter> {
     let mut all = vec![embedding(config)];
     all.extend((0..config.layers).flat_map(|layer| block(config, layer)));
-    all.push(Scope::end().norm("norm", ("model.norm", config.hidden)));
+    all.push(Scope::outside_blocks().norm("norm", ("model.norm", config.hidden)));
     all.extend((!config.tied).then(|| head(config)));
     all
 }
 
-/// The parameters of one block, in table order.
+/// Returns the parameters of one block, in the same order.
 pub fn block(config: &ModelConfig, layer: usize) -> Vec<Parameter> {
     let (w, f, heads, at) = (config.hidden, config.feed_forward, config.heads, Scope::block(layer));
     let (queries, keys) = (heads.query * heads.width, heads.key_value * heads.width);
@@ -65,58 +65,59 @@ pub fn block(config: &ModelConfig, layer: usize) -> Vec<Parameter> {
     rows.into_iter().flatten().collect()
 }
 
-/// The row of the embedding.
+/// Returns the row of the embedding.
 pub fn embedding(config: &ModelConfig) -> Parameter {
-    Scope::end().vocabulary("embedding", Role::Embedding, "model.embed_tokens", config)
+    Scope::outside_blocks().vocabulary("embedding", Role::Embedding, "model.embed_tokens", config)
 }
 
-/// The row of the head. A tied model has no such parameter, but its checkpoint may have the tensor.
+/// Returns the row of the head. A tied model has no such parameter, but its checkpoint may have the tensor.
 pub fn head(config: &ModelConfig) -> Parameter {
-    Scope::end().vocabulary("head", Role::Head, "lm_head", config)
+    Scope::outside_blocks().vocabulary("head", Role::Head, "lm_head", config)
 }
 
-/// Names and shapes of all parameters, in table order.
+/// Returns names and shapes of all parameters, in the order of [`parameters`].
 pub fn shapes(config: &ModelConfig) -> Vec<(String, Shape)> {
     parameters(config).into_iter().map(|parameter| (parameter.name(), parameter.shape)).collect()
 }
 
-/// The number of elements in all parameters whose role satisfies `counts`.
-pub fn elements(config: &ModelConfig, counts: impl Fn(Role) -> bool) -> usize {
-    parameters(config).iter().filter(|row| counts(row.role)).map(|row| row.shape.elem_count()).sum()
+/// Returns the number of elements in all parameters whose role satisfies `is_included`.
+pub fn elements(config: &ModelConfig, is_included: impl Fn(Role) -> bool) -> usize {
+    parameters(config).iter().filter(|row| is_included(row.role)).map(|row| row.shape.elem_count()).sum()
 }
 
 impl ModelConfig {
-    /// The number of parameters. Tied weights count once.
+    /// Returns the number of parameters, where tied weights count once.
     pub fn parameter_count(&self) -> usize {
         elements(self, |_| true)
     }
 
-    /// The number of parameters except an embedding that is only looked up. A forward pass takes 2 FLOP for each of them and each token.
+    /// Returns the number of parameters without an embedding that is only looked up. A forward pass takes 2 FLOP per such parameter and
+    /// token.
     pub fn matmul_parameters(&self) -> usize {
         elements(self, |role| self.tied || role != Role::Embedding)
     }
 }
 
 impl Parameter {
-    /// Its name in records, settings and optimizer states: `embedding`, `layers.0.qkv`.
+    /// Returns its name in records, settings and optimizer states: `embedding`, `layers.0.qkv`.
     pub fn name(&self) -> String {
         self.layer.map_or_else(|| self.field.to_owned(), |layer| format!("layers.{layer}.{}", self.field))
     }
 
-    /// The number of columns: the last dimension of the shape.
+    /// Returns the number of columns: the last dimension of the shape.
     pub fn width(&self) -> usize {
         self.shape.dims()[self.shape.rank() - 1]
     }
 }
 
-/// The layer of some rows, and the prefix of their names in the checkpoint.
+/// Creates rows: has their layer and the prefix of their names in the checkpoint.
 struct Scope {
     layer: Option<usize>,
     prefix: String,
 }
 
 impl Scope {
-    fn end() -> Self {
+    fn outside_blocks() -> Self {
         Self { layer: None, prefix: String::new() }
     }
 
@@ -132,7 +133,7 @@ impl Scope {
         self.vectors(field, Role::Bias, "bias", modules)
     }
 
-    /// A row of concatenated vectors, given modules with their lengths.
+    /// Returns a row of concatenated vectors, given modules with their lengths.
     fn vectors(&self, field: &'static str, role: Role, suffix: &str, modules: &[(&str, usize)]) -> Parameter {
         let part = |(module, columns): (&str, Range<usize>)| CheckpointTensor {
             name: format!("{}{module}.{suffix}", self.prefix),
@@ -144,7 +145,7 @@ impl Scope {
         Parameter { layer: self.layer, field, role, shape: width(modules).into(), parts }
     }
 
-    /// A row of projections with the same input, side by side, given modules with their output widths.
+    /// Returns a row of projections with the same input, side by side, given modules with their output widths.
     fn projection(&self, field: &'static str, inputs: usize, modules: &[(&str, usize)]) -> Parameter {
         let part = |(module, columns): (&str, Range<usize>)| CheckpointTensor {
             name: format!("{}{module}.weight", self.prefix),
@@ -156,7 +157,7 @@ impl Scope {
         Parameter { layer: self.layer, field, role: Role::Projection, shape: (inputs, width(modules)).into(), parts }
     }
 
-    /// A row of one vector per token, in the checkpoint's layout.
+    /// Returns a row with one vector per token of the vocabulary, in the checkpoint's layout.
     fn vocabulary(&self, field: &'static str, role: Role, module: &str, config: &ModelConfig) -> Parameter {
         let (v, w) = (config.vocabulary, config.hidden);
         let part =
@@ -169,7 +170,7 @@ fn width(modules: &[(&str, usize)]) -> usize {
     modules.iter().map(|(_, width)| width).sum()
 }
 
-/// Each module with its columns.
+/// Returns each module with its columns.
 fn side_by_side<'a>(modules: &'a [(&'a str, usize)]) -> impl Iterator<Item = (&'a str, Range<usize>)> {
     modules.iter().scan(0, |end, (module, width)| {
         let start = *end;

@@ -1,4 +1,4 @@
-//! Rotary tables: cosines and sines for every position, always in f32 (bf16 would round position 257 to 256).
+//! Rotary tables: cosines and sines of every position, always in f32, because bf16 would round position 257 to 256.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,14 +11,14 @@ use crate::kernels::cpu;
 /// Cosine and sine tables, `[positions, d/2]`, in f32.
 #[derive(Clone, Debug)]
 pub struct Rotary {
-    /// cos(position * frequency)
+    /// `cos(position * frequency)`.
     pub cos: Tensor,
-    /// sin(position * frequency)
+    /// `sin(position * frequency)`.
     pub sin: Tensor,
 }
 
 impl Rotary {
-    /// Bytes of the tables for the whole context length, which is their maximum size.
+    /// Returns the bytes of the tables for the whole context length, their maximum size.
     pub fn bytes(config: &ModelConfig) -> u64 {
         (config.context_length * config.heads.width * size_of::<f32>()) as u64
     }
@@ -30,7 +30,7 @@ impl Rotary {
         let (mut cos, mut sin) = (Vec::with_capacity(positions * half), Vec::with_capacity(positions * half));
         for position in 0..positions {
             for frequency in &frequencies {
-                // Like transformers, round the angle to f32. Its cosine and sine are computed in f64.
+                // As in transformers, the angle is rounded to f32. Cosine and sine are computed in f64.
                 let angle = f64::from(position as f32 * frequency);
                 cos.push(angle.cos() as f32);
                 sin.push(angle.sin() as f32);
@@ -49,10 +49,10 @@ impl Rotary {
     }
 }
 
-/// Number of positions in the first tables, unless the context is shorter.
+/// Number of positions in the first tables, unless the context length is smaller.
 const FIRST_POSITIONS: usize = 4096;
 
-/// The tables of a model on a device. They grow with the sequences seen: a context length of millions costs nothing until it is used.
+/// The tables of a model on a device. They grow with the longest sequence, so a context length of millions costs nothing until it is used.
 #[derive(Clone, Debug)]
 pub struct RotaryTables {
     device: Device,
@@ -61,7 +61,7 @@ pub struct RotaryTables {
 }
 
 impl RotaryTables {
-    /// Computes the tables for the first 4096 positions.
+    /// Computes the tables for the first 4096 positions, or for the context length if it is smaller.
     ///
     /// # Errors
     /// If the device has no memory for them.
@@ -70,7 +70,7 @@ impl RotaryTables {
         Ok(Self { device: device.clone(), current: Arc::new(Mutex::new(first)) })
     }
 
-    /// Returns tables with at least `positions` positions, or as many as the context length.
+    /// Returns tables that cover positions `0..positions`, but no more than the context length.
     ///
     /// # Errors
     /// If the device has no memory for larger tables.
@@ -84,13 +84,13 @@ impl RotaryTables {
     }
 }
 
-/// The rotation angle per position for each pair of a head's elements. Every operation rounds to f32 as in transformers: an error of one
-/// bit in a frequency is an error of 1e-4 in the angle at position 2,000.
+/// Returns the rotation angle per position for each pair of a head's elements. Every operation rounds to f32 as in transformers, because an
+/// error of one bit in a frequency changes the angle at position 2,000 by 1e-4.
 fn frequencies(config: &ModelConfig) -> Vec<f32> {
     let width = config.heads.width;
     let exponent = |i: usize| (2 * i) as f32 / width as f32;
-    let plain = (0..width / 2).map(|i| 1.0 / config.rope_theta.powf(f64::from(exponent(i))) as f32);
-    plain.map(|frequency| scaled(frequency, config.rope_scaling)).collect()
+    let unscaled = (0..width / 2).map(|i| 1.0 / config.rope_theta.powf(f64::from(exponent(i))) as f32);
+    unscaled.map(|frequency| scaled(frequency, config.rope_scaling)).collect()
 }
 
 fn scaled(frequency: f32, scaling: RopeScaling) -> f32 {

@@ -1,5 +1,5 @@
-//! The critic's model: a decoder with a scalar head, which computes a value for each response token instead of logits. Owns its weights and
-//! its backward pass. Independent of how values are learned. Only the embedding has the vocabulary's width.
+//! The critic's model: a decoder with a scalar head in place of the head for logits, which computes a value for each response token. Owns
+//! its weights and its backward pass; knows nothing about the loss that trains it.
 
 use anyhow::Result;
 use candle_core::{DType, Shape, Tensor};
@@ -12,7 +12,7 @@ use super::weights::Weights;
 use crate::kernels::{Kernels, cpu};
 use crate::rng::{Purpose, Stream};
 
-/// Names of the head's tensors.
+/// The names of the head's tensors.
 const HEAD: [&str; 2] = ["value.weight", "value.bias"];
 
 /// A decoder with a scalar head: `value = weight . norm(x) + bias`, where `x` is the residual stream after the last block.
@@ -36,26 +36,27 @@ pub struct ValueGradients {
     pub bias: Tensor,
 }
 
-/// The configuration of the body: the policy's, without a head for logits.
+/// Returns the configuration of the body: the policy's, without a head for logits.
 fn body(config: &ModelConfig) -> ModelConfig {
     ModelConfig { tied: true, ..config.clone() }
 }
 
-/// Names and shapes of all tensors in the value model for a policy of this shape, in the order of [`ValueModel::entries`].
+/// Returns names and shapes of all tensors in the value model for a policy with this configuration, in the order of
+/// [`ValueModel::entries`].
 pub fn shapes(config: &ModelConfig) -> Vec<(String, Shape)> {
     let mut shapes = parameters::shapes(&body(config));
     shapes.extend(HEAD.map(str::to_owned).into_iter().zip([(1, config.hidden).into(), 1.into()]));
     shapes
 }
 
-/// The number of parameters in the value model for a policy of this shape.
+/// Returns the number of parameters in the value model for a policy with this configuration.
 pub fn parameter_count(config: &ModelConfig) -> usize {
     shapes(config).iter().map(|(_, shape)| shape.elem_count()).sum()
 }
 
 impl ValueModel {
-    /// Copies the weights of a policy and adds a new head: normal weights with standard deviation `scale`, bias 0. With scale 0 all initial
-    /// values are 0, and the first update changes only the head.
+    /// Copies the weights of a policy and adds a new head: normal weights with standard deviation `scale`, and bias 0. With scale 0, all
+    /// initial values are 0 and the first update only has gradients in the head.
     ///
     /// # Errors
     /// If the device has no memory for the copy.
@@ -70,7 +71,7 @@ impl ValueModel {
         Ok(Self { body, weight, bias })
     }
 
-    /// All tensors with their names: the body's in their order, then the head's weight and bias.
+    /// Returns all tensors with their names: the body's in the order of [`Weights::entries`], then the head's weight and bias.
     pub fn entries(&self) -> Vec<(String, &Tensor)> {
         entries(&self.body.weights, &self.weight, &self.bias)
     }
@@ -94,7 +95,7 @@ impl ValueModel {
         self.values_of(&self.body.hidden(packed)?, packed)
     }
 
-    /// Computes the same values from the residual stream after the last block, `hidden [t, w]`.
+    /// Computes the same values, given the residual stream after the last block, `hidden [t, w]`.
     ///
     /// # Errors
     /// If a kernel fails, for example because the device is out of memory.
@@ -111,8 +112,8 @@ impl ValueModel {
         Ok(values)
     }
 
-    /// Adds the gradients of all weights to `gradients`. `hidden` and `trace` are the results of [`Decoder::forward`] on the body;
-    /// `d_values` are the derivatives of the loss with respect to the values, in the order of `Packed::targets`.
+    /// Adds the gradients of all weights to `gradients`. `hidden` and `saved` are the results of [`Decoder::forward`] on the body;
+    /// `d_values` has the derivatives of the loss with respect to the values, in the order of `Packed::targets`.
     ///
     /// # Errors
     /// If a kernel fails, for example because the device is out of memory.
@@ -120,7 +121,7 @@ impl ValueModel {
         &self,
         hidden: &Tensor,
         packed: &Packed,
-        trace: Activations,
+        saved: Activations,
         d_values: &[f32],
         gradients: &ValueGradients,
     ) -> Result<()> {
@@ -128,30 +129,30 @@ impl ValueModel {
         let d_hidden = hidden.zeros_like()?;
         let mut rest = d_values;
         for (rows, _) in self.body.chunks(packed) {
-            let (own, after) = rest.split_at(rows.len());
+            let (chunk, after) = rest.split_at(rows.len());
             rest = after;
             let x = kernels.gather(hidden, &kernels.indices(rows)?)?;
             let (normed, inverse_rms) = kernels.rms_norm(&x, norm, self.body.config.norm_eps)?;
-            let d_own = kernels.cast(&cpu::tensor(own.to_vec(), (own.len(), 1))?, kernels.dtype())?;
-            kernels.add_product_into(&gradients.weight, &d_own.t()?, &normed)?;
-            let d_normed = kernels.product(&d_own, &self.weight, None)?;
+            let d_chunk = kernels.cast(&cpu::tensor(chunk.to_vec(), (chunk.len(), 1))?, kernels.dtype())?;
+            kernels.add_product_into(&gradients.weight, &d_chunk.t()?, &normed)?;
+            let d_normed = kernels.product(&d_chunk, &self.weight, None)?;
             let dx = x.zeros_like()?;
             kernels.rms_norm_backward_into(&dx, &gradients.body.norm, &d_normed, &x, norm, &inverse_rms)?;
             kernels.scatter_add_into(&d_hidden, rows, &dx)?;
         }
         let sum: f64 = d_values.iter().copied().map(f64::from).sum();
         kernels.add_into(&gradients.bias, &Tensor::from_slice(&[sum as f32], 1, kernels.device())?)?;
-        self.body.backward(packed, trace, d_hidden, &gradients.body)
+        self.body.backward(packed, saved, d_hidden, &gradients.body)
     }
 }
 
 impl ValueGradients {
-    /// All gradients with the names of their parameters, in the order of [`ValueModel::entries`].
+    /// Returns all gradients with the names of their parameters, in the order of [`ValueModel::entries`].
     pub fn entries(&self) -> Vec<(String, &Tensor)> {
         entries(&self.body, &self.weight, &self.bias)
     }
 
-    /// Adds the sums of another worker, in place.
+    /// Adds the gradients of another worker in place.
     ///
     /// # Errors
     /// If a kernel fails.
@@ -159,7 +160,7 @@ impl ValueGradients {
         self.entries().into_iter().zip(other.entries()).try_for_each(|((_, target), (_, source))| Ok(kernels.add_into(target, source)?))
     }
 
-    /// Sets all gradients to 0, in place.
+    /// Sets all gradients to 0 in place.
     ///
     /// # Errors
     /// If a kernel fails.

@@ -1,5 +1,5 @@
-//! The tensors of a model in the layout used for computing: projections with the same input are fused and stored as `[in, out]`. The
-//! table of `parameters` defines the tensors and their shapes.
+//! A model's tensors in the layout used for computing: projections with the same input are fused and stored as `[in, out]`. The table of
+//! `parameters` defines the tensors and their shapes.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use super::config::ModelConfig;
 use super::parameters::{Parameter, block, parameters};
 use crate::kernels::{Kernels, on_host};
 
-/// All parameters of a decoder. Their gradients have the same structure.
+/// All parameters of a decoder. Also used for their gradients.
 #[derive(Clone, Debug)]
 pub struct Weights {
     /// The token embedding, `[v, w]`.
@@ -19,11 +19,11 @@ pub struct Weights {
     pub blocks: Vec<BlockWeights>,
     /// The weight of the final RMSNorm, `[w]`.
     pub norm: Tensor,
-    /// The head, `[v, w]`; `None` if the embedding serves as head.
+    /// The head, `[v, w]`; `None` in a tied model.
     pub head: Option<Tensor>,
 }
 
-/// A field of a struct of tensors: a tensor, or an optional one that only some families have.
+/// The type of a field in a struct of tensors: a tensor, or an optional one that only some models have.
 trait Field: Sized {
     fn take(field: &'static str, tensors: &mut Tensors, layer: Option<usize>) -> Result<Self>;
     fn tensor(&self) -> Option<&Tensor>;
@@ -63,7 +63,7 @@ macro_rules! tensors {
                 Ok(Self { $($field: Field::take(stringify!($field), tensors, layer)?,)* })
             }
 
-            /// All tensors with the names of their fields, in table order.
+            /// Returns all tensors with the names of their fields, in table order.
             pub fn entries(&self) -> Vec<(&'static str, &Tensor)> {
                 let fields = [$((stringify!($field), self.$field.tensor()),)*];
                 fields.into_iter().filter_map(|(field, tensor)| Some((field, tensor?))).collect()
@@ -93,15 +93,15 @@ tensors! {
     }
 }
 
-/// Makes each tensor of the table, in its order.
-fn made(table: &[Parameter], mut make: impl FnMut(&Parameter) -> Result<Tensor>) -> Result<Tensors> {
+/// Makes each tensor of the table, in order.
+fn make_tensors(table: &[Parameter], mut make: impl FnMut(&Parameter) -> Result<Tensor>) -> Result<Tensors> {
     table.iter().map(|row| Ok(((row.layer, row.field), make(row)?))).collect()
 }
 
-/// Rejects a row of the table that has no field.
-fn ensure_all_taken(rest: &Tensors) -> Result<()> {
-    let untaken = rest.keys().map(|(_, field)| *field).next();
-    ensure!(untaken.is_none(), "the table of parameters has {}, but the weights have no such field", untaken.unwrap_or_default());
+/// Rejects rows of the table that have no field.
+fn ensure_all_used(rest: &Tensors) -> Result<()> {
+    let unused = rest.keys().map(|(_, field)| *field).next();
+    ensure!(unused.is_none(), "the table of parameters has {}, but the weights have no such field", unused.unwrap_or_default());
     Ok(())
 }
 
@@ -112,13 +112,13 @@ impl BlockWeights {
     /// If `make` fails, or the table does not match the fields.
     pub fn build(config: &ModelConfig, make: impl FnMut(&Parameter) -> Result<Tensor>) -> Result<Self> {
         const ANY: usize = 0;
-        let mut tensors = made(&block(config, ANY), make)?;
+        let mut tensors = make_tensors(&block(config, ANY), make)?;
         let built = Self::take(&mut tensors, Some(ANY))?;
-        ensure_all_taken(&tensors)?;
+        ensure_all_used(&tensors)?;
         Ok(built)
     }
 
-    /// Applies `change` to every tensor.
+    /// Returns a new block with `change` applied to every tensor.
     ///
     /// # Errors
     /// If `change` fails.
@@ -144,7 +144,7 @@ impl Weights {
     /// # Errors
     /// If `make` fails, or the table does not match the fields.
     pub fn build(config: &ModelConfig, make: impl FnMut(&Parameter) -> Result<Tensor>) -> Result<Self> {
-        let mut tensors = made(&parameters(config), make)?;
+        let mut tensors = make_tensors(&parameters(config), make)?;
         let blocks = (0..config.layers).map(|layer| BlockWeights::take(&mut tensors, Some(layer))).collect::<Result<_>>()?;
         let built = Self {
             embedding: Field::take("embedding", &mut tensors, None)?,
@@ -152,11 +152,11 @@ impl Weights {
             norm: Field::take("norm", &mut tensors, None)?,
             head: Field::take("head", &mut tensors, None)?,
         };
-        ensure_all_taken(&tensors)?;
+        ensure_all_used(&tensors)?;
         Ok(built)
     }
 
-    /// Allocates zeros in f32, to hold gradients.
+    /// Allocates zeros in f32, for gradients.
     ///
     /// # Errors
     /// If the device has no memory for them.
@@ -164,12 +164,12 @@ impl Weights {
         Self::build(config, |row| Ok(Tensor::zeros(&row.shape, DType::F32, kernels.device())?))
     }
 
-    /// Bytes of one set of tensors in f32: parameters, gradients, or one of the moments.
+    /// Returns the bytes of one set of tensors in f32: parameters, gradients, or one of the moments.
     pub fn bytes(config: &ModelConfig) -> u64 {
         (config.parameter_count() * size_of::<f32>()) as u64
     }
 
-    /// All tensors with their names, in the order of `parameters`.
+    /// Returns all tensors with their names, in the order of `parameters`.
     pub fn entries(&self) -> Vec<(String, &Tensor)> {
         let mut entries = vec![("embedding".to_owned(), &self.embedding)];
         for (layer, block) in self.blocks.iter().enumerate() {
@@ -180,12 +180,12 @@ impl Weights {
         entries
     }
 
-    /// The matrix that produces the logits, `[v, w]`: the head, or the embedding of a tied model.
+    /// Returns the matrix that produces the logits, `[v, w]`: the head, or the embedding of a tied model.
     pub fn output_embedding(&self) -> &Tensor {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
-    /// Applies `change` to every tensor.
+    /// Returns new weights with `change` applied to every tensor.
     ///
     /// # Errors
     /// If `change` fails.
@@ -193,20 +193,20 @@ impl Weights {
         self.map_rows(config, |_, tensor| change(tensor))
     }
 
-    /// Applies `change` to every tensor and its row of the table.
+    /// Returns new weights with `change` applied to every tensor and its row of the table.
     ///
     /// # Errors
-    /// If `change` fails, or the tensors are not those of the table.
+    /// If `change` fails, or the tensors do not match the table of `config`.
     pub fn map_rows(&self, config: &ModelConfig, change: impl Fn(&Parameter, &Tensor) -> Result<Tensor>) -> Result<Self> {
         let mut entries = self.entries().into_iter();
         Self::build(config, |row| {
             let (found, tensor) = entries.next().with_context(|| format!("no tensor {}", row.name()))?;
-            ensure!(found == row.name(), "found {found} where the table of parameters has {}", row.name());
+            ensure!(found == row.name(), "found {found}, but the table of parameters has {}", row.name());
             change(row, tensor)
         })
     }
 
-    /// Returns the weights in f32 on the CPU. Tensors that already are in f32 on the CPU are shared, not copied.
+    /// Returns the weights in f32 on the CPU. Shares tensors that already are, instead of copying them.
     ///
     /// # Errors
     /// If a tensor cannot be copied.
@@ -214,7 +214,7 @@ impl Weights {
         self.map(config, |tensor| Ok(on_host(tensor)?.to_dtype(DType::F32)?))
     }
 
-    /// Copies the values of another set, in place. This set keeps its device and dtype.
+    /// Copies the values of another set in place. This set keeps its device and dtype.
     ///
     /// # Errors
     /// If a tensor has another shape (the message names it and both shapes), or a kernel fails.
@@ -226,7 +226,7 @@ impl Weights {
         Ok(())
     }
 
-    /// Sets all elements to 0, in place.
+    /// Sets all elements to 0 in place.
     ///
     /// # Errors
     /// If a kernel fails.
@@ -234,7 +234,7 @@ impl Weights {
         self.entries().into_iter().try_for_each(|(_, tensor)| Ok(kernels.clear(tensor)?))
     }
 
-    /// Adds another set of the same shapes, in f32, in place.
+    /// Adds another set of the same shapes in place. Both are in f32.
     ///
     /// # Errors
     /// If a kernel fails.

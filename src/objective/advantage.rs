@@ -1,5 +1,5 @@
-//! Computes the advantages of tokens from the rewards of a step. The baseline (subtracted) and the scale (divided by) are chosen
-//! independently.
+//! Computes the advantages of tokens from the rewards of a step: subtracts a baseline and divides by a scale, which are two independent
+//! settings. Known algorithms combine them as follows:
 //!
 //! | | baseline | scale |
 //! |---|---|---|
@@ -8,8 +8,8 @@
 //! | RLOO (Ahmadian et al. 2024) | leave-one-out | none |
 //! | REINFORCE++ (Hu 2025) | none | batch |
 //!
-//! Rewards that differ only by rounding count as equal ([`has_signal`]): dividing by their standard deviation would blow the difference up
-//! to +-1.
+//! Rewards that differ only by rounding count as equal ([`has_signal`]), because dividing by their tiny standard deviation would turn
+//! rounding errors into advantages of about +-1.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,13 +19,13 @@ use super::gae::Estimate;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdvantageSettings {
-    /// The baseline: subtracted from each reward.
+    /// The baseline that is subtracted from rewards.
     pub baseline: Baseline,
-    /// The scale: the standard deviation that divides advantages.
+    /// The standard deviation that advantages are divided by.
     pub scale: Scale,
-    /// Discount per token, used without a baseline and with a critic.
+    /// Discount per token. Used without a baseline and with a critic.
     pub gamma: f32,
-    /// Lambda of generalized advantage estimation, used with a critic.
+    /// Lambda of generalized advantage estimation. Used with a critic.
     pub lambda: f32,
 }
 
@@ -36,7 +36,7 @@ impl Default for AdvantageSettings {
     }
 }
 
-/// The baseline that is subtracted from each reward.
+/// The baseline that is subtracted from rewards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Baseline {
@@ -50,13 +50,13 @@ pub enum Baseline {
     None,
 }
 
-/// The standard deviation that divides advantages.
+/// The standard deviation that advantages are divided by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scale {
-    /// That of the rewards in the response's group.
+    /// That of the rewards in the response's group. Requires a group baseline (`group` or `leave-one-out`).
     Group,
-    /// That of the advantages of all tokens of the step; their mean is subtracted, too.
+    /// That of the advantages of all tokens in the step. Also subtracts their mean.
     Batch,
     /// No scaling.
     None,
@@ -72,7 +72,7 @@ pub struct ResponseRewards<'a> {
 }
 
 impl ResponseRewards<'_> {
-    /// Returns the reward of each token; the last token's includes the outcome.
+    /// Returns the reward of each token, with the outcome added to the last one.
     pub fn by_token(&self) -> Vec<f32> {
         let mut rewards = self.tokens.to_vec();
         rewards.last_mut().into_iter().for_each(|last| *last += self.outcome);
@@ -86,19 +86,19 @@ impl ResponseRewards<'_> {
 
     /// Returns, for each token, the sum of the rewards from that token on, discounted by `gamma` per token.
     fn returns(&self, gamma: f32) -> Vec<f32> {
-        let mut ahead = f64::from(self.outcome);
+        let mut future = f64::from(self.outcome);
         let mut returns = vec![0.0; self.tokens.len()];
         for (index, (reward, slot)) in self.tokens.iter().zip(&mut returns).enumerate().rev() {
-            let worth = if index + 1 == self.tokens.len() { 1.0 } else { f64::from(gamma) };
-            ahead = f64::from(*reward) + worth * ahead;
-            *slot = ahead as f32;
+            let discount = if index + 1 == self.tokens.len() { 1.0 } else { f64::from(gamma) };
+            future = f64::from(*reward) + discount * future;
+            *slot = future as f32;
         }
         returns
     }
 }
 
-/// Returns the advantage of every token of every response, from the rewards of a step, in the order of `responses`. The responses of a
-/// group are consecutive. `estimates` come from a critic, one per response; `None` without a critic.
+/// Returns the advantage of every token of every response in a step, in the order of `responses`. The responses of a group are consecutive.
+/// `estimates` has a critic's estimate for each response; `None` without a critic.
 ///
 /// With a group baseline, all tokens of a response have the same advantage, and a KL penalty on its tokens is part of its reward.
 pub fn advantages(
@@ -109,7 +109,7 @@ pub fn advantages(
 ) -> Vec<Vec<f32>> {
     let mut advantages: Vec<Vec<f32>> = match (estimates, settings.baseline) {
         (Some(estimates), _) => estimates.iter().map(|estimate| estimate.advantages.clone()).collect(),
-        (None, Baseline::Group | Baseline::LeaveOneOut) => group_by_group(settings, group_size, responses),
+        (None, Baseline::Group | Baseline::LeaveOneOut) => group_baseline(settings, group_size, responses),
         (None, Baseline::None | Baseline::Critic) => responses.iter().map(|response| response.returns(settings.gamma)).collect(),
     };
     if settings.scale == Scale::Batch {
@@ -118,7 +118,7 @@ pub fn advantages(
     advantages
 }
 
-fn group_by_group(settings: &AdvantageSettings, group_size: usize, responses: &[ResponseRewards]) -> Vec<Vec<f32>> {
+fn group_baseline(settings: &AdvantageSettings, group_size: usize, responses: &[ResponseRewards]) -> Vec<Vec<f32>> {
     let of_group = |group: &[ResponseRewards]| {
         let rewards: Vec<f32> = group.iter().map(ResponseRewards::sum).collect();
         group_advantages(&rewards, settings.baseline, settings.scale == Scale::Group)
@@ -128,23 +128,22 @@ fn group_by_group(settings: &AdvantageSettings, group_size: usize, responses: &[
 }
 
 /// Values count as equal if they differ by at most this fraction of the largest magnitude, about 8 rounding steps of f32. Summing the same
-/// numbers in another order changes the result by that much.
+/// numbers in another order can change the result that much.
 pub const EQUAL_WITHIN: f64 = 1e-6;
 
 /// Returns true if values differ by more than rounding ([`EQUAL_WITHIN`]). If the rewards of a group have no signal, all its responses have
-/// advantage 0. The same test counts the groups with signal and decides which groups dynamic sampling replaces. Values that are not finite
-/// have signal, so that they show up in the loss.
+/// advantage 0. Metrics and dynamic sampling use the same test. Values that are not finite have signal, so that they show up in the loss.
 pub fn has_signal(values: impl IntoIterator<Item = f32>) -> bool {
-    let (mut least, mut most, mut finite) = (f64::INFINITY, f64::NEG_INFINITY, true);
+    let (mut min, mut max, mut all_finite) = (f64::INFINITY, f64::NEG_INFINITY, true);
     for value in values {
-        finite &= value.is_finite();
-        (least, most) = (least.min(f64::from(value)), most.max(f64::from(value)));
+        all_finite &= value.is_finite();
+        (min, max) = (min.min(f64::from(value)), max.max(f64::from(value)));
     }
-    !finite || most - least > EQUAL_WITHIN * least.abs().max(most.abs())
+    !all_finite || max - min > EQUAL_WITHIN * min.abs().max(max.abs())
 }
 
-/// Returns the advantages of a group: `(r - mean) / (std + 1e-6)`, with n - 1 in the denominator of the variance, as in GRPO. Does not
-/// divide if `by_std` is false. With `LeaveOneOut`, the mean is that of the other responses. All are 0 if the rewards have no signal.
+/// Returns the advantages of a group: `(r - mean) / (std + 1e-6)`, where the variance has the denominator n - 1, as in GRPO. Does not
+/// divide if `by_std` is false. With `LeaveOneOut`, subtracts the mean of the other responses. Returns zeros if the rewards have no signal.
 fn group_advantages(rewards: &[f32], baseline: Baseline, by_std: bool) -> Vec<f32> {
     let n = rewards.len() as f64;
     let mean = rewards.iter().map(|r| f64::from(*r)).sum::<f64>() / n;
@@ -153,20 +152,20 @@ fn group_advantages(rewards: &[f32], baseline: Baseline, by_std: bool) -> Vec<f3
     }
     let variance = rewards.iter().map(|r| (f64::from(*r) - mean).powi(2)).sum::<f64>() / (n - 1.0);
     // r - (n mean - r) / (n - 1) = (r - mean) n / (n - 1)
-    let others = if baseline == Baseline::LeaveOneOut { n / (n - 1.0) } else { 1.0 };
-    let scale = others * if by_std { 1.0 / (variance.sqrt() + 1e-6) } else { 1.0 };
+    let leave_one_out = if baseline == Baseline::LeaveOneOut { n / (n - 1.0) } else { 1.0 };
+    let scale = leave_one_out * if by_std { 1.0 / (variance.sqrt() + 1e-6) } else { 1.0 };
     rewards.iter().map(|r| ((f64::from(*r) - mean) * scale) as f32).collect()
 }
 
-/// Subtracts the mean over all tokens of the step and divides by their standard deviation: `(a - mean) / sqrt(variance + 1e-8)`, with n - 1
-/// in the denominator of the variance, as in verl. All become 0 if they have no signal.
+/// Subtracts the mean over all tokens of the step and divides by the standard deviation: `(a - mean) / sqrt(variance + 1e-8)`, where the
+/// variance has the denominator n - 1, as in verl. Sets all to 0 if they have no signal.
 fn whiten(advantages: &mut [Vec<f32>]) {
     let count = advantages.iter().map(Vec::len).sum::<usize>() as f64;
     let all = || advantages.iter().flatten().map(|advantage| f64::from(*advantage));
     let mean = all().sum::<f64>() / count.max(1.0);
     let variance = all().map(|advantage| (advantage - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
-    let differ = has_signal(advantages.iter().flatten().copied());
-    let scale = if differ { 1.0 / (variance + 1e-8).sqrt() } else { 0.0 };
+    let has_signal = has_signal(advantages.iter().flatten().copied());
+    let scale = if has_signal { 1.0 / (variance + 1e-8).sqrt() } else { 0.0 };
     advantages.iter_mut().flatten().for_each(|advantage| *advantage = ((f64::from(*advantage) - mean) * scale) as f32);
 }
 
@@ -200,7 +199,7 @@ mod tests {
         }
     }
 
-    /// 100.1 summed in two orders gives neighbouring f32 values.
+    /// The same numbers summed in two orders can give neighboring f32 values.
     #[test]
     fn has_signal_ignores_one_rounding_step() {
         let (sum, other) = (100.1f32, f32::from_bits(100.1f32.to_bits() + 1));

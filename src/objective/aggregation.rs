@@ -1,11 +1,12 @@
-//! Aggregates per-token losses into one number: assigns each token a weight, whose denominator is known before any loss is computed.
+//! Aggregates per-token losses into one number. Each token gets a weight that only depends on the lengths of the sequences, so the weights
+//! are known before any loss is computed.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The mean over the tokens and sequences of a mini-batch.
+/// How the loss averages over the tokens and sequences of a mini-batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Aggregation {
@@ -15,16 +16,16 @@ pub enum Aggregation {
     SeqMeanTokenMean,
     /// The mean over sequences of the sum over each sequence's tokens.
     SeqMeanTokenSum,
-    /// Like [`Self::SeqMeanTokenSum`], divided by a constant length.
+    /// Like [`Self::SeqMeanTokenSum`], divided by a constant number of tokens.
     SeqMeanTokenSumNorm(usize),
-    /// The aggregation of the published code: the token mean of each logical micro-batch of N sequences, weighted by the micro-batch's
-    /// fraction of the sequences. Independent of how tokens are actually packed.
+    /// The aggregation of the published code: the token mean of each logical micro-batch of N consecutive sequences, weighted by the
+    /// micro-batch's share of the sequences. Independent of how tokens are actually packed.
     MicrobatchTokenMean(usize),
 }
 
 impl Aggregation {
-    /// Returns one weight per sequence, for each of its tokens, such that the loss is `sum of weight * token loss`. `lengths` are the
-    /// sequences' numbers of tokens. Empty sequences have no effect.
+    /// Returns the weight of each sequence's tokens, so that the loss is the sum over all tokens of `weight * token loss`. `lengths` has
+    /// the number of tokens of each sequence in the mini-batch, including empty sequences, which count in means over sequences.
     pub fn sequence_weights(self, lengths: &[usize]) -> Vec<f32> {
         let sequences = lengths.len() as f64;
         let reciprocal = |denominator: f64| if denominator > 0.0 { (1.0 / denominator) as f32 } else { 0.0 };
@@ -62,7 +63,7 @@ impl FromStr for Aggregation {
     fn from_str(text: &str) -> Result<Self, String> {
         let unknown = || {
             let known = "token-mean, seq-mean-token-mean, seq-mean-token-sum, seq-mean-token-sum-norm(N), microbatch-token-mean(N)";
-            format!("unknown aggregation \"{text}\": expected one of {known}")
+            format!("unknown aggregation \"{text}\"; expected one of {known}")
         };
         let (name, argument) = match text.strip_suffix(')').and_then(|text| text.split_once('(')) {
             Some((name, argument)) => (name, Some(argument.trim().parse::<usize>().ok().filter(|n| *n > 0).ok_or_else(unknown)?)),

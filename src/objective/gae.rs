@@ -1,22 +1,21 @@
-//! Advantages and returns from a critic's values by generalized advantage estimation, and the loss that trains the values. Sums are in f64.
-//! Slices contain the tokens of one response only.
+//! Generalized advantage estimation (advantages and returns from a critic's values), and the loss that trains the critic. Sums are in f64.
 
-/// Advantages and returns of one response. All lists have the length of the response.
+/// Values, advantages and returns of one response, with one number per token.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Estimate {
-    /// The value of each token, from before the critic learned from this response.
+    /// The critic's values before it was trained on this response.
     pub values: Vec<f32>,
-    /// The advantage of each token: how much better the response turned out from there on than its value predicted.
+    /// The advantages.
     pub advantages: Vec<f32>,
-    /// The training target of each value: advantage plus value.
+    /// The targets that the values are trained towards: advantage plus value.
     pub returns: Vec<f32>,
 }
 
-/// Generalized advantage estimation (Schulman et al., arXiv 1506.02438, equations 11 to 16). With `delta_t = r_t + gamma V_(t+1) - V_t`,
-/// the advantage is `A_t = delta_t + gamma lambda A_(t+1)`.
+/// Computes generalized advantage estimation for one response (Schulman et al., arXiv 1506.02438, equations 11 to 16). With `delta_t = r_t
+/// + gamma V_(t+1) - V_t`, the advantage is `A_t = delta_t + gamma lambda A_(t+1)`.
 ///
-/// `values[t]` is the value of the state in which token `t` is sampled. `V_(t+1)` of the last token is 0, whether the response ended there
-/// or was cut off, as in verl. If gamma and lambda are 1, every return is the sum of the rewards from there on.
+/// `values[t]` is the value of the state in which token `t` is sampled. After the last token, V is 0, whether the response ended there or
+/// was truncated, as in verl. If gamma and lambda are 1, the return of a token is the sum of the rewards from that token on.
 ///
 /// # Panics
 /// If `rewards` is shorter than `values`.
@@ -34,7 +33,7 @@ pub fn gae(rewards: &[f32], values: &[f32], gamma: f32, lambda: f32) -> Estimate
     Estimate { values: values.to_vec(), advantages: advantages.into_iter().map(|advantage| advantage as f32).collect(), returns }
 }
 
-/// Returns the mean and the variance (denominator n - 1). The mean of no values and the variance of fewer than two are 0.
+/// Returns the mean and the variance (denominator n - 1). The mean of an empty list and the variance of fewer than two values are 0.
 pub fn moments(values: impl Iterator<Item = f32> + Clone) -> (f64, f64) {
     let (sum, count) = values.clone().fold((0.0, 0.0), |(sum, count), value| (sum + f64::from(value), count + 1.0));
     let mean = if count > 0.0 { sum / count } else { 0.0 };
@@ -42,19 +41,19 @@ pub fn moments(values: impl Iterator<Item = f32> + Clone) -> (f64, f64) {
     (mean, if count > 1.0 { squares / (count - 1.0) } else { 0.0 })
 }
 
-/// Returns the fraction of the returns' variance that the earlier values explain: `1 - var(R - V) / (var(R) + 1e-5)`, as in verl.
+/// Returns the fraction of the returns' variance that the values explain: `1 - var(R - V) / (var(R) + 1e-5)`, as in verl.
 pub fn explained_variance(estimates: &[Estimate]) -> f64 {
     let (_, total) = moments(estimates.iter().flat_map(|one| one.returns.iter().copied()));
-    let left = estimates.iter().flat_map(|one| one.returns.iter().zip(&one.values).map(|(ret, value)| ret - value));
-    1.0 - moments(left).1 / (total + 1e-5)
+    let residuals = estimates.iter().flat_map(|one| one.returns.iter().zip(&one.values).map(|(ret, value)| ret - value));
+    1.0 - moments(residuals).1 / (total + 1e-5)
 }
 
-/// Sums of the value loss and its statistics over tokens. `loss` is weighted; the others are not.
+/// Sums over tokens: the weighted value loss, and unweighted statistics.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ValueTerms {
     /// The weighted loss.
     pub loss: f64,
-    /// Number of tokens whose clipped error was the larger one, so that their gradient is 0.
+    /// Number of tokens whose clipped error is larger than the unclipped one, so that their gradient is 0.
     pub clipped: f64,
     /// Sum of the values.
     pub values: f64,
@@ -77,19 +76,19 @@ impl ValueTerms {
     }
 }
 
-/// PPO's clipped value loss (from the code of Schulman et al. 2017, and verl's `compute_value_loss`). The loss of a token is
-/// `weight * 0.5 * max((V - R)^2, (clip(V, old - c, old + c) - R)^2)`. `target` holds the old values and the returns R. A clip of 0 turns
-/// clipping off. Returns the sums, and appends dL/dV of each token to `d_values`.
+/// Computes PPO's clipped value loss for one response (from the code of Schulman et al. 2017, and verl's `compute_value_loss`). The loss of
+/// a token is `weight * 0.5 * max((V - R)^2, (clip(V, old - c, old + c) - R)^2)`, with the old values and the returns R from `target`. A
+/// `clip` of 0 turns clipping off. Returns the sums, and appends dL/dV of each token to `d_values`.
 pub fn value_loss(values: &[f32], target: &Estimate, clip: f32, weight: f32, d_values: &mut Vec<f32>) -> ValueTerms {
     let mut terms = ValueTerms::default();
     for ((value, old), goal) in values.iter().zip(&target.values).zip(&target.returns) {
-        // Not `clamp`, which panics on NaN bounds, as a diverged critic may produce.
+        // `clamp` would panic on the NaN bounds of a diverged critic.
         let clipped = if clip > 0.0 { value.max(old - clip).min(old + clip) } else { *value };
-        let (free, bounded) = (f64::from(value - goal).powi(2), f64::from(clipped - goal).powi(2));
-        let is_clipped = bounded > free;
+        let (unclipped_error, clipped_error) = (f64::from(value - goal).powi(2), f64::from(clipped - goal).powi(2));
+        let is_clipped = clipped_error > unclipped_error;
         d_values.push(if is_clipped { 0.0 } else { weight * (value - goal) });
         terms.add(&ValueTerms {
-            loss: 0.5 * f64::from(weight) * free.max(bounded),
+            loss: 0.5 * f64::from(weight) * unclipped_error.max(clipped_error),
             clipped: f64::from(u8::from(is_clipped)),
             values: f64::from(*value),
             tokens: 1.0,
@@ -112,7 +111,7 @@ mod tests {
     #[test]
     fn gae_by_hand() {
         let values = [0.5, 0.25, 0.75];
-        // Gamma and lambda 1: the return is the future reward, whatever the values are.
+        // Gamma and lambda 1: returns are sums of future rewards and do not depend on the values.
         check(&[0.0, 0.0, 1.0], &values, [1.0, 1.0], &[0.5, 0.75, 0.25], &[1.0, 1.0, 1.0]);
         check(&[2.0, -1.0, 1.0], &values, [1.0, 1.0], &[1.5, -0.25, 0.25], &[2.0, 0.0, 1.0]);
         // Lambda 0: one step ahead. Deltas 0.25 - 0.5, 0.75 - 0.25, 1 - 0.75.
@@ -133,7 +132,7 @@ mod tests {
 
     /// Values within the clip, and beyond it on either side.
     #[test]
-    fn value_loss_by_hand_and_its_derivative_by_finite_differences() {
+    fn value_loss_by_hand_and_derivative_by_finite_differences() {
         let values = [0.3, 0.9, 0.9, -0.2, -0.2, 0.4];
         let target = Estimate { values: vec![0.2; 6], advantages: vec![0.0; 6], returns: vec![1.0, 1.0, 0.0, -1.0, 1.0, 0.4] };
         let (clip, weight) = (0.25, 0.5);
@@ -153,8 +152,8 @@ mod tests {
             let numeric = (at(1e-3) - at(-1e-3)) / 2e-3;
             assert!((numeric - f64::from(d_values[i])).abs() < 1e-3, "token {i}: {}, by differences {numeric}", d_values[i]);
         }
-        let mut free = Vec::new();
-        assert_eq!(value_loss(&values, &target, 0.0, weight, &mut free).clipped, 0.0);
-        assert!((free[1] + 0.05).abs() < 1e-6 && (free[3] - 0.4).abs() < 1e-6, "{free:?}");
+        let mut unclipped = Vec::new();
+        assert_eq!(value_loss(&values, &target, 0.0, weight, &mut unclipped).clipped, 0.0);
+        assert!((unclipped[1] + 0.05).abs() < 1e-6 && (unclipped[3] - 0.4).abs() < 1e-6, "{unclipped:?}");
     }
 }

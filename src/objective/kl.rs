@@ -1,37 +1,37 @@
 //! Per-token estimators of the KL divergence from the reference (Schulman 2020, "Approximating KL divergence"). They are functions of d,
-//! the policy's minus the reference's log-probability of a token that the policy sampled.
+//! the policy's log-probability of a sampled token minus the reference's.
 
 use serde::{Deserialize, Serialize};
 
-/// Bound on differences of log-probabilities before `exp`.
+/// Maximum magnitude of d before `exp`.
 const MAX_DISTANCE: f32 = 20.0;
-/// Largest k3 per token, as in the published code.
+/// Maximum k3 per token, as in the published code.
 const MAX_K3: f32 = 10.0;
 
 /// An estimator of the KL divergence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KlEstimator {
-    /// d. Unbiased as a value, and the right choice for a reward. In a loss its expected gradient is 0, because its derivative does not
-    /// depend on d.
+    /// d. An unbiased value, which suits rewards. As a loss its expected gradient is 0, because its derivative does not depend on d.
     K1,
-    /// d^2 / 2. Biased as a value, but in a loss its on-policy gradient is that of the divergence.
+    /// d^2 / 2. A biased value, but as a loss its expected on-policy gradient is that of the divergence.
     K2,
-    /// e^-d + d - 1. Unbiased and never negative; limited to 10 per token.
+    /// e^-d + d - 1. An unbiased value that is never negative; clamped to 10 per token.
     K3,
 }
 
 impl KlEstimator {
-    /// Returns the estimate in nats and its derivative by the policy's log-probability. The derivative of a clamped value is 0.
+    /// Returns the estimate in nats, from log-probabilities under policy and reference, and its derivative by the policy's. The derivative
+    /// of a clamped value is 0.
     pub fn value_and_derivative(self, policy: f32, reference: f32) -> (f32, f32) {
-        let away = reference - policy;
+        let minus_d = reference - policy;
         match self {
-            Self::K1 => (-away, 1.0),
-            Self::K2 => (0.5 * away * away, -away),
+            Self::K1 => (-minus_d, 1.0),
+            Self::K2 => (0.5 * minus_d * minus_d, -minus_d),
             Self::K3 => {
-                let bounded = away.clamp(-MAX_DISTANCE, MAX_DISTANCE);
+                let bounded = minus_d.clamp(-MAX_DISTANCE, MAX_DISTANCE);
                 let value = bounded.exp_m1() - bounded;
-                if value > MAX_K3 || bounded != away { (value.min(MAX_K3), 0.0) } else { (value, -bounded.exp_m1()) }
+                if value > MAX_K3 || bounded != minus_d { (value.min(MAX_K3), 0.0) } else { (value, -bounded.exp_m1()) }
             }
         }
     }
@@ -41,7 +41,7 @@ impl KlEstimator {
         policy.iter().zip(reference).map(|(policy, reference)| self.value_and_derivative(*policy, *reference).0).collect()
     }
 
-    /// Returns the KL penalty in the reward of each token of each response: `-coefficient` times the estimate.
+    /// Returns the KL penalty of each token of each response, a negative reward: `-coefficient` times the estimate.
     pub fn penalties(self, coefficient: f32, policy: &[Vec<f32>], reference: &[Vec<f32>]) -> Vec<Vec<f32>> {
         let of_response = |(policy, reference): (&Vec<f32>, &Vec<f32>)| {
             self.values(policy, reference).into_iter().map(|estimate| -coefficient * estimate).collect()
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn value_by_hand_and_derivative_by_finite_differences() {
+    fn value_and_derivative_by_hand_and_by_finite_differences() {
         // d = 0.5 and -0.5; e^-0.5 = 0.60653066, e^0.5 = 1.6487213.
         check(KlEstimator::K1, -1.0, -1.5, 0.5);
         check(KlEstimator::K1, -1.5, -1.0, -0.5);
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn k3_is_bounded() {
+    fn value_and_derivative_clamps_k3() {
         assert_eq!(KlEstimator::K3.value_and_derivative(-50.0, -0.1), (10.0, 0.0));
         assert_eq!(KlEstimator::K3.values(&[-1.0, -0.1], &[-1.0, -60.0]), [0.0, 10.0]);
     }

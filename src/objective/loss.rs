@@ -1,4 +1,4 @@
-//! The per-token loss of GRPO, PPO and related algorithms, and its derivatives by log-probability and entropy.
+//! The per-token loss of GRPO, PPO and related algorithms, and its derivatives with respect to log-probability and entropy.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,42 +9,42 @@ use super::kl::KlEstimator;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LossSettings {
-    /// Coefficient of the policy loss; 0 ignores rewards.
+    /// Coefficient of the policy loss; with 0, rewards have no effect.
     pub policy: f32,
-    /// The unit of the probability ratio between the policy and the policy that sampled: a token or a whole response.
+    /// Whether the probability ratio between the policy and the old policy is of a token or of a whole response.
     pub ratio: Ratio,
     /// How ratio and advantage form the surrogate objective.
     pub surrogate: Surrogate,
-    /// The lower bound of the clipped ratio is 1 - clip_low.
+    /// The clipped ratio is at least 1 - clip_low.
     pub clip_low: f32,
-    /// The upper bound of the clipped ratio is 1 + clip_high.
+    /// The clipped ratio is at most 1 + clip_high.
     pub clip_high: f32,
     /// Coefficient of the KL divergence from the reference.
     pub kl: f32,
     /// The estimator of the KL divergence.
     pub kl_estimator: KlEstimator,
-    /// Coefficient of the entropy bonus; the initial one, if it has a schedule.
+    /// Coefficient of the entropy bonus; its initial value if it has a schedule.
     pub entropy: f32,
-    /// The final coefficient of its linear schedule.
+    /// Final coefficient of the linear schedule.
     pub entropy_to: f32,
-    /// Number of steps of that schedule; 0 keeps the coefficient constant.
+    /// Number of training steps of the schedule; 0 keeps the coefficient constant.
     pub entropy_steps: u64,
-    /// Target entropy in nats per token, which the coefficient is adapted to maintain; 0 turns this off.
+    /// Target entropy in nats per token, to which the coefficient adapts; 0 turns this off.
     pub entropy_target: f32,
-    /// Change of the adapted coefficient per step.
+    /// Change of the adapted coefficient per training step.
     pub entropy_step: f32,
-    /// The mean over tokens and sequences.
+    /// How token losses become one number.
     pub aggregation: Aggregation,
 }
 
-/// The unit that a probability ratio refers to.
+/// What a probability ratio refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Ratio {
     /// Each token, as in PPO.
     Token,
-    /// The whole response, to the power of 1 / its length (GSPO, Zheng et al. 2025). If advantages differ within a response, each token
-    /// uses its own advantage with the common ratio (GSPO-token in that paper).
+    /// The whole response, with its ratio to the power of 1 / length (GSPO, Zheng et al. 2025). If advantages differ within a response,
+    /// each token uses its own advantage with the common ratio (GSPO-token in that paper).
     Sequence,
 }
 
@@ -54,8 +54,8 @@ pub enum Ratio {
 pub enum Surrogate {
     /// PPO: the smaller of `ratio A` and `clip(ratio) A`.
     Clip,
-    /// CISPO (MiniMax-M1, 2025): `clip(ratio) A log-probability`, in which the clipped ratio is a constant, so that every token keeps its
-    /// gradient.
+    /// CISPO (MiniMax-M1, 2025): `clip(ratio) A log-probability`, where the clipped ratio counts as a constant, so that every token keeps
+    /// its gradient.
     Cispo,
 }
 
@@ -80,40 +80,39 @@ impl Default for LossSettings {
     }
 }
 
-/// Response tokens. All slices have the same length.
+/// The response tokens of a batch. All slices have one number per token.
 #[derive(Clone, Copy, Debug)]
 pub struct Tokens<'a> {
-    /// Log-probabilities (nats) under the policy. The loss is differentiated by them.
+    /// Log-probabilities (nats) under the policy.
     pub logprobs: &'a [f32],
-    /// Entropies (nats) of the policy. The loss is differentiated by them, too.
+    /// Entropies (nats) of the policy.
     pub entropies: &'a [f32],
-    /// Log-probabilities under the policy that sampled; `None` if it is the same policy, so that every ratio is 1.
+    /// Log-probabilities (nats) under the old policy; `None` if it is the same policy, so that every ratio is 1.
     pub old: Option<&'a [f32]>,
-    /// For each token the log of its whole response's ratio ([`sequence_log_ratio`]), used in place of the token's own; `None` for token
-    /// ratios.
+    /// The log of each token's response ratio ([`sequence_log_ratio`]), in place of its own ratio; `None` for token ratios.
     pub log_ratios: Option<&'a [f32]>,
-    /// Log-probabilities under the reference; needed unless the KL coefficient is 0.
+    /// Log-probabilities (nats) under the reference; `None` only if the KL coefficient is 0.
     pub reference: Option<&'a [f32]>,
     /// Advantages.
     pub advantages: &'a [f32],
-    /// Weights in the mean (see [`Aggregation`]).
+    /// Weights in the loss ([`Aggregation::sequence_weights`]).
     pub weights: &'a [f32],
 }
 
-/// Sums over tokens. The loss terms are weighted by the aggregation; the statistics are not.
+/// Sums over tokens: loss terms weighted by the aggregation, and unweighted statistics.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Terms {
-    /// Policy loss, before its coefficient.
+    /// Weighted policy loss, before its coefficient.
     pub policy: f64,
-    /// KL divergence from the reference, before its coefficient.
+    /// Weighted KL divergence from the reference, before its coefficient.
     pub kl: f64,
-    /// Entropy, before its coefficient.
+    /// Weighted entropy, before its coefficient.
     pub entropy: f64,
-    /// Number of tokens whose ratio was clipped; with PPO's surrogate, only those that have no gradient because of it.
+    /// Number of tokens whose ratio was clipped; with PPO's surrogate, only those whose gradient is 0 as a result.
     pub clipped: f64,
-    /// Sum of old minus new log-probabilities: the k1 divergence from the sampling policy.
+    /// Sum of old minus new log-probabilities, in nats: the k1 estimate of the divergence from the old policy.
     pub old_kl: f64,
-    /// Sum of the entropies, nats.
+    /// Sum of the entropies, in nats.
     pub token_entropy: f64,
     /// Number of tokens.
     pub tokens: f64,
@@ -124,9 +123,9 @@ pub struct Terms {
 pub struct TokenLoss {
     /// Sums of the terms.
     pub terms: Terms,
-    /// dL/dlogp of each token.
+    /// dL/d(log-probability) of each token.
     pub d_logprobs: Vec<f32>,
-    /// dL/dH of each token.
+    /// dL/d(entropy) of each token.
     pub d_entropies: Vec<f32>,
 }
 
@@ -185,24 +184,24 @@ pub fn token_loss(settings: &LossSettings, tokens: Tokens) -> TokenLoss {
     loss
 }
 
-/// PPO's clipped surrogate (Schulman et al. 2017). Returns its value, its derivative by the log-probability, and whether clipping removed
-/// the gradient.
+/// Returns the loss of PPO's clipped surrogate (Schulman et al. 2017), its derivative with respect to the log-probability, and true if
+/// clipping removed the gradient.
 fn clipped_policy(log_ratio: f32, advantage: f32, settings: &LossSettings) -> (f32, f32, bool) {
-    // Beyond +-20 the ratio would overflow sums; clipping has taken effect long before.
+    // Without this bound the ratio could overflow. Clipping takes effect far below it.
     let ratio = log_ratio.clamp(-20.0, 20.0).exp();
     let bounded = ratio.clamp(1.0 - settings.clip_low, 1.0 + settings.clip_high);
     let (unclipped, clipped) = (-advantage * ratio, -advantage * bounded);
     if clipped > unclipped { (clipped, 0.0, true) } else { (unclipped, if log_ratio.abs() > 20.0 { 0.0 } else { unclipped }, false) }
 }
 
-/// CISPO's surrogate. Returns its value, its derivative by the log-probability, and whether the weight was clipped.
+/// Returns the loss of CISPO's surrogate, its derivative with respect to the log-probability, and true if the weight was clipped.
 fn weighted_logprob(logprob: f32, log_ratio: f32, advantage: f32, settings: &LossSettings) -> (f32, f32, bool) {
     let ratio = log_ratio.clamp(-20.0, 20.0).exp();
     let weight = ratio.clamp(1.0 - settings.clip_low, 1.0 + settings.clip_high);
     (-advantage * weight * logprob, -advantage * weight, weight != ratio)
 }
 
-/// Returns the log of GSPO's ratio for a response: the mean over its tokens of new minus old log-probability; 0 for an empty response.
+/// Returns the log of a response's ratio in GSPO: the mean over its tokens of the new minus the old log-probability; 0 if it has no tokens.
 pub fn sequence_log_ratio(new: &[f32], old: &[f32]) -> f32 {
     let sum: f64 = new.iter().zip(old).map(|(new, old)| f64::from(*new) - f64::from(*old)).sum();
     (sum / new.len().max(1) as f64) as f32
@@ -216,10 +215,10 @@ mod tests {
         LossSettings { policy: 0.9, clip_low: 0.2, clip_high: 0.3, kl: 0.05, entropy: 0.02, ..LossSettings::default() }
     }
 
-    const NOTHING: Tokens =
+    const NO_TOKENS: Tokens =
         Tokens { logprobs: &[], entropies: &[], old: None, log_ratios: None, reference: None, advantages: &[], weights: &[] };
 
-    /// Ratios within and beyond the clip range on both sides, with advantages of both signs.
+    /// Tests ratios inside and outside the clip range on both sides, with advantages of both signs.
     #[test]
     fn token_loss_derivatives_equal_finite_differences() {
         let logprobs = [-0.5f32, -0.9, -1.5, -0.5, -1.0, -2.0, -0.3, -0.35];
@@ -253,7 +252,7 @@ mod tests {
             let at = |h: f32| value(&logprobs, &moved(&entropies, h)).terms.loss(&settings());
             assert!(((at(1e-3) - at(-1e-3)) / 2e-3 - f64::from(loss.d_entropies[i])).abs() < 1e-5);
         }
-        // Tokens 1 (ratio 0.67, A < 0) and 3 (ratio 2.0, A > 0) are clipped; 2 and 4 are beyond the range on the side that keeps the
+        // Tokens 1 (ratio 0.67, A < 0) and 3 (ratio 2.0, A > 0) are clipped; 2 and 4 are outside the range on the side that keeps the
         // gradient.
         assert_eq!(loss.terms.clipped, 2.0);
         assert_eq!(loss.terms.per_token(loss.terms.clipped), 0.25);
@@ -265,7 +264,8 @@ mod tests {
             let settings = LossSettings { policy: 0.0, kl: 0.5, kl_estimator, ..settings() };
             let value = |logprob: f32| {
                 let (weights, reference) = ([0.5], [-1.3]);
-                let tokens = Tokens { logprobs: &[logprob], entropies: &[0.0], weights: &weights, reference: Some(&reference), ..NOTHING };
+                let tokens =
+                    Tokens { logprobs: &[logprob], entropies: &[0.0], weights: &weights, reference: Some(&reference), ..NO_TOKENS };
                 token_loss(&settings, Tokens { advantages: &[1.0], ..tokens })
             };
             let numeric = (value(-0.898).terms.loss(&settings) - value(-0.902).terms.loss(&settings)) / 4e-3;
@@ -273,8 +273,8 @@ mod tests {
         }
     }
 
-    /// Three responses with one advantage each: within the range, beyond it where the gradient vanishes, and beyond it where the gradient
-    /// stays.
+    /// Tests three responses with one advantage each: inside the clip range, outside it where the gradient vanishes, and outside it where
+    /// the gradient stays.
     #[test]
     fn token_loss_with_sequence_ratios_equals_finite_differences() {
         let settings = LossSettings { ratio: Ratio::Sequence, kl: 0.0, entropy: 0.0, ..settings() };
@@ -292,7 +292,7 @@ mod tests {
                 sequence_log_ratio(&logprobs[range.clone()], &old[range])
             });
             let (log_ratios, weights) = (spread(&ratios), spread(&weights));
-            let tokens = Tokens { logprobs, entropies: &[0.0; 7], old: Some(&old), log_ratios: Some(&log_ratios), ..NOTHING };
+            let tokens = Tokens { logprobs, entropies: &[0.0; 7], old: Some(&old), log_ratios: Some(&log_ratios), ..NO_TOKENS };
             token_loss(&settings, Tokens { advantages: &advantages, weights: &weights, ..tokens })
         };
         let loss = value(&logprobs);
@@ -308,14 +308,14 @@ mod tests {
         assert_eq!(loss.terms.clipped, 2.0, "both tokens of the second response");
     }
 
-    /// The weight is a constant, so the differences shift the old log-probabilities, too.
+    /// CISPO's weight counts as a constant, so the finite differences shift the old log-probabilities, too.
     #[test]
-    fn cispo_keeps_the_gradient_of_every_token() {
+    fn token_loss_with_cispo_keeps_the_gradient_of_every_token() {
         let settings = LossSettings { surrogate: Surrogate::Cispo, clip_low: 1.0, kl: 0.0, entropy: 0.0, ..settings() };
         let (logprobs, old, advantages) = ([-0.5f32, -0.9, -1.5, -2.0], [-0.5f32, -0.1, -2.5, -2.1], [1.0f32, -1.0, 0.5, 0.0]);
         let value = |h: f32| {
             let (logprobs, old) = (logprobs.map(|logprob| logprob + h), old.map(|old| old + h));
-            let tokens = Tokens { logprobs: &logprobs, entropies: &[0.0; 4], old: Some(&old), ..NOTHING };
+            let tokens = Tokens { logprobs: &logprobs, entropies: &[0.0; 4], old: Some(&old), ..NO_TOKENS };
             token_loss(&settings, Tokens { advantages: &advantages, weights: &[0.25; 4], ..tokens })
         };
         let numeric = (value(1e-2).terms.loss(&settings) - value(-1e-2).terms.loss(&settings)) / 2e-2;

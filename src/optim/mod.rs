@@ -1,5 +1,5 @@
-//! AdamW with f32 master weights, clipping of the global gradient norm, and learning-rate schedules. Works on named tensors and their
-//! gradients, and knows nothing about the model that they belong to.
+//! AdamW with f32 master weights, gradient clipping by global norm, and learning-rate schedules. Works on named tensors and their
+//! gradients; knows nothing about the model that they belong to.
 
 use std::collections::HashMap;
 
@@ -14,27 +14,27 @@ use crate::kernels::{Kernels, Moments, Parameter, Quantized, Step};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimSettings {
-    /// Learning rate after warm-up.
+    /// Peak learning rate, reached at the end of warm-up.
     pub lr: f64,
     /// Number of updates over which the learning rate rises linearly from 0.
     pub warmup_steps: u64,
     /// The learning-rate schedule after warm-up.
     pub schedule: Schedule,
-    /// Number of updates over which the schedule falls at the end, after a constant rate; 0 makes it fall from the end of warm-up on.
+    /// Number of final updates over which the schedule decays, after a constant rate; 0 decays over all updates after warm-up.
     pub decay_steps: u64,
-    /// Decay of the first moment.
+    /// Decay rate of the first moment.
     pub beta1: f64,
-    /// Decay of the second moment.
+    /// Decay rate of the second moment.
     pub beta2: f64,
     /// Added to the square root of the second moment.
     pub eps: f64,
-    /// Decoupled weight decay.
+    /// Decoupled weight decay, per unit of learning rate.
     pub weight_decay: f64,
-    /// Largest global gradient norm; 0 turns clipping off.
+    /// Maximum global gradient norm; 0 turns clipping off.
     pub clip_norm: f64,
     /// The format of the two moments.
     pub states: MomentDtype,
-    /// Parameters that are not trained: names, or leading parts of names, such as "layers.0.qkv".
+    /// Frozen parameters: full names, or prefixes that end before a dot, such as `layers.0`.
     pub freeze: Vec<String>,
 }
 
@@ -77,11 +77,11 @@ pub const ROWS: [Row; 11] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
-    /// Stays constant.
+    /// The peak learning rate throughout.
     Constant,
-    /// Falls linearly, to 0 just after the last update.
+    /// Decays linearly and would reach 0 one update after the last.
     Linear,
-    /// Falls along half a cosine, to 0 just after the last update.
+    /// Decays along half a cosine and would reach 0 one update after the last.
     Cosine,
 }
 
@@ -91,48 +91,48 @@ pub enum MomentDtype {
     /// f32: 8 bytes per parameter for both moments.
     #[serde(rename = "f32")]
     F32,
-    /// 8 bits: about 2 bytes per parameter for both moments, with a scale for every 256 elements (Dettmers et al. 2021).
+    /// 8 bits: about 2 bytes per parameter for both moments, with one scale per 256 elements (Dettmers et al. 2021, arXiv 2110.02861).
     ///
-    /// Tensors of fewer than 4096 elements (norms, biases) stay in f32, as is common practice: they are small but scale large activations.
-    /// Embeddings are quantized like everything else, although common practice leaves them in f32 when training from scratch. If the
-    /// model's width is a multiple of 256, each of their blocks is within one row, so rare tokens do not share a scale with frequent ones;
-    /// in f32 they would cost a seventh of the savings.
+    /// Tensors with fewer than 4096 elements (norms, biases) stay in f32, as is common practice: they cost little memory and scale large
+    /// activations. Embeddings are quantized, although common practice leaves them in f32 when training from scratch: f32 would cost a
+    /// seventh of the savings. If the model's width is a multiple of 256, each block of an embedding is within one row, so rare tokens do
+    /// not share a scale with frequent ones.
     #[serde(rename = "8bit")]
     Quantized,
 }
 
-/// Minimum number of elements of a tensor whose moments are quantized.
-const CODED_ELEMENTS: usize = 4096;
+/// Tensors with fewer elements than this keep moments in f32.
+const MIN_QUANTIZED_ELEMENTS: usize = 4096;
 
 impl MomentDtype {
-    fn codes(self, elements: usize) -> bool {
-        self == Self::Quantized && elements >= CODED_ELEMENTS
+    fn quantizes(self, elements: usize) -> bool {
+        self == Self::Quantized && elements >= MIN_QUANTIZED_ELEMENTS
     }
 
     fn zeros(self, shape: &Shape, device: &Device) -> Result<Moments> {
         let elements = shape.elem_count();
-        Ok(if self.codes(elements) {
+        Ok(if self.quantizes(elements) {
             Moments::Quantized { first: Quantized::zeros(elements, device)?, second: Quantized::zeros(elements, device)? }
         } else {
             Moments::Full { first: Tensor::zeros(shape, DType::F32, device)?, second: Tensor::zeros(shape, DType::F32, device)? }
         })
     }
 
-    /// Bytes of the two moments of a parameter with `elements` elements.
+    /// Returns the size of both moments of a parameter with `elements` elements, in bytes.
     pub fn bytes(self, elements: usize) -> u64 {
-        2 * if self.codes(elements) { Quantized::bytes(elements) } else { (elements * size_of::<f32>()) as u64 }
+        2 * if self.quantizes(elements) { Quantized::bytes(elements) } else { (elements * size_of::<f32>()) as u64 }
     }
 }
 
 impl OptimSettings {
-    /// Returns the learning rate of update `step` (from 1) of `total`.
+    /// Returns the learning rate of update `step` (from 1) out of `total`.
     pub fn learning_rate(&self, step: u64, total: u64) -> f64 {
         if step <= self.warmup_steps {
             return self.lr * step as f64 / self.warmup_steps as f64;
         }
-        let falling = total.saturating_sub(self.warmup_steps);
-        let falling = if self.decay_steps == 0 { falling } else { self.decay_steps.min(falling) };
-        let left = ((total.saturating_sub(step) + 1) as f64 / falling.max(1) as f64).min(1.0);
+        let after_warmup = total.saturating_sub(self.warmup_steps);
+        let decay_steps = if self.decay_steps == 0 { after_warmup } else { self.decay_steps.min(after_warmup) };
+        let left = ((total.saturating_sub(step) + 1) as f64 / decay_steps.max(1) as f64).min(1.0);
         match self.schedule {
             Schedule::Constant => self.lr,
             Schedule::Linear => self.lr * left,
@@ -140,24 +140,24 @@ impl OptimSettings {
         }
     }
 
-    /// Returns true if a parameter is frozen, that is, not trained.
+    /// Returns true if the parameter is frozen.
     pub fn is_frozen(&self, name: &str) -> bool {
         self.freeze.iter().any(|pattern| matches(name, pattern))
     }
 
-    /// Bytes of the two moments of all trained parameters, from the names and shapes of all parameters.
+    /// Returns the size of the moments of all trained parameters, in bytes, from the names and shapes of all parameters.
     pub fn moment_bytes(&self, parameters: &[(String, Shape)]) -> u64 {
         let trained = parameters.iter().filter(|(name, _)| !self.is_frozen(name));
         trained.map(|(_, shape)| self.states.bytes(shape.elem_count())).sum()
     }
 }
 
-/// Returns true if `pattern` is a parameter's name or consists of its leading dot-separated parts.
+/// Returns true if `pattern` is `name`, or a prefix of it that ends before a dot.
 fn matches(name: &str, pattern: &str) -> bool {
     name.strip_prefix(pattern).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// An update was skipped, because its gradient or its loss is not finite.
+/// An update was skipped because its gradient or loss is not finite.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotFinite {
     /// The quantity that is not finite, such as "the gradient of layers.0.qkv".
@@ -179,7 +179,7 @@ pub struct AdamW {
     pub settings: OptimSettings,
     /// The state of each trained parameter, in the order of the parameters. Frozen parameters have none.
     pub states: Vec<ParameterState>,
-    /// Number of steps so far.
+    /// Number of updates applied, across restarts.
     pub count: u64,
 }
 
@@ -188,14 +188,14 @@ pub struct AdamW {
 pub struct ParameterState {
     /// The parameter's name.
     pub name: String,
-    /// The master weight in f32, which each step updates and rounds to the model's dtype; `None` if the model computes in f32.
+    /// The master weight in f32, which each step updates and then rounds to the model's dtype; `None` if the model computes in f32.
     pub master: Option<Tensor>,
     /// The two moments.
     pub moments: Moments,
 }
 
 impl AdamW {
-    /// Creates an optimizer for `parameters`, which the kernels compute with. All moments start at 0.
+    /// Creates an optimizer for `parameters` on the device of `kernels`. All moments start at 0.
     ///
     /// # Errors
     /// If a name in `freeze` matches no parameter, or the device fails.
@@ -203,15 +203,15 @@ impl AdamW {
         let names = || parameters.iter().map(|(name, _)| name.as_str());
         if let Some(pattern) = settings.freeze.iter().find(|pattern| !names().any(|name| matches(name, pattern))) {
             bail!(
-                "optim.freeze: no parameter is named \"{pattern}\": expected one of {}, or leading parts of a name",
+                "optim.freeze: unknown parameter \"{pattern}\"; expected one of {}, or a prefix that ends before a dot",
                 names().collect::<Vec<_>>().join(", ")
             );
         }
         let state = |(name, tensor): &(String, &Tensor)| {
-            let is_wide = tensor.dtype() == DType::F32;
+            let is_f32 = tensor.dtype() == DType::F32;
             Ok(ParameterState {
                 name: name.clone(),
-                master: (!is_wide).then(|| kernels.cast(tensor, DType::F32)).transpose()?,
+                master: (!is_f32).then(|| kernels.cast(tensor, DType::F32)).transpose()?,
                 moments: settings.states.zeros(tensor.shape(), kernels.device())?,
             })
         };
@@ -224,10 +224,10 @@ impl AdamW {
         self.states.iter().find(|state| state.name == name)
     }
 
-    /// Copies `values` to the master weights in place, by name. Parameters without a master are skipped.
+    /// Copies `values` into the master weights by name. Skips parameters without a master weight.
     ///
     /// # Errors
-    /// If a master has no value or its value has another shape, or a device fails.
+    /// If a value is missing or has another shape than its master weight, or the device fails.
     pub fn set_masters(&self, kernels: &dyn Kernels, values: &[(String, &Tensor)]) -> Result<()> {
         let values = by_name(values);
         self.states.iter().filter_map(|state| Some((&state.name, state.master.as_ref()?))).try_for_each(|(name, master)| {
@@ -237,11 +237,11 @@ impl AdamW {
         })
     }
 
-    /// Updates `parameters` in place from `gradients` (f32), with learning rate `lr`. Both lists are looked up by name. Returns the global
-    /// norm of the gradient before clipping, without frozen parameters.
+    /// Updates `parameters` in place from `gradients` (f32), with learning rate `lr`, matching them by name. Returns the global norm of the
+    /// gradient before clipping, without frozen parameters.
     ///
     /// # Errors
-    /// If a gradient is not finite ([`NotFinite`]), or a weight or gradient is missing: in these cases nothing has changed. Also if the
+    /// If a gradient is not finite ([`NotFinite`]), or a weight or gradient is missing; in these cases nothing has changed. Also if the
     /// device fails.
     pub fn step(
         &mut self,

@@ -23,8 +23,8 @@ fn named<'a>(tensors: &[(&str, &'a Tensor)]) -> Vec<(String, &'a Tensor)> {
     tensors.iter().map(|(name, tensor)| ((*name).to_owned(), *tensor)).collect()
 }
 
-/// Two steps, computed by hand. The first step moves each element by the learning rate, whatever the size of its gradient. Only a second
-/// step, with a gradient of another norm, shows whether the first was clipped.
+/// Compares two steps with a calculation by hand. The first step moves each element by the learning rate, whatever the size of its
+/// gradient; only a second step, with a gradient of another norm, shows whether the first was clipped.
 #[test]
 fn step_clips_trained_parameters_and_skips_frozen_ones() -> Result<()> {
     let (weight, frozen) = (row(&[1.0, -2.0])?, row(&[5.0, 6.0])?);
@@ -68,7 +68,7 @@ fn step_changes_nothing_on_error() -> Result<()> {
     check(&[("other", &row(&[1.0, 1.0])?)], "norm has no gradient")?;
     let settings = OptimSettings { freeze: vec!["nor".into()], ..OptimSettings::default() };
     let message = AdamW::new(settings, &Cpu, &parameters).map_or_else(|error| error.to_string(), |_| String::new());
-    assert_eq!(message, "optim.freeze: no parameter is named \"nor\": expected one of norm, or leading parts of a name");
+    assert_eq!(message, "optim.freeze: unknown parameter \"nor\"; expected one of norm, or a prefix that ends before a dot");
     Ok(())
 }
 
@@ -81,17 +81,17 @@ fn moment_bytes_equal_allocated_bytes() -> Result<()> {
         let settings = OptimSettings { states, freeze: vec!["frozen".into()], ..OptimSettings::default() };
         let optimizer = AdamW::new(settings.clone(), &Cpu, &parameters)?;
         let bytes = |tensor: &Tensor| tensor.elem_count() * tensor.dtype().size_in_bytes();
-        let held = optimizer.states.iter().flat_map(|state| match &state.moments {
+        let allocated = optimizer.states.iter().flat_map(|state| match &state.moments {
             Moments::Full { first, second } => vec![bytes(first), bytes(second)],
-            Moments::Quantized { first, second } => [first, second].map(|coded| bytes(&coded.codes) + bytes(&coded.scales)).to_vec(),
+            Moments::Quantized { first, second } => [first, second].map(|moment| bytes(&moment.codes) + bytes(&moment.scales)).to_vec(),
         });
-        assert_eq!((held.sum::<usize>(), settings.moment_bytes(&shapes)), (expected, expected as u64));
+        assert_eq!((allocated.sum::<usize>(), settings.moment_bytes(&shapes)), (expected, expected as u64));
     }
     Ok(())
 }
 
-/// Runs ten steps with noisy gradients, once with f32 states and once with 8-bit states. Returns the distance between the results, relative
-/// to the distance traveled with f32. Gradients within a block span this many decades.
+/// Runs ten steps with noisy gradients, once with f32 states and once with 8-bit states. Returns the distance between the results relative
+/// to the distance traveled with f32. Gradients within a block span `decades` decades.
 fn distance_after_ten_steps(decades: f64) -> Result<f64> {
     let shape = (64, 256);
     let run = |states| -> Result<Vec<f32>> {
@@ -99,7 +99,7 @@ fn distance_after_ten_steps(decades: f64) -> Result<f64> {
         let parameters = named(&[("weight", &weight)]);
         let mut optimizer = AdamW::new(OptimSettings { states, clip_norm: 0.0, ..OptimSettings::default() }, &Cpu, &parameters)?;
         let sizes = (random(shape, 1) * (decades / 2.0 * std::f64::consts::LN_10))?.exp()?;
-        // The blocks differ in size by as much again; each has its own scale.
+        // Blocks differ in size, too; each has its own scale.
         let sizes = sizes.broadcast_mul(&(random((64, 1), 3) * 4.6)?.exp()?)?;
         let mean = random(shape, 2);
         for step in 0..10 {
@@ -113,9 +113,9 @@ fn distance_after_ten_steps(decades: f64) -> Result<f64> {
     Ok(norm(&mut exact.iter().zip(&found).map(|(e, f)| e - f)) / norm(&mut exact.iter().copied()))
 }
 
-/// Neighbouring codes near the block's maximum are 1% to 14% apart, and twice as far in each decade below, while all steps have the same
-/// size whatever the gradient's. If the gradients of a block are of similar size, the results agree to within a few percent; if they span
-/// four decades, they differ by about a quarter.
+/// Neighboring codes near a block's maximum are 1% to 14% apart, and twice as far apart in each lower decade, while Adam's steps have the
+/// same size whatever the gradient's. If the gradients of a block have similar sizes, the results agree to within a few percent; if they
+/// span four decades, they differ by about a quarter.
 #[test]
 fn step_with_8_bit_states_stays_near_f32() -> Result<()> {
     for (decades, nearest, farthest) in [(0.0, 0.0, 0.06), (4.0, 0.1, 0.35)] {

@@ -1,43 +1,44 @@
-//! The blocks of the paged cache as plain numbers: which are free, and how many sequences share each.
+//! Tracks the blocks of the paged cache by number: which are free, and how many owners each has.
 
 use crate::kernels::BLOCK;
 
 /// A pool of cache blocks, with reference counts.
 #[derive(Clone, Debug)]
 pub struct BlockPool {
+    /// The number of owners of each block, resident prompts and sequences; 0 if it is free.
     owners: Vec<u32>,
     free: Vec<u32>,
 }
 
 impl BlockPool {
-    /// Creates a pool in which all blocks are free.
+    /// Creates a pool of `blocks` free blocks.
     pub fn new(blocks: usize) -> Self {
         Self { owners: vec![0; blocks], free: (0..blocks as u32).rev().collect() }
     }
 
-    /// The number of blocks that `tokens` tokens need.
+    /// Returns the number of blocks that `tokens` tokens need.
     pub fn blocks_for(tokens: usize) -> usize {
         tokens.div_ceil(BLOCK)
     }
 
-    /// The number of free blocks.
+    /// Returns the number of free blocks.
     pub fn available(&self) -> usize {
         self.free.len()
     }
 
-    /// Allocates a block for one owner. `None` if no block is free.
-    pub fn take(&mut self) -> Option<u32> {
+    /// Allocates a block for one owner; `None` if no block is free.
+    pub fn allocate(&mut self) -> Option<u32> {
         let block = self.free.pop()?;
         self.owners[block as usize] = 1;
         Some(block)
     }
 
-    /// Allocates `count` blocks. `None`, with nothing allocated, if fewer are free.
-    pub fn take_many(&mut self, count: usize) -> Option<Vec<u32>> {
+    /// Allocates `count` blocks; `None`, with nothing allocated, if fewer are free.
+    pub fn allocate_many(&mut self, count: usize) -> Option<Vec<u32>> {
         if count > self.free.len() {
             return None;
         }
-        (0..count).map(|_| self.take()).collect()
+        (0..count).map(|_| self.allocate()).collect()
     }
 
     /// Adds an owner to an allocated block.
@@ -45,7 +46,7 @@ impl BlockPool {
         self.owners[block as usize] += 1;
     }
 
-    /// Removes one owner from each of the blocks. A block without owners becomes free.
+    /// Removes one owner from each of `blocks`. Blocks without owners become free.
     pub fn release(&mut self, blocks: &[u32]) {
         for block in blocks {
             let owners = &mut self.owners[*block as usize];

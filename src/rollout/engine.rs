@@ -1,4 +1,4 @@
-//! The engine: each worker schedules, computes and samples its share of the requests until all responses are complete.
+//! The rollout engine: each worker schedules, computes and samples its share of the requests until all responses are complete.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use crate::model::decoder::Cache;
 use crate::model::{Decoder, Packed};
 use crate::workers::Workers;
 
-/// The error when the model's logits are not finite, so that nothing can be sampled.
+/// The model's logits are not finite, so no token can be sampled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NonFiniteLogits;
 
 impl std::fmt::Display for NonFiniteLogits {
     fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
-        out.write_str("the model's logits are not finite; the weights are corrupt or training has diverged")
+        out.write_str("the model's logits are not finite: the weights are corrupt or training has diverged")
     }
 }
 
@@ -34,50 +34,51 @@ pub struct Engine<'a> {
     pub decoder: &'a Decoder,
     /// The workers that the requests are divided among.
     pub workers: &'a Workers,
-    /// Limits of batch size and memory.
+    /// Limits on batch sizes and memory.
     pub settings: &'a EngineSettings,
     /// Ids of the tokens that end a response.
     pub end_tokens: &'a [u32],
-    /// Ids from here on have no text and are never sampled.
+    /// The tokenizer's vocabulary size. Larger ids have no text and are never sampled.
     pub vocabulary: usize,
-    /// Checked before every token.
+    /// Checked before each step of a worker.
     pub interrupt: &'a Interrupt,
 }
 
 impl Engine<'_> {
-    /// Samples one completion per request, in the order of the requests. Workers call `observe` with every event.
+    /// Samples one completion per request and returns them in the order of the requests. Workers call `observe` with every event,
+    /// concurrently.
     ///
     /// # Errors
-    /// If a request is empty or exceeds the context length, a kernel fails, the logits are not finite ([`NonFiniteLogits`]), or a stop was
-    /// requested ([`Interrupted`](crate::interrupt::Interrupted)).
+    /// If a prompt is empty, `max_new_tokens` is 0 or exceeds the context length, the configured cache is too small, a kernel fails, the
+    /// logits are not finite ([`NonFiniteLogits`]), or an immediate stop was requested ([`Interrupted`](crate::interrupt::Interrupted)).
     pub fn generate(&self, requests: &[Request], sampling: &SamplingSettings, observe: &(dyn Fn(Event) + Sync)) -> Result<Vec<Completion>> {
         let context_length = self.decoder.config.context_length;
         for request in requests {
             let length = request.ids.len();
-            ensure!(length > 0, "a prompt has no tokens, expected at least one");
-            ensure!(request.max_new_tokens > 0, "a response of at most 0 tokens was requested; max_new_tokens must be at least 1");
+            ensure!(length > 0, "a prompt has no tokens; it must have at least one");
+            ensure!(request.max_new_tokens > 0, "max_new_tokens is 0; it must be at least 1");
             ensure!(
                 length + request.max_new_tokens <= context_length,
-                "a prompt of {length} tokens and up to {} new ones exceed the model's context length of {context_length}; lower max_new_tokens",
+                "a prompt of {length} tokens and up to {} new ones exceed the model's context length of {context_length}: lower max_new_tokens",
                 request.max_new_tokens
             );
         }
         let workers = self.workers.count();
-        let dealt = self.workers.run(|worker| {
+        let completions_by_worker = self.workers.run(|worker| {
             let indices: Vec<usize> = (worker..requests.len()).step_by(workers).collect();
             let mut worker = Worker::new(self, requests, &indices, sampling, observe)?;
             worker.run()?;
             Ok(worker.completions)
         })?;
         let mut completions: Vec<Option<Completion>> = vec![None; requests.len()];
-        for (worker, done) in dealt.into_iter().enumerate() {
+        for (worker, done) in completions_by_worker.into_iter().enumerate() {
             done.into_iter().enumerate().for_each(|(i, completion)| completions[worker + i * workers] = Some(completion));
         }
         completions.into_iter().map(|completion| completion.ok_or_else(|| anyhow::anyhow!("a request was not answered"))).collect()
     }
 }
 
-/// The state of one worker in a call. Requests and prompts are numbered within the worker.
+/// The state of one worker during a call. Unless noted otherwise, requests and prompts are numbered within the worker.
 struct Worker<'a> {
     engine: &'a Engine<'a>,
     requests: &'a [Request],
@@ -89,25 +90,26 @@ struct Worker<'a> {
     prompts: Vec<Arc<[u32]>>,
     scheduler: Scheduler,
     cache: Cache,
-    /// Logits `[1, v]` after each resident prompt.
+    /// The logits `[1, v]` after each resident prompt.
     prompt_logits: HashMap<usize, Tensor>,
     completions: Vec<Completion>,
     ended: Vec<bool>,
 }
 
-/// Sampled tokens that the host has not read yet: one for each of `requests`, in chunks.
+/// Sampled tokens that the host has not read yet: one for each of `requests`, in order.
 struct Pending {
     requests: Vec<usize>,
-    chosen: Vec<PendingSample>,
+    /// The tokens in chunks of rows.
+    chunks: Vec<PendingSample>,
 }
 
 impl Pending {
-    /// The tokens `[n]` of each chunk, if the device has them before the host does.
+    /// Returns the tokens `[n]` of each chunk on the device; `None` if the kernels return tokens to the host right away.
     fn on_device(&self) -> Option<Vec<&Tensor>> {
-        self.chosen.iter().map(PendingSample::on_device).collect()
+        self.chunks.iter().map(PendingSample::on_device).collect()
     }
 
-    /// The pending tokens `[n]` of the requests `continuing`, which must be in the order of `self.requests`.
+    /// Returns the pending tokens `[n]` of the requests `continuing`, which must be in the order of `self.requests`.
     fn tokens(&self, continuing: &[usize], kernels: &dyn Kernels) -> Result<Tensor> {
         let tokens = match self.on_device().unwrap_or_default().as_slice() {
             [tokens] => (*tokens).clone(),
@@ -132,9 +134,9 @@ impl<'a> Worker<'a> {
         sampling: &'a SamplingSettings,
         observe: &'a (dyn Fn(Event) + Sync),
     ) -> Result<Self> {
-        let (mut prompts, mut numbers, mut of_request) = (Vec::<Arc<[u32]>>::new(), HashMap::<&[u32], usize>::new(), Vec::new());
+        let (mut prompts, mut index_of, mut prompt_of_request) = (Vec::<Arc<[u32]>>::new(), HashMap::<&[u32], usize>::new(), Vec::new());
         for request in indices.iter().map(|r| &requests[*r]) {
-            of_request.push(*numbers.entry(&request.ids).or_insert_with(|| {
+            prompt_of_request.push(*index_of.entry(&request.ids).or_insert_with(|| {
                 prompts.push(request.ids.clone());
                 prompts.len() - 1
             }));
@@ -148,7 +150,7 @@ impl<'a> Worker<'a> {
             (engine.settings, engine.decoder.target(), engine.workers.count(), &engine.decoder.config);
         let limits = settings.limits(&target, workers);
         let blocks = settings.blocks(config, &target, workers, &load)?;
-        let cache = allocate(engine.decoder, blocks, load.least_blocks())?;
+        let cache = allocate(engine.decoder, blocks, load.min_blocks())?;
         let truncated = sampling.records_sampling_mask.then(MaskedSample::default);
         let empty = Completion { ids: Vec::new(), logprobs: Vec::new(), finish: FinishReason::Length, truncated };
         Ok(Self {
@@ -158,7 +160,7 @@ impl<'a> Worker<'a> {
             sampling,
             observe,
             limits,
-            scheduler: Scheduler::new(cache.blocks(), limits.running, &load.prompts, &of_request),
+            scheduler: Scheduler::new(cache.blocks(), limits.running, &load.prompts, &prompt_of_request),
             cache,
             prompts,
             prompt_logits: HashMap::new(),
@@ -171,8 +173,8 @@ impl<'a> Worker<'a> {
         self.engine.decoder.kernels()
     }
 
-    /// Runs until all requests are complete. If the device samples tokens before the host reads them, the next pass starts before they are
-    /// read: the end of a sequence is then noticed one token late, and the extra token is dropped.
+    /// Runs until all requests are complete. If sampled tokens stay on the device, the next pass starts before the host reads them; the
+    /// host then notices the end of a sequence one token late and drops the extra token.
     fn run(&mut self) -> Result<()> {
         let mut pending = None;
         while !self.scheduler.is_done() {
@@ -186,14 +188,14 @@ impl<'a> Worker<'a> {
                 self.prompt_logits.clear();
                 self.scheduler.preempt_all();
                 self.limits.prefill_tokens /= 2;
-                tracing::warn!(running, half = running / 2, "the device is out of memory: fewer responses are sampled at once");
+                tracing::warn!(running, half = running / 2, "the device is out of memory: sampling half as many responses at once");
             }
         }
         tracing::debug!(requests = self.indices.len(), preemptions = self.scheduler.preemptions, "worker done");
         Ok(())
     }
 
-    /// Admits sequences, then computes and samples one token of every running sequence.
+    /// Admits sequences, then samples one token for every running sequence.
     fn step(&mut self, pending: &mut Option<Pending>) -> Result<()> {
         if self.scheduler.can_admit() || !self.scheduler.can_append_slots() {
             self.commit(pending.take())?;
@@ -212,7 +214,7 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Computes new prompts, recomputes preempted sequences, and samples the next token of every admitted sequence.
+    /// Computes new prompts and preempted sequences, then samples the next token of every admitted sequence.
     fn start(&mut self, admission: &Admission) -> Result<()> {
         for group in by_tokens(&admission.prefill, self.limits.prefill_tokens, |(prompt, _)| self.prompts[*prompt].len()) {
             let sequences: Vec<(&[u32], &[u32])> =
@@ -225,7 +227,7 @@ impl<'a> Worker<'a> {
         self.cache.copy_blocks(&admission.copies, self.engine.decoder)?;
         for sequences in admission.fresh.chunks(self.limits.logit_rows) {
             let rows = sequences.iter().map(|sequence| &self.prompt_logits[&sequence.prompt]).collect::<Vec<_>>();
-            // Copy even a single row: sampling overwrites the logits, and other sequences may need those of the same prompt.
+            // `stack` copies even a single row: sampling overwrites its logits, and other sequences of the prompt may need them.
             let logits = self.kernels().stack(&rows)?;
             self.sample_now(sequences, logits)?;
         }
@@ -239,7 +241,7 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Computes whole sequences and fills their cache blocks. Returns the logits after the last token of each, `[n, v]`.
+    /// Computes whole sequences `(tokens, cache blocks)` and fills their blocks. Returns the logits `[n, v]` after the last token of each.
     fn prefill(&self, sequences: &[(&[u32], &[u32])]) -> Result<Tensor> {
         let (mut packed, mut slots, mut last) = (Packed::new(), Vec::new(), Vec::new());
         for (tokens, table) in sequences {
@@ -250,7 +252,8 @@ impl<'a> Worker<'a> {
         self.engine.decoder.logits(&hidden, &last)
     }
 
-    /// Computes the newest token of every running sequence that continues, and samples the next one. The newest tokens may be pending.
+    /// Computes the newest token, possibly still pending, of every running sequence below its `max_new_tokens`, and samples the next one.
+    /// Returns `None` if there is no such sequence.
     fn advance(&mut self, pending: Option<&Pending>) -> Result<Option<Pending>> {
         let continues = |sequence: &&Sequence| sequence.generated < self.requests[self.indices[sequence.request]].max_new_tokens;
         let continuing: Vec<&Sequence> = self.scheduler.running.iter().filter(continues).collect();
@@ -270,31 +273,31 @@ impl<'a> Worker<'a> {
             }
         };
         let hidden = self.engine.decoder.decode(&tokens, &counts, &tables, &slots, &self.cache)?;
-        let mut chosen = Vec::new();
+        let mut chunks = Vec::new();
         for (index, sequences) in continuing.chunks(self.limits.logit_rows).enumerate() {
             let first = (index * self.limits.logit_rows) as u32;
             let rows: Vec<u32> = (first..first + sequences.len() as u32).collect();
             let logits = self.engine.decoder.logits(&hidden, &rows)?;
-            chosen.push(self.sample_rows(sequences.iter().map(|sequence| (sequence.request, sequence.generated)), logits)?);
+            chunks.push(self.sample_rows(sequences.iter().map(|sequence| (sequence.request, sequence.generated)), logits)?);
         }
-        self.sampled(&requests);
-        Ok(Some(Pending { requests, chosen }))
+        self.count_sampled(&requests);
+        Ok(Some(Pending { requests, chunks }))
     }
 
-    /// Starts to sample the next token of each `(request, number of generated tokens)` from its row of logits.
+    /// Samples the next token of each `(request, number of generated tokens)` from its row of logits.
     fn sample_rows(&self, sequences: impl Iterator<Item = (usize, usize)>, logits: Tensor) -> Result<PendingSample> {
         let limit = self.engine.vocabulary.min(logits.dim(1)?);
         let uniforms: Vec<f32> =
             sequences.map(|(request, generated)| self.sampling.uniform(&self.requests[self.indices[request]], generated)).collect();
-        let choice = SamplingParams { temperature: self.sampling.temperature, filter: self.sampling.filter, uniforms: &uniforms };
+        let params = SamplingParams { temperature: self.sampling.temperature, filter: self.sampling.filter, uniforms: &uniforms };
         match self.sampling.records_sampling_mask {
-            true => Ok(self.kernels().sample_with_mask(logits, limit, &choice)?),
-            false => Ok(self.kernels().sample(logits, limit, &choice)?),
+            true => Ok(self.kernels().sample_with_mask(logits, limit, &params)?),
+            false => Ok(self.kernels().sample(logits, limit, &params)?),
         }
     }
 
     /// Counts one more token for each of `requests`, which must be in the order of the running sequences.
-    fn sampled(&mut self, requests: &[usize]) {
+    fn count_sampled(&mut self, requests: &[usize]) {
         let mut requests = requests.iter().peekable();
         for sequence in &mut self.scheduler.running {
             if requests.next_if_eq(&&sequence.request).is_some() {
@@ -305,39 +308,39 @@ impl<'a> Worker<'a> {
 
     /// Samples and commits the first tokens of newly admitted sequences.
     fn sample_now(&mut self, sequences: &[Sequence], logits: Tensor) -> Result<()> {
-        let chosen = self.sample_rows(sequences.iter().map(|sequence| (sequence.request, sequence.generated)), logits)?;
+        let chunk = self.sample_rows(sequences.iter().map(|sequence| (sequence.request, sequence.generated)), logits)?;
         let requests: Vec<usize> = sequences.iter().map(|sequence| sequence.request).collect();
-        self.sampled(&requests);
-        self.commit(Some(Pending { requests, chosen: vec![chosen] }))
+        self.count_sampled(&requests);
+        self.commit(Some(Pending { requests, chunks: vec![chunk] }))
     }
 
-    /// Reads pending tokens, records them, and finishes complete sequences.
+    /// Reads pending tokens, appends them to the completions, and finishes complete sequences.
     fn commit(&mut self, pending: Option<Pending>) -> Result<()> {
-        let Some(Pending { requests, chosen }) = pending else { return Ok(()) };
+        let Some(Pending { requests, chunks }) = pending else { return Ok(()) };
         let mut requests = requests.into_iter();
-        for chosen in chosen {
-            let drawn = chosen.read()?;
-            for (row, request) in (0..drawn.tokens.len()).zip(&mut requests) {
+        for chunk in chunks {
+            let sampled = chunk.read()?;
+            for (row, request) in (0..sampled.tokens.len()).zip(&mut requests) {
                 if self.ended[request] {
                     continue;
                 }
-                let among_kept = drawn.truncated.as_ref().map_or(0.0, |truncated| truncated.logprobs[row]);
-                if !drawn.logprobs[row].is_finite() || !among_kept.is_finite() {
+                let masked_logprob = sampled.truncated.as_ref().map_or(0.0, |masked| masked.logprobs[row]);
+                if !sampled.logprobs[row].is_finite() || !masked_logprob.is_finite() {
                     return Err(NonFiniteLogits.into());
                 }
-                self.record(request, &drawn, row);
+                self.append_token(request, &sampled, row);
             }
         }
         Ok(())
     }
 
-    fn record(&mut self, request: usize, drawn: &SamplerOutput, row: usize) {
-        let (completion, token) = (&mut self.completions[request], drawn.tokens[row]);
+    fn append_token(&mut self, request: usize, sampled: &SamplerOutput, row: usize) {
+        let (completion, token) = (&mut self.completions[request], sampled.tokens[row]);
         completion.ids.push(token);
-        completion.logprobs.push(drawn.logprobs[row]);
-        if let (Some(record), Some(truncated)) = (&mut completion.truncated, &drawn.truncated) {
-            record.kept.push_runs(truncated.kept.runs(row));
-            record.logprobs.push(truncated.logprobs[row]);
+        completion.logprobs.push(sampled.logprobs[row]);
+        if let (Some(record), Some(masked)) = (&mut completion.truncated, &sampled.truncated) {
+            record.kept.push_runs(masked.kept.runs(row));
+            record.logprobs.push(masked.logprobs[row]);
         }
         (self.observe)(Event::Token { request: self.indices[request], token });
         let stopped = self.engine.end_tokens.contains(&token);
@@ -352,18 +355,18 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// Allocates a cache of `blocks` blocks. While the device is out of memory, retries with half as many, but not fewer than `least`.
-fn allocate(decoder: &Decoder, blocks: usize, least: usize) -> Result<Cache> {
+/// Allocates a cache with `blocks` blocks. If the device is out of memory, retries with half as many until `min`.
+fn allocate(decoder: &Decoder, blocks: usize, min: usize) -> Result<Cache> {
     match decoder.cache(blocks) {
-        Err(error) if is_out_of_memory(&error) && blocks > least => {
-            tracing::warn!(blocks, "the device has no memory for this key/value cache: retrying with half the size");
-            allocate(decoder, (blocks / 2).max(least), least)
+        Err(error) if is_out_of_memory(&error) && blocks > min => {
+            tracing::warn!(blocks, "the key/value cache does not fit in the device's memory: retrying with half the blocks");
+            allocate(decoder, (blocks / 2).max(min), min)
         }
         cache => cache,
     }
 }
 
-/// The cache slot of token number `t` of a sequence.
+/// Returns the cache slot of a sequence's token `t` (from 0), given the sequence's blocks.
 fn slot(table: &[u32], t: usize) -> u32 {
     table[t / BLOCK] * BLOCK as u32 + (t % BLOCK) as u32
 }

@@ -1,8 +1,8 @@
-//! Decides which sequences run. Pure decisions on plain data: knows block numbers and token counts, but no tensors and no token ids.
+//! Decides which sequences run. Works on block numbers and token counts; knows nothing about tensors or token ids.
 //!
-//! Sequences are admitted in order while there is room. All sequences of a prompt share its full blocks; the last, partial block is copied
-//! for each. When a running sequence needs a block and none is free, the most recently admitted sequence is preempted: it gives up its
-//! blocks and is recomputed later.
+//! Sequences are admitted in the order of their requests while blocks are free. All sequences of a prompt share its full blocks; each gets
+//! a copy of its last, partial block. When a running sequence needs a block and none is free, the most recently admitted sequence is
+//! preempted: it loses its blocks and is recomputed later.
 
 use std::collections::VecDeque;
 
@@ -13,49 +13,49 @@ use super::block_pool::BlockPool;
 /// A running sequence.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sequence {
-    /// The index of its request.
+    /// Index of its request.
     pub request: usize,
-    /// The index of the distinct prompt that it continues.
+    /// Index of its prompt among the distinct prompts.
     pub prompt: usize,
     /// Its cache blocks in order, shared ones first.
     pub table: Vec<u32>,
-    /// The number of generated tokens, including a pending one.
+    /// Number of generated tokens, including a pending one.
     pub generated: usize,
 }
 
-/// Newly admitted sequences, and what must be computed before they can continue.
+/// Newly admitted sequences, and the work that their first token requires.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Admission {
-    /// Prompts to compute, `(prompt, blocks)`.
+    /// Prompts to compute, as `(prompt, its blocks)`.
     pub prefill: Vec<(usize, Vec<u32>)>,
-    /// Blocks to copy, `(from, to)`, after the prefill.
+    /// Blocks to copy after the prefill, as `(from, to)`.
     pub copies: Vec<(u32, u32)>,
-    /// Admitted sequences that start after their prompt.
+    /// Admitted sequences without generated tokens.
     pub fresh: Vec<Sequence>,
-    /// Admitted sequences that were preempted. Prompt and generated tokens must be recomputed.
+    /// Admitted sequences that were preempted earlier. Their prompts and generated tokens must be recomputed.
     pub restored: Vec<Sequence>,
 }
 
 /// The scheduling state of all requests of one worker.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
-    pages: BlockPool,
+    pool: BlockPool,
     max_running: usize,
     prompts: Vec<PromptState>,
-    /// `(request, prompt, tokens generated before a preemption)`
+    /// `(request, prompt, number of tokens generated before a preemption)`, in the order of admission.
     waiting: VecDeque<(usize, usize, usize)>,
-    /// The running sequences, in the order of admission.
+    /// The running sequences, in the order of their admission.
     pub running: Vec<Sequence>,
-    /// The number of preemptions.
+    /// Number of preemptions.
     pub preemptions: usize,
 }
 
 #[derive(Clone, Debug)]
 struct PromptState {
     length: usize,
-    /// Its blocks; `None` if it is not resident.
+    /// The blocks with its keys and values; `None` if it is not resident.
     blocks: Option<Vec<u32>>,
-    /// The number of waiting sequences of this prompt.
+    /// Number of waiting sequences of this prompt.
     waiting: usize,
 }
 
@@ -69,7 +69,7 @@ impl Scheduler {
             waiting: requests.iter().filter(|prompt| **prompt == p).count(),
         };
         Self {
-            pages: BlockPool::new(blocks),
+            pool: BlockPool::new(blocks),
             max_running,
             prompts: prompts.iter().enumerate().map(state).collect(),
             waiting: requests.iter().enumerate().map(|(request, prompt)| (request, *prompt, 0)).collect(),
@@ -81,16 +81,16 @@ impl Scheduler {
     /// Returns true if the next waiting sequence can be admitted now.
     pub fn can_admit(&self) -> bool {
         let Some((_, prompt, generated)) = self.waiting.front().copied() else { return false };
-        let room = self.running.is_empty() || self.blocks_needed(prompt, generated) <= self.pages.available();
-        self.running.len() < self.max_running && room
+        let has_room = self.running.is_empty() || self.blocks_needed(prompt, generated) <= self.pool.available();
+        self.running.len() < self.max_running && has_room
     }
 
-    /// Returns true if every running sequence can have a block for its newest token without a preemption.
+    /// Returns true if [`append_slots`](Self::append_slots) needs no preemption or eviction.
     pub fn can_append_slots(&self) -> bool {
-        self.running.iter().filter(|sequence| self.lacks_block(sequence)).count() <= self.pages.available()
+        self.running.iter().filter(|sequence| self.lacks_block(sequence)).count() <= self.pool.available()
     }
 
-    /// Preempts all running sequences and evicts all resident prompts. From now on, at most half as many sequences run.
+    /// Preempts all running sequences, evicts all resident prompts, and limits later batches to half the current size.
     pub fn preempt_all(&mut self) {
         self.max_running = (self.running.len() / 2).max(1);
         while self.evict_any() {}
@@ -99,7 +99,7 @@ impl Scheduler {
         }
     }
 
-    /// The number of blocks that admitting a sequence takes.
+    /// Returns the number of blocks that admitting a sequence takes.
     fn blocks_needed(&self, prompt: usize, generated: usize) -> usize {
         let PromptState { length, blocks, .. } = &self.prompts[prompt];
         match generated {
@@ -119,10 +119,10 @@ impl Scheduler {
         self.waiting.is_empty() && self.running.is_empty()
     }
 
-    /// Admits waiting sequences while there is room. They count as running from now on.
+    /// Admits waiting sequences while there is room, and adds them to `running`.
     pub fn admit(&mut self) -> Admission {
         let mut admission = Admission::default();
-        // Do not reuse blocks freed in this call: the copies from them have not been made yet.
+        // Evict these prompts at the end: until then their partial blocks must not be reused, because the caller has yet to copy them.
         let mut unneeded = Vec::new();
         while self.running.len() < self.max_running {
             let Some((request, prompt, generated)) = self.waiting.front().copied() else { break };
@@ -132,7 +132,7 @@ impl Scheduler {
                 self.admit_restored(request, prompt, generated, &mut admission)
             };
             if !admitted && self.running.is_empty() && self.evict_any() {
-                continue; // no running sequence can make room, so evicting a prompt must
+                continue; // No running sequence will free blocks, so evict a resident prompt instead.
             }
             if !admitted {
                 break;
@@ -149,19 +149,19 @@ impl Scheduler {
 
     fn admit_fresh(&mut self, request: usize, prompt: usize, admission: &mut Admission) -> bool {
         let length = self.prompts[prompt].length;
-        if self.pages.available() < self.blocks_needed(prompt, 0) {
+        if self.pool.available() < self.blocks_needed(prompt, 0) {
             return false;
         }
         if self.prompts[prompt].blocks.is_none() {
-            let Some(blocks) = self.pages.take_many(BlockPool::blocks_for(length)) else { return false };
+            let Some(blocks) = self.pool.allocate_many(BlockPool::blocks_for(length)) else { return false };
             admission.prefill.push((prompt, blocks.clone()));
             self.prompts[prompt].blocks = Some(blocks);
         }
-        let Some(own) = self.pages.take() else { return false };
+        let Some(own) = self.pool.allocate() else { return false };
         let resident = self.prompts[prompt].blocks.as_deref().unwrap_or(&[]);
         let full = length / BLOCK;
         let mut table = resident[..full].to_vec();
-        table.iter().for_each(|block| self.pages.share(*block));
+        table.iter().for_each(|block| self.pool.share(*block));
         if let Some(partial) = resident.get(full) {
             admission.copies.push((*partial, own));
         }
@@ -173,7 +173,7 @@ impl Scheduler {
     }
 
     fn admit_restored(&mut self, request: usize, prompt: usize, generated: usize, admission: &mut Admission) -> bool {
-        let Some(table) = self.pages.take_many(BlockPool::blocks_for(self.prompts[prompt].length + generated)) else { return false };
+        let Some(table) = self.pool.allocate_many(BlockPool::blocks_for(self.prompts[prompt].length + generated)) else { return false };
         let sequence = Sequence { request, prompt, table, generated };
         admission.restored.push(sequence.clone());
         self.running.push(sequence);
@@ -186,7 +186,7 @@ impl Scheduler {
         while index < self.running.len() {
             if !self.lacks_block(&self.running[index]) {
                 index += 1;
-            } else if let Some(block) = self.pages.take() {
+            } else if let Some(block) = self.pool.allocate() {
                 self.running[index].table.push(block);
                 index += 1;
             } else {
@@ -196,27 +196,27 @@ impl Scheduler {
     }
 
     fn preempt(&mut self) {
-        // Evict a prompt that only waiting sequences need first: it is cheap to recompute.
+        // First evict a resident prompt. Only waiting sequences need it, and it is cheap to recompute.
         if self.evict_any() {
             return;
         }
         if let Some(sequence) = self.running.pop() {
-            self.pages.release(&sequence.table);
+            self.pool.release(&sequence.table);
             self.prompts[sequence.prompt].waiting += 1;
             self.waiting.push_front((sequence.request, sequence.prompt, sequence.generated));
             self.preemptions += 1;
         }
     }
 
-    /// Removes a complete sequence and frees its blocks.
+    /// Removes a finished sequence and releases its blocks.
     pub fn finish(&mut self, request: usize) {
         if let Some(index) = self.running.iter().position(|sequence| sequence.request == request) {
             let sequence = self.running.remove(index);
-            self.pages.release(&sequence.table);
+            self.pool.release(&sequence.table);
         }
     }
 
-    /// Evicts one resident prompt and frees its blocks. Returns false if there is none.
+    /// Evicts one resident prompt and releases its blocks. Returns false if no prompt is resident.
     fn evict_any(&mut self) -> bool {
         let resident = (0..self.prompts.len()).find(|prompt| self.is_resident(*prompt));
         resident.into_iter().for_each(|prompt| self.evict(prompt));
@@ -225,18 +225,18 @@ impl Scheduler {
 
     fn evict(&mut self, prompt: usize) {
         if let Some(blocks) = self.prompts[prompt].blocks.take() {
-            self.pages.release(&blocks);
+            self.pool.release(&blocks);
         }
     }
 
-    /// Returns true if the prompt's blocks are kept for waiting sequences.
+    /// Returns true if the prompt is resident: its keys and values stay in the cache for waiting sequences.
     pub fn is_resident(&self, prompt: usize) -> bool {
         self.prompts[prompt].blocks.is_some()
     }
 
-    /// The number of free blocks.
+    /// Returns the number of free blocks.
     pub fn available(&self) -> usize {
-        self.pages.available()
+        self.pool.available()
     }
 }
 
@@ -252,21 +252,21 @@ mod tests {
         assert_eq!(admission.copies, [(2, 3), (2, 4), (2, 5)]);
         let tables: Vec<_> = admission.fresh.iter().map(|sequence| sequence.table.clone()).collect();
         assert_eq!(tables, [[0, 1, 3], [0, 1, 4], [0, 1, 5]]);
-        // No sequence waits for the prompt, so its partial block is free again. The full blocks belong to the running sequences.
+        // No sequence waits for the prompt, so its partial block is free again. The running sequences own the full blocks.
         assert_eq!(scheduler.available(), 20 - 5);
         (0..3).for_each(|request| scheduler.finish(request));
         assert!(scheduler.is_done() && scheduler.available() == 20);
     }
 
     #[test]
-    fn admit_copies_nothing_for_a_prompt_of_whole_blocks() {
+    fn admit_copies_no_block_of_a_prompt_without_a_partial_block() {
         let mut scheduler = Scheduler::new(10, 8, &[32], &[0, 0]);
         let admission = scheduler.admit();
         assert!(admission.copies.is_empty());
         assert_eq!(admission.fresh[1].table.len(), 3);
     }
 
-    /// A prompt's partial block is copied after all prefills of the call. Until then no other sequence may write to it.
+    /// The engine copies a prompt's partial block after all prefills of an admission. Until then no other sequence may write to it.
     #[test]
     fn admit_does_not_reuse_a_block_that_is_yet_to_be_copied() {
         let mut scheduler = Scheduler::new(12, 8, &[5, 5, 5], &[0, 1, 2]);
@@ -288,7 +288,7 @@ mod tests {
         assert!(admission.prefill.is_empty(), "prompt 1 is still resident");
     }
 
-    /// Every request finishes, however few blocks there are, and no block is lost.
+    /// With few blocks, every request still finishes and no block is lost.
     #[test]
     fn scheduler_finishes_all_requests_with_few_blocks() {
         for blocks in 4..20 {

@@ -1,5 +1,5 @@
-//! Checkpoints with one defect, each made from a good one by a small edit. The error at load is one sentence that names the file, the
-//! tensor or field, what was found and what was expected.
+//! Loads checkpoints with one defect, each made from a valid one by a small edit. The error is one sentence that names the file, the tensor
+//! or field, what was found and what was expected.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,18 +10,18 @@ use serde_json::{Value, json};
 
 use crate::fixture::{rlvr, stderr, succeed};
 
-/// Creates a copy of the embedded base and edits it.
-fn edited(folder: &Path, edit: impl FnOnce(&Path)) -> PathBuf {
+/// Creates a copy of the embedded base model and edits it.
+fn edited_model(folder: &Path, edit: impl FnOnce(&Path)) -> PathBuf {
     let model = folder.join("tiny");
     succeed(&["init", "--like", "tiny", "--out", model.to_str().unwrap()]);
     edit(&model);
     model
 }
 
-/// Edits a copy of the embedded base and checks that the error of `rlvr score` contains every part of `expected`.
+/// Edits a copy of the embedded base model and checks that the error of `rlvr score` contains every part of `expected`.
 fn check(edit: impl FnOnce(&Path), expected: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
-    let model = edited(folder.path(), edit);
+    let model = edited_model(folder.path(), edit);
     let pairs = folder.path().join("pairs.jsonl");
     std::fs::write(&pairs, "{\"prompt\": \"1+1\", \"completion\": \"=2\"}\n").unwrap();
     let output = rlvr(&["score", "--model", model.to_str().unwrap(), "--input", pairs.to_str().unwrap()]);
@@ -33,11 +33,11 @@ fn check(edit: impl FnOnce(&Path), expected: &[&str]) {
     }
 }
 
-/// As `check`, and also for the error of `rlvr train --dry-run`.
+/// Like `check`, and also checks the error of `rlvr train --dry-run`.
 fn check_dry(edit: impl Fn(&Path), expected: &[&str]) {
     check(&edit, expected);
     let folder = tempfile::tempdir().unwrap();
-    let model = edited(folder.path(), edit);
+    let model = edited_model(folder.path(), edit);
     let output = rlvr(&["train", "--model", model.to_str().unwrap(), "--question", "1+1", "--answer", "2", "--dry-run"]);
     let text = stderr(&output);
     let error = text.lines().find(|line| line.starts_with("error: ")).unwrap_or_else(|| panic!("no error, {:?}: {text}", output.status));
@@ -47,10 +47,10 @@ fn check_dry(edit: impl Fn(&Path), expected: &[&str]) {
     }
 }
 
-/// Edits a copy of the embedded base and returns what `rlvr score` prints for a prompt and a completion.
-fn scored(edit: impl FnOnce(&Path), prompt: &str) -> Value {
+/// Edits a copy of the embedded base model and returns the output of `rlvr score` for `prompt` and the completion `=2`.
+fn score(edit: impl FnOnce(&Path), prompt: &str) -> Value {
     let folder = tempfile::tempdir().unwrap();
-    let model = edited(folder.path(), edit);
+    let model = edited_model(folder.path(), edit);
     let pairs = folder.path().join("pairs.jsonl");
     std::fs::write(&pairs, json!({"prompt": prompt, "completion": "=2"}).to_string()).unwrap();
     let output = rlvr(&["score", "--model", model.to_str().unwrap(), "--input", pairs.to_str().unwrap()]);
@@ -58,8 +58,8 @@ fn scored(edit: impl FnOnce(&Path), prompt: &str) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Changes a JSON file.
-fn changed(file: &'static str, change: impl Fn(&mut Value)) -> impl Fn(&Path) {
+/// Returns an edit that changes a JSON file.
+fn change_json(file: &'static str, change: impl Fn(&mut Value)) -> impl Fn(&Path) {
     move |model| {
         let path = model.join(file);
         let mut fields: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
@@ -68,8 +68,8 @@ fn changed(file: &'static str, change: impl Fn(&mut Value)) -> impl Fn(&Path) {
     }
 }
 
-/// Sets a field of a JSON file, or removes it if `value` is null.
-fn field(file: &'static str, name: &'static str, value: Value) -> impl FnOnce(&Path) {
+/// Returns an edit that sets a field of a JSON file, or removes it if `value` is null.
+fn set_field(file: &'static str, name: &'static str, value: Value) -> impl FnOnce(&Path) {
     move |model| {
         let path = model.join(file);
         let mut fields: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
@@ -83,14 +83,14 @@ fn field(file: &'static str, name: &'static str, value: Value) -> impl FnOnce(&P
 
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
-/// Changes the tensors in a folder's weights.
-fn tensors(change: impl Fn(&mut Tensors)) -> impl Fn(&Path) {
+/// Returns an edit that changes the tensors in a folder's weights.
+fn change_tensors(change: impl Fn(&mut Tensors)) -> impl Fn(&Path) {
     move |model| {
         let path = model.join("model.safetensors");
         let bytes = std::fs::read(&path).unwrap();
         let read = SafeTensors::deserialize(&bytes).unwrap();
-        let own = |(name, view): (String, TensorView)| (name, (view.dtype(), view.shape().to_vec(), view.data().to_vec()));
-        let mut tensors: Tensors = read.tensors().into_iter().map(own).collect();
+        let to_owned = |(name, view): (String, TensorView)| (name, (view.dtype(), view.shape().to_vec(), view.data().to_vec()));
+        let mut tensors: Tensors = read.tensors().into_iter().map(to_owned).collect();
         change(&mut tensors);
         let views =
             tensors.iter().map(|(name, (dtype, shape, bytes))| (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
@@ -120,12 +120,12 @@ fn load_rejects_invalid_weights_files() {
     };
     check(cut(300_000), &["model.safetensors is truncated: it has 300000 bytes, expected 4"]);
     check(cut(100), &["model.safetensors is truncated or not a safetensors file"]);
-    let scribble = |model: &Path| {
+    let overwrite_header = |model: &Path| {
         let mut whole = std::fs::read(weights(model)).unwrap();
         whole[8..40].fill(b'x');
         std::fs::write(weights(model), whole).unwrap();
     };
-    check(scribble, &["model.safetensors has a corrupt safetensors header"]);
+    check(overwrite_header, &["model.safetensors is corrupt: its safetensors header is not valid"]);
     check(
         |model| std::fs::write(weights(model), b"<!DOCTYPE html><html>Not found</html>").unwrap(),
         &["model.safetensors", "not a safetensors file"],
@@ -134,46 +134,46 @@ fn load_rejects_invalid_weights_files() {
 
 #[test]
 fn load_rejects_tensors_that_do_not_match_the_configuration() {
-    check(tensors(|all| drop(all.remove(NORM))), &[NORM, "is missing from", "model.safetensors", "with shape [64]"]);
+    check(change_tensors(|all| drop(all.remove(NORM))), &[NORM, "is missing from", "model.safetensors", "with shape [64]"]);
     check(
-        tensors(|all| {
+        change_tensors(|all| {
             let norm = all[NORM].clone();
             all.insert("model.layers.9.input_layernorm.weight".to_owned(), norm);
         }),
-        &["model.safetensors", "tensors that config.json does not call for", "model.layers.9.input_layernorm.weight"],
+        &["model.safetensors", "tensors that config.json does not describe", "model.layers.9.input_layernorm.weight"],
     );
     check(
-        tensors(|all| {
+        change_tensors(|all| {
             let norm = all.get_mut(NORM).unwrap();
             norm.1 = vec![32, 2];
         }),
         &[NORM, "model.safetensors has shape [32, 2]", "expected [64] according to config.json"],
     );
-    check(field("config.json", "hidden_size", json!(128)), &["model.safetensors has shape [", "64]", "expected [", "128]"]);
-    check(field("config.json", "num_hidden_layers", json!(1000)), &["model.layers.", "is missing from", "model.safetensors"]);
+    check(set_field("config.json", "hidden_size", json!(128)), &["model.safetensors has shape [", "64]", "expected [", "128]"]);
+    check(set_field("config.json", "num_hidden_layers", json!(1000)), &["model.layers.", "is missing from", "model.safetensors"]);
     let integers = |all: &mut Tensors| {
         let norm = all.get_mut(NORM).unwrap();
         (norm.0, norm.2) = (Dtype::I64, vec![0; 64 * 8]);
     };
-    check(tensors(integers), &[NORM, "model.safetensors has dtype I64", "expected F32, BF16 or F16"]);
-    // The embedded base is tied, so a different head is an error and not ignored.
+    check(change_tensors(integers), &[NORM, "model.safetensors has dtype I64", "expected F32, BF16 or F16"]);
+    // The embedded base model is tied, so a different head is an error.
     let other_head = |all: &mut Tensors| {
         let mut head = all["model.embed_tokens.weight"].clone();
         head.2[0] ^= 1;
         all.insert("lm_head.weight".to_owned(), head);
     };
-    check(tensors(other_head), &["ties lm_head.weight to model.embed_tokens.weight", "the two differ", "tie_word_embeddings"]);
+    check(change_tensors(other_head), &["ties lm_head.weight to model.embed_tokens.weight", "the two differ", "tie_word_embeddings"]);
 }
 
 #[test]
 fn load_rejects_weights_that_are_not_finite() {
     for (number, shown) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf")] {
-        let spoil = move |all: &mut Tensors| {
+        let set_element = move |all: &mut Tensors| {
             let norm = all.get_mut(NORM).unwrap();
             (norm.0, norm.2) = (Dtype::F32, [1.0_f32; 64].iter().flat_map(|x| x.to_le_bytes()).collect());
             norm.2[7 * 4..8 * 4].copy_from_slice(&number.to_le_bytes());
         };
-        check(tensors(spoil), &[NORM, "model.safetensors has a value that is not finite", shown, "element 7"]);
+        check(change_tensors(set_element), &[NORM, "model.safetensors has a value that is not finite", shown, "element 7"]);
     }
 }
 
@@ -181,24 +181,24 @@ fn load_rejects_weights_that_are_not_finite() {
 fn from_folder_rejects_invalid_configurations() {
     check(|model| std::fs::remove_file(model.join("config.json")).unwrap(), &["cannot read", "config.json"]);
     check(|model| std::fs::write(model.join("config.json"), "{\"a\": ").unwrap(), &["cannot use", "config.json is not a JSON object"]);
-    check(field("config.json", "model_type", json!("mamba")), &["config.json", "\"mamba\" is not supported; expected qwen2 or llama"]);
-    check(field("config.json", "hidden_size", json!("48")), &["hidden_size in config.json is \"48\", expected a positive integer"]);
-    check(field("config.json", "vocab_size", Value::Null), &["config.json has no vocab_size"]);
-    check(field("config.json", "rms_norm_eps", json!(true)), &["rms_norm_eps in config.json is true, expected a number"]);
+    check(set_field("config.json", "model_type", json!("mamba")), &["config.json", "\"mamba\" is not supported; expected qwen2 or llama"]);
+    check(set_field("config.json", "hidden_size", json!("48")), &["hidden_size in config.json is \"48\", expected a positive integer"]);
+    check(set_field("config.json", "vocab_size", Value::Null), &["config.json has no vocab_size"]);
+    check(set_field("config.json", "rms_norm_eps", json!(true)), &["rms_norm_eps in config.json is true, expected a number"]);
 }
 
 #[test]
-fn from_folder_rejects_tokenizers_that_do_not_belong() {
+fn from_folder_rejects_tokenizers_of_other_models() {
     check(
-        field("config.json", "vocab_size", json!(64)),
-        &["tokenizer.json has tokens up to", "vocab_size in config.json is 64, expected at least"],
+        set_field("config.json", "vocab_size", json!(64)),
+        &["vocab_size in config.json is 64, but tokenizer.json has tokens up to", "which needs at least"],
     );
     check(|model| std::fs::remove_file(model.join("tokenizer.json")).unwrap(), &["tiny: no tokenizer.json"]);
     check(|model| std::fs::write(model.join("tokenizer.json"), "{}").unwrap(), &["tokenizer.json is not a valid tokenizer"]);
     check(|model| std::fs::write(model.join("tokenizer_config.json"), "{").unwrap(), &["tokenizer_config.json is not JSON"]);
     check(|model| std::fs::write(model.join("generation_config.json"), "{").unwrap(), &["generation_config.json is not JSON"]);
-    check(field("generation_config.json", "eos_token_id", json!("end")), &["eos_token_id", "generation_config.json", "\"end\""]);
-    check(field("generation_config.json", "eos_token_id", json!(9_999_999)), &["eos_token_id [9999999] in generation_config.json"]);
+    check(set_field("generation_config.json", "eos_token_id", json!("end")), &["eos_token_id", "generation_config.json", "\"end\""]);
+    check(set_field("generation_config.json", "eos_token_id", json!(9_999_999)), &["eos_token_id [9999999] in generation_config.json"]);
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn weight_files_rejects_invalid_indexes() {
     check(index("{}"), &["model.safetensors.index.json has no weight_map"]);
     check(
         index("{\"weight_map\": {\"model.norm.weight\": \"model-1.safetensors\"}}"),
-        &["lists 1 files, of which 1 are missing: model-1.safetensors. The download may be incomplete"],
+        &["lists 1 files, of which 1 are missing (model-1.safetensors): the download may be incomplete"],
     );
     check(
         index("{\"weight_map\": {\"model.norm.weight\": \"../model.safetensors\"}}"),
@@ -238,7 +238,7 @@ fn from_folder_rejects_headers_and_files_that_are_too_large() {
 }
 
 #[test]
-fn limits_reject_sizes_of_a_configuration() {
+fn limits_reject_sizes_in_config_json() {
     for (name, value) in [
         ("num_hidden_layers", json!(100_000_000)),
         ("num_hidden_layers", json!(9_223_372_036_854_775_808_u64)),
@@ -249,35 +249,35 @@ fn limits_reject_sizes_of_a_configuration() {
         ("vocab_size", json!(1_u64 << 40)),
     ] {
         check_dry(
-            changed("config.json", |config| config[name] = value.clone()),
+            change_json("config.json", |config| config[name] = value.clone()),
             &["config.json", &format!("{name} in config.json is {value}, expected at most")],
         );
     }
-    // The largest context length costs nothing until it is used.
-    let wide = scored(changed("config.json", |config| config["max_position_embeddings"] = json!(1 << 24)), "1+1");
-    assert_eq!(wide, scored(|_| {}, "1+1"));
+    // The largest context length costs nothing as long as sequences are short.
+    let long_context = score(change_json("config.json", |config| config["max_position_embeddings"] = json!(1 << 24)), "1+1");
+    assert_eq!(long_context, score(|_| {}, "1+1"));
 }
 
 #[test]
-fn layout_check_says_what_a_folder_is_and_what_to_do() {
-    let with = |name: &'static str, content: &'static str| {
+fn layout_check_recognizes_other_folders_and_says_what_to_do() {
+    let with_only = |name: &'static str, content: &'static str| {
         move |model: &Path| {
             std::fs::remove_file(weights(model)).unwrap();
             std::fs::write(model.join(name), content).unwrap();
         }
     };
-    let converts = "AutoModelForCausalLM.from_pretrained";
-    check_dry(with("pytorch_model.bin", ""), &["has neither model.safetensors", "PyTorch's pickle format", converts]);
-    check_dry(with("pytorch_model-00001-of-00002.bin", ""), &["PyTorch's pickle format", converts]);
-    check_dry(with("consolidated.00.pth", ""), &["Meta's own releases", "Hugging Face layout"]);
-    check_dry(with("tiny-q4_0.gguf", ""), &["GGUF, llama.cpp's format", "Hugging Face layout"]);
+    let advice = "AutoModelForCausalLM.from_pretrained";
+    check_dry(with_only("pytorch_model.bin", ""), &["has neither model.safetensors", "PyTorch's pickle format", advice]);
+    check_dry(with_only("pytorch_model-00001-of-00002.bin", ""), &["PyTorch's pickle format", advice]);
+    check_dry(with_only("consolidated.00.pth", ""), &["Meta's own releases", "Hugging Face layout"]);
+    check_dry(with_only("tiny-q4_0.gguf", ""), &["GGUF, llama.cpp's format", "Hugging Face layout"]);
     check_dry(
-        with(
+        with_only(
             "model.safetensors.index.json",
             r#"{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-3.safetensors", "d": "model-1.safetensors"}}"#,
         ),
         &[
-            "lists 3 files, of which 3 are missing: model-1.safetensors, model-2.safetensors, model-3.safetensors",
+            "lists 3 files, of which 3 are missing (model-1.safetensors, model-2.safetensors, model-3.safetensors)",
             "download may be incomplete",
         ],
     );
@@ -301,14 +301,14 @@ fn layout_check_says_what_a_folder_is_and_what_to_do() {
         ["00010", "00020", "best"].into_iter().for_each(|name| empty(model.join("checkpoints").join(name)));
     };
     check_dry(run, &["tiny is a run folder, not a model: use ", "tiny/checkpoints/best or ", "tiny/checkpoints/00020 (the newest)"]);
-    let below = |model: &Path| {
+    let nested = |model: &Path| {
         std::fs::create_dir(model.join("inside")).unwrap();
         std::fs::rename(model.join("config.json"), model.join("inside/config.json")).unwrap();
     };
-    check_dry(below, &["cannot read ", "tiny/config.json: no such file; ", "tiny/inside has one"]);
+    check_dry(nested, &["cannot read ", "tiny/config.json: no such file; ", "tiny/inside has one"]);
     // A run writes its adapter into the folder of the merged model.
     let folder = tempfile::tempdir().unwrap();
-    let model = edited(folder.path(), |model| {
+    let model = edited_model(folder.path(), |model| {
         std::fs::create_dir(model.join("adapter")).unwrap();
         std::fs::write(model.join("adapter/adapter_config.json"), r#"{"base_model_name_or_path": "tiny"}"#).unwrap();
     });
@@ -323,7 +323,7 @@ fn layout_check_says_what_a_folder_is_and_what_to_do() {
 }
 
 #[test]
-fn from_folder_rejects_pointers_of_git_lfs() {
+fn from_folder_rejects_git_lfs_pointers() {
     const POINTER: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32\nsize 12345\n";
     for name in ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
         check_dry(|model| std::fs::write(model.join(name), POINTER).unwrap(), &[name, "is a Git LFS pointer", "git lfs pull"]);
@@ -331,41 +331,41 @@ fn from_folder_rejects_pointers_of_git_lfs() {
 }
 
 #[test]
-fn load_rejects_a_missing_head_and_a_scaling_without_a_type() {
+fn load_rejects_a_missing_head_and_unsupported_attention() {
     for value in [json!(false), Value::Null] {
         let untied = move |model: &Path| {
-            changed("config.json", |config| {
+            change_json("config.json", |config| {
                 match value {
                     Value::Null => drop(config.as_object_mut().unwrap().remove("tie_word_embeddings")),
                     _ => config["tie_word_embeddings"] = value.clone(),
                 };
             })(model);
-            tensors(|all| drop(all.remove("lm_head.weight")))(model);
+            change_tensors(|all| drop(all.remove("lm_head.weight")))(model);
         };
         check_dry(untied, &["lm_head.weight is missing", "tie_word_embeddings in config.json is not true", "set it to true"]);
     }
-    check_dry(changed("config.json", |config| config["rope_scaling"] = json!({"factor": 2.0})), &["has factor but no rope_type"]);
-    let slides = changed("config.json", |config| {
+    check_dry(change_json("config.json", |config| config["rope_scaling"] = json!({"factor": 2.0})), &["has factor but no rope_type"]);
+    let sliding_window = change_json("config.json", |config| {
         config["use_sliding_window"] = json!(true);
         config["sliding_window"] = json!(16);
         config["max_window_layers"] = json!(0);
     });
-    check_dry(slides, &["attend to the last 16 of 8192 tokens", "use_sliding_window"]);
+    check_dry(sliding_window, &["attend to the last 16 of 8192 tokens", "use_sliding_window"]);
 }
 
-/// Adds a token to the tokenizer of the embedded base, whose embedding has 464 rows.
-fn added(content: &'static str, id: u32, special: bool) -> impl Fn(&Path) {
-    changed("tokenizer.json", move |tokenizer| {
+/// Returns an edit that adds a token to the tokenizer of the embedded base model, whose embedding has 464 rows.
+fn add_token(content: &'static str, id: u32, special: bool) -> impl Fn(&Path) {
+    change_json("tokenizer.json", move |tokenizer| {
         let token = json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": special});
         tokenizer["added_tokens"].as_array_mut().unwrap().push(token);
     })
 }
 
 #[test]
-fn sample_never_draws_an_added_token_beyond_the_embedding() {
-    assert_eq!(scored(added("[PAD]", 464, true), "1+1"), scored(|_| {}, "1+1"));
+fn sample_never_returns_an_added_token_beyond_the_embedding() {
+    assert_eq!(score(add_token("[PAD]", 464, true), "1+1"), score(|_| {}, "1+1"));
     let folder = tempfile::tempdir().unwrap();
-    let model = edited(folder.path(), added("[PAD]", 464, true));
+    let model = edited_model(folder.path(), add_token("[PAD]", 464, true));
     let model = model.to_str().unwrap();
     let dry = rlvr(&["train", "--model", model, "--question", "1+1", "--answer", "2", "--set", "eval.benchmarks=''", "--dry-run"]);
     assert!(dry.status.success(), "{}", stderr(&dry));
@@ -384,10 +384,10 @@ fn sample_never_draws_an_added_token_beyond_the_embedding() {
 }
 
 #[test]
-fn score_and_sample_raw_add_the_tokenizers_first_token() {
-    let begins = |model: &Path| {
-        // `<bos>` uses the row of an existing token: a tokenizer may have two names for one id.
-        changed("tokenizer.json", |tokenizer| {
+fn score_and_sample_raw_add_the_tokenizers_bos_token() {
+    let adds_bos = |model: &Path| {
+        // `<bos>` has the id of an existing token, because the embedding has no free row.
+        change_json("tokenizer.json", |tokenizer| {
             tokenizer["post_processor"] = json!({"type": "TemplateProcessing",
                 "single": [{"SpecialToken": {"id": "<bos>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "<bos>", "type_id": 0}}],
                 "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
@@ -395,8 +395,8 @@ fn score_and_sample_raw_add_the_tokenizers_first_token() {
         })(model);
     };
     let folder = tempfile::tempdir().unwrap();
-    let model = edited(folder.path(), begins);
-    let score = |model: &str, line: Value| {
+    let model = edited_model(folder.path(), adds_bos);
+    let score_line = |model: &str, line: Value| {
         let pairs = folder.path().join("pairs.jsonl");
         std::fs::write(&pairs, line.to_string()).unwrap();
         let output = rlvr(&["score", "--model", model, "--input", pairs.to_str().unwrap()]);
@@ -408,13 +408,13 @@ fn score_and_sample_raw_add_the_tokenizers_first_token() {
     let ids = [id("1"), id("+"), id("1")];
     let completion = [id("="), id("2")];
     let model = model.to_str().unwrap();
-    let begun = [[463].as_slice(), &ids].concat();
-    let with = json!({"prompt_ids": begun, "completion_ids": completion});
+    let ids_with_bos = [[463].as_slice(), &ids].concat();
+    let with = json!({"prompt_ids": ids_with_bos, "completion_ids": completion});
     let without = json!({"prompt_ids": ids, "completion_ids": completion});
     let text = json!({"prompt": "1+1", "completion": "=2"});
-    assert_eq!(score(model, text.clone()), score(model, with));
-    assert_eq!(score("tiny", text), score("tiny", without));
-    // `sample --raw` adds it too, but not the chat template.
+    assert_eq!(score_line(model, text.clone()), score_line(model, with));
+    assert_eq!(score_line("tiny", text), score_line("tiny", without));
+    // `sample --raw` adds it, too; with the chat template, `sample` does not.
     let sampled = |arguments: &[&str]| {
         let output =
             rlvr(&[["sample", "--model", model, "--temperature", "0", "--max-new-tokens", "4", "--json"].as_slice(), arguments].concat());
@@ -426,20 +426,20 @@ fn score_and_sample_raw_add_the_tokenizers_first_token() {
         std::fs::write(&path, json!({ "prompt_ids": ids }).to_string()).unwrap();
         path.to_str().unwrap().to_owned()
     };
-    assert_eq!(sampled(&["--raw", "--prompt", "1+1"]), sampled(&["--input", &line(begun)]));
+    assert_eq!(sampled(&["--raw", "--prompt", "1+1"]), sampled(&["--input", &line(ids_with_bos)]));
     let plain = rlvr(&["sample", "--model", "tiny", "--temperature", "0", "--max-new-tokens", "4", "--json", "--prompt", "1+1"]);
     assert_eq!(sampled(&["--prompt", "1+1"]), serde_json::from_slice::<Value>(&plain.stdout).unwrap()["logprobs"]);
 }
 
 #[test]
 fn from_folder_ignores_byte_order_marks_and_line_separators() {
-    let expected = scored(|_| {}, "1+1");
+    let expected = score(|_| {}, "1+1");
     for name in ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
         let marked = |model: &Path| {
             let text = std::fs::read_to_string(model.join(name)).unwrap();
             std::fs::write(model.join(name), format!("\u{FEFF}{}\u{2028}", text.replacen('{', "{\u{2028}", 1))).unwrap();
         };
-        assert_eq!(scored(marked, "1+1"), expected, "{name}");
+        assert_eq!(score(marked, "1+1"), expected, "{name}");
     }
     let index = |model: &Path| {
         std::fs::rename(weights(model), model.join("model-1.safetensors")).unwrap();
@@ -448,27 +448,27 @@ fn from_folder_ignores_byte_order_marks_and_line_separators() {
             SafeTensors::deserialize(&bytes).unwrap().names().into_iter().map(|name| (name.to_owned(), "model-1.safetensors")).collect();
         std::fs::write(model.join("model.safetensors.index.json"), format!("\u{FEFF}{}", json!({ "weight_map": map }))).unwrap();
     };
-    assert_eq!(scored(index, "1+1"), expected);
+    assert_eq!(score(index, "1+1"), expected);
 }
 
 #[test]
 fn from_folder_rejects_tokenizers_that_grow_or_panic() {
-    let doubled = vec![json!({"type": "Replace", "pattern": {"String": "1"}, "content": "11"}); 60];
+    let doubling = vec![json!({"type": "Replace", "pattern": {"String": "1"}, "content": "11"}); 60];
     check_dry(
-        changed("tokenizer.json", |tokenizer| tokenizer["normalizer"] = json!({"type": "Sequence", "normalizers": doubled})),
+        change_json("tokenizer.json", |tokenizer| tokenizer["normalizer"] = json!({"type": "Sequence", "normalizers": doubling})),
         &["tokenizer.json could turn", "expected at most"],
     );
     let many = vec![json!({"type": "NFC"}); 1000];
     check_dry(
-        changed("tokenizer.json", |tokenizer| tokenizer["normalizer"] = json!({"type": "Sequence", "normalizers": many})),
+        change_json("tokenizer.json", |tokenizer| tokenizer["normalizer"] = json!({"type": "Sequence", "normalizers": many})),
         &["normalizer of tokenizer.json has a list of 1000 entries, expected at most 64"],
     );
-    // This Strip of the tokenizers library removes more from the end of a token than the token has.
+    // This Strip decoder of the tokenizers library panics, because it removes more characters from the end of a token than the token has.
     let strips =
-        changed("tokenizer.json", |tokenizer| tokenizer["decoder"] = json!({"type": "Strip", "content": "0", "start": 0, "stop": 90}));
+        change_json("tokenizer.json", |tokenizer| tokenizer["decoder"] = json!({"type": "Strip", "content": "0", "start": 0, "stop": 90}));
     let folder = tempfile::tempdir().unwrap();
-    let model = edited(folder.path(), strips);
-    // Hot enough to sample the token `0`.
+    let model = edited_model(folder.path(), strips);
+    // The temperature is high enough to sample the token `0`.
     let hot = ["--max-new-tokens", "64", "--temperature", "50", "-n", "64"];
     let output = rlvr(&[["sample", "--model", model.to_str().unwrap(), "--prompt", "0"].as_slice(), &hot].concat());
     let text = stderr(&output);
@@ -488,7 +488,7 @@ fn from_folder_rejects_tokenizers_that_grow_or_panic() {
 fn sample_rejects_a_chat_template_that_does_not_end() {
     let template = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}";
     let folder = tempfile::tempdir().unwrap();
-    let model = edited(folder.path(), |model| std::fs::write(model.join("chat_template.jinja"), template).unwrap());
+    let model = edited_model(folder.path(), |model| std::fs::write(model.join("chat_template.jinja"), template).unwrap());
     let output = rlvr(&["sample", "--model", model.to_str().unwrap(), "--prompt", "1+1"]);
     let text = stderr(&output);
     assert!(

@@ -1,4 +1,4 @@
-//! Checkpoint folders: a folder that is read and written again is unchanged, and a failed write leaves nothing behind.
+//! Writes and reads checkpoint folders: reading and writing one again changes nothing, and a failed write leaves nothing behind.
 
 use rlvr::checkpoint::Model;
 use rlvr::model::export::{Format, WeightDtype};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::fixture::{bytes, command_under, files, json, rlvr, stderr, succeed};
 
-/// Arguments that make a known shape small.
+/// Arguments that shrink a known model.
 const SMALL: [&str; 10] = [
     "--set",
     "hidden_size=64",
@@ -60,11 +60,11 @@ fn write_exports_dtype_and_rope_for_transformers_4_and_5() {
         Model::from_folder("test", &source).unwrap().write(&export, Format::of(WeightDtype::F32)).unwrap();
         (config, json(&export.join("config.json")))
     };
-    // The older fields stay alone, and everything else is unchanged.
+    // Older fields alone stay alone, and nothing else changes.
     let (mut older, found) = exported(&|_| ());
     older["torch_dtype"] = "float32".into();
     assert_eq!(found, older);
-    // Newer fields get the older ones in addition.
+    // Older fields are added to newer ones.
     let llama3 = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 64, "rope_theta": 5e5});
     let (_, found) = exported(&|config| {
@@ -79,7 +79,7 @@ fn write_exports_dtype_and_rope_for_transformers_4_and_5() {
     assert_eq!((&found["rope_scaling"]["factor"], found["rope_scaling"].get("rope_theta")), (&json!(8.0), None));
     let (_, found) = exported(&|config| config["rope_parameters"] = json!({"rope_type": "default", "rope_theta": 1e4}));
     assert_eq!((&found["rope_theta"], &found["rope_scaling"]), (&json!(1e4), &Value::Null));
-    // A tokenizer saved by transformers 5.
+    // This is how transformers 5 saves a tokenizer.
     std::fs::write(
         source.join("tokenizer_config.json"),
         r#"{"tokenizer_class": "TokenizersBackend", "extra_special_tokens": ["<|endoftext|>"]}"#,
@@ -91,13 +91,13 @@ fn write_exports_dtype_and_rope_for_transformers_4_and_5() {
 }
 
 #[test]
-fn init_lists_known_shapes_and_reports_the_tokenizer() {
+fn init_lists_known_models_and_reports_the_tokenizer() {
     let root = tempfile::tempdir().unwrap();
     let path = |name: &str| root.path().join(name).display().to_string();
     let message = stderr(&rlvr(&["init", "--like", "gpt2", "--out", &path("a")]));
     assert!(message.contains("use tiny, qwen2.5-math-1.5b, qwen2.5-math-7b, llama-3.2-3b-instruct"), "{message}");
     let message = stderr(&rlvr(&["init", "--like", "qwen2.5-math-7b", "--out", &path("a"), "--set", "vocab_size=100"]));
-    assert!(message.contains("they do not belong together"), "{message}");
+    assert!(message.contains("use the files of one model"), "{message}");
     let message = stderr(&rlvr(&["init", "--like", "qwen2.5-math-7b", "--out", &path("a"), "--set", "num_hidden_layers=10000"]));
     assert!(message.contains(" needs ") && message.contains("free some space"), "{message}");
 
@@ -112,13 +112,13 @@ fn init_lists_known_shapes_and_reports_the_tokenizer() {
     succeed(&["sample", "--model", &path("b"), "--prompt", "1+1=", "--max-new-tokens", "4"]);
 }
 
-/// A limit on the size of files stands in for a full disk.
+/// Simulates a full disk by a limit on the size of files.
 #[cfg(unix)]
 #[test]
-fn init_that_cannot_write_leaves_nothing_behind_and_says_why() {
+fn init_on_a_full_disk_leaves_nothing_behind_and_reports_the_file() {
     let root = tempfile::tempdir().unwrap();
     let out = root.path().join("model");
-    // The limit is in blocks of 512 or 1024 bytes, depending on the shell. With the signal ignored, the write fails instead.
+    // The limit counts blocks of 512 or 1024 bytes, depending on the shell. Because the signal is ignored, the write fails instead.
     let limited = r#"trap '' XFSZ; ulimit -f 1000; exec "$0" "$@""#;
     let arguments =
         ["init", "--like", "qwen2.5-math-1.5b", "--out", out.to_str().unwrap(), "--set", "num_hidden_layers=1", "--set", "vocab_size=1000"];
@@ -142,7 +142,7 @@ fn resume_after_a_bf16_export_continues_from_exact_weights() {
         "eval.benchmarks=",
         "--set",
         "checkpoint.max_shard_bytes=200000",
-        // The default learning-rate schedule depends on the number of steps, which the resumed run changes.
+        // The default learning-rate schedule depends on the number of steps, which changes on resuming.
         "--set",
         "optim.schedule=constant",
     ];

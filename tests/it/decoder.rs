@@ -24,7 +24,7 @@ fn config(family: &str, tied: bool, rope: &str) -> String {
     )
 }
 
-/// Random weights, including biases and norms, large enough for every term to matter.
+/// Returns a decoder with random weights, biases and norms that are large enough for every term to matter.
 fn decoder(text: &str) -> Result<Decoder> {
     let config = ModelConfig::parse(text)?;
     let weights = init::random(&config, 3, 0.2)?;
@@ -98,7 +98,7 @@ fn decoder_matches_candle_transformers_llama() -> Result<()> {
     Ok(())
 }
 
-/// Derivatives of `loss`, a weighted sum of log-probabilities and entropies with different weights for different tokens.
+/// Returns the derivatives of `loss`: the weights of each token's log-probability and entropy.
 fn derivatives(first: usize, scores: &RowScores) -> TokenGradients {
     let each = |f: fn(usize) -> f32| (first..first + scores.logprobs.len()).map(f).collect();
     TokenGradients { d_logprobs: each(|j| 0.3 - (j % 5) as f32 * 0.2), d_entropies: each(|j| 0.1 * (j % 3) as f32) }
@@ -114,10 +114,10 @@ fn loss(decoder: &Decoder, packed: &Packed) -> Result<f64> {
 
 fn gradients(decoder: &Decoder, packed: &Packed, checkpointing: ActivationCheckpointing) -> Result<Weights> {
     let gradients = Weights::zeros(&decoder.config, &Cpu)?;
-    let (hidden, trace) = decoder.forward(packed, checkpointing)?;
+    let (hidden, saved) = decoder.forward(packed, checkpointing)?;
     let (scores, d_hidden) = decoder.head_forward_backward(&hidden, packed, 0.7, Some(&gradients), derivatives)?;
-    assert_eq!(scores, decoder.score(packed, 0.7)?, "head_sweep and score agree");
-    decoder.backward(packed, trace, d_hidden, &gradients)?;
+    assert_eq!(scores, decoder.score(packed, 0.7)?, "head_forward_backward and score agree");
+    decoder.backward(packed, saved, d_hidden, &gradients)?;
     Ok(gradients)
 }
 
@@ -130,22 +130,23 @@ fn batch() -> Packed {
     Packed::of_responses([(prompts[0], vec![&[1, 2, 3][..], &[7], &[8; 20]]), (prompts[1], vec![&[4, 5][..], &[6; 5]])])
 }
 
-/// The batch with sampling masks: every third position keeps the whole vocabulary, the others only some ids around the target.
+/// Adds sampling masks to a batch: every third position keeps the whole vocabulary, the others only some ids around the target.
 fn with_sampling_masks(batch: Packed) -> Packed {
-    let mut kept = SamplingMask::default();
+    let mut mask = SamplingMask::default();
     for (position, target) in batch.targets.iter().enumerate() {
         match position as u32 % 3 {
-            0 => kept.push_whole(),
-            reach => kept.push(target.saturating_sub(reach * 2)..target + 3),
+            0 => mask.push_whole(),
+            reach => mask.push(target.saturating_sub(reach * 2)..target + 3),
         }
     }
-    Packed { kept, ..batch }
+    Packed { kept: mask, ..batch }
 }
 
 #[test]
 fn backward_matches_finite_differences_through_the_whole_model() -> Result<()> {
-    let plain = r#""rope_theta": 10000.0"#;
-    let runs = [("qwen2", true, plain, batch()), ("llama", false, LLAMA3, batch()), ("llama", false, LLAMA3, with_sampling_masks(batch()))];
+    let unscaled = r#""rope_theta": 10000.0"#;
+    let runs =
+        [("qwen2", true, unscaled, batch()), ("llama", false, LLAMA3, batch()), ("llama", false, LLAMA3, with_sampling_masks(batch()))];
     for (family, tied, rope, packed) in runs {
         let decoder = decoder(&config(family, tied, rope))?;
         let gradients = gradients(&decoder, &packed, ActivationCheckpointing::None)?;
@@ -153,7 +154,7 @@ fn backward_matches_finite_differences_through_the_whole_model() -> Result<()> {
             let gradient = values(gradient);
             let largest = gradient.iter().fold(0.0f32, |a, g| a.max(g.abs()));
             assert!(largest > 0.0 && gradient.iter().all(|g| g.is_finite()), "{name} must get a finite, non-zero gradient");
-            // The element with the largest gradient, and a few fixed ones.
+            // Test the element with the largest gradient, and a few fixed ones.
             let steepest = gradient.iter().position(|g| g.abs() == largest).unwrap();
             for i in [steepest, 0, gradient.len() / 2, gradient.len() - 1] {
                 let at = |h: f32| -> Result<f64> {
@@ -179,10 +180,10 @@ fn backward_matches_finite_differences_through_the_whole_model() -> Result<()> {
 #[test]
 fn activation_checkpointing_changes_no_bit() -> Result<()> {
     let decoder = decoder(&config("qwen2", true, r#""rope_theta": 10000.0"#))?;
-    let kept = gradients(&decoder, &batch(), ActivationCheckpointing::None)?;
+    let saved = gradients(&decoder, &batch(), ActivationCheckpointing::None)?;
     for checkpointing in [ActivationCheckpointing::Selective, ActivationCheckpointing::Full] {
-        let again = gradients(&decoder, &batch(), checkpointing)?;
-        for ((name, a), (_, b)) in kept.entries().into_iter().zip(again.entries()) {
+        let recomputed = gradients(&decoder, &batch(), checkpointing)?;
+        for ((name, a), (_, b)) in saved.entries().into_iter().zip(recomputed.entries()) {
             assert_eq!(values(a), values(b), "{name}, {checkpointing:?}");
         }
     }
@@ -190,7 +191,7 @@ fn activation_checkpointing_changes_no_bit() -> Result<()> {
 }
 
 #[test]
-fn packed_shared_prompt_gives_the_gradients_of_separate_prompts() -> Result<()> {
+fn packed_shared_prompt_has_the_gradients_of_separate_prompts() -> Result<()> {
     let decoder = decoder(&config("qwen2", true, r#""rope_theta": 10000.0"#))?;
     let (prompt, responses): (&[u32], [&[u32]; 3]) = (&[5, 17, 3, 60, 0], [&[1, 2, 3], &[7], &[8; 20]]);
     let shared = Packed::of_responses([(prompt, responses.to_vec())]);

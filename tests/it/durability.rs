@@ -364,7 +364,7 @@ fn corrupt_models_and_evaluations_are_refused() {
         let output = rlvr(arguments);
         assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
         assert!(prints(&output, "model.safetensors has changed since it was written: its blake3 is "), "{}", stderr(&output));
-        assert!(prints(&output, "remove ") && prints(&output, "manifest.json to use the folder as it is"), "{}", stderr(&output));
+        assert!(prints(&output, "remove ") && prints(&output, "manifest.json if the change was intended"), "{}", stderr(&output));
     }
 }
 

@@ -1,5 +1,5 @@
-//! Compares training with PyTorch: log-probabilities, gradients of the whole objective, and ten optimizer steps, on small random
-//! checkpoints made by transformers (`scripts/golden/make.py` writes `tests/golden` and records the versions).
+//! Compares scoring and training with PyTorch: log-probabilities, gradients of the whole objective, and ten optimizer steps, on small
+//! random checkpoints from transformers (`scripts/golden/make.py` writes `tests/golden` and records the versions).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::fixture::{bytes, json, json_lines, repository, stdout_json, succeed};
 
-/// The checkpoints that are trained. `qwen2-linear` is only scored.
+/// The checkpoints to train. `qwen2-linear` is only scored.
 const TRAINED: [&str; 3] = ["qwen2-tied", "qwen2-untied", "llama"];
 /// The number of rollouts in the first recorded step.
 const FIRST_STEP: usize = 8;
@@ -25,7 +25,7 @@ fn tensors(path: &Path) -> BTreeMap<String, Vec<f32>> {
     file.iter().map(|(name, tensor)| (name.to_owned(), values(tensor.data()))).collect()
 }
 
-/// Trains on the recorded rollouts of a golden checkpoint.
+/// Trains a golden checkpoint on its recorded rollouts.
 fn replay(name: &str, out: &Path, settings: &Value, more: &[&str]) {
     let path = |part: &str| golden(&format!("{name}/{part}")).to_str().unwrap().to_owned();
     let mut arguments: Vec<String> = ["train", "--model", &path("policy"), "--reference", &path("reference")].map(str::to_owned).into();
@@ -38,20 +38,20 @@ fn replay(name: &str, out: &Path, settings: &Value, more: &[&str]) {
     succeed(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
-/// Checks that `found` has exactly the tensors of `expected`, each within `tolerance` relative to its norm, and that none is zero.
-fn close(what: &str, found: &BTreeMap<String, Vec<f32>>, expected: &BTreeMap<String, Vec<f32>>, tolerance: f64) {
-    assert!(found.keys().eq(expected.keys()), "{what}: tensors {:?}", found.keys());
+/// Checks that `found` has exactly the tensors of `expected`, each within `tolerance` relative to its norm, and that no norm is zero.
+fn assert_close(label: &str, found: &BTreeMap<String, Vec<f32>>, expected: &BTreeMap<String, Vec<f32>>, tolerance: f64) {
+    assert!(found.keys().eq(expected.keys()), "{label}: tensors {:?}", found.keys());
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
     let mut worst = (0.0, "");
     for (name, expected) in expected {
         let size = norm(&mut expected.iter().map(|x| f64::from(*x)));
-        assert!(size > 0.0, "{what}: {name} is expected to be 0");
-        assert_eq!(found[name].len(), expected.len(), "{what}: {name}");
+        assert!(size > 0.0, "{label}: {name} is expected to be 0");
+        assert_eq!(found[name].len(), expected.len(), "{label}: {name}");
         let distance = norm(&mut found[name].iter().zip(expected).map(|(f, e)| f64::from(f - e))) / size;
-        assert!(distance <= tolerance, "{what}: {name} is off by {distance:.1e} of its norm");
+        assert!(distance <= tolerance, "{label}: {name} is off by {distance:.1e} of its norm");
         worst = if distance > worst.0 { (distance, name) } else { worst };
     }
-    eprintln!("{what}: largest distance {:.1e} of the norm, {}", worst.0, worst.1);
+    eprintln!("{label}: largest distance {:.1e} of the norm, {}", worst.0, worst.1);
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn gradients_of_the_objective_match_pytorch() {
             let dump = folder.path().join("gradients.safetensors");
             replay(name, &folder.path().join("run"), settings, &["--steps", "1", "--dump-gradients", dump.to_str().unwrap()]);
             let expected = tensors(&golden(&format!("{name}/{case}.safetensors")));
-            close(&format!("{name}, {case}"), &tensors(&dump), &expected, 1e-4);
+            assert_close(&format!("{name}, {case}"), &tensors(&dump), &expected, 1e-4);
         }
     }
 }
@@ -109,6 +109,6 @@ fn ten_optimizer_steps_match_pytorch() {
         for (name, after) in &mut updates {
             after.iter_mut().zip(&before[name]).for_each(|(after, before)| *after -= before);
         }
-        close(&format!("{name}, ten steps"), &updates, &tensors(&golden(&format!("{name}/ten-steps.safetensors"))), 1e-4);
+        assert_close(&format!("{name}, ten steps"), &updates, &tensors(&golden(&format!("{name}/ten-steps.safetensors"))), 1e-4);
     }
 }

@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use crate::fixture::{json, repository};
 
-/// The largest distance, relative to each tensor's norm.
+/// The largest distance, relative to the norm of each tensor.
 const TOLERANCE: f64 = 1e-4;
 
 fn path(part: &str) -> PathBuf {
@@ -35,24 +35,24 @@ fn numbers(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-fn close(what: &str, found: &[f32], expected: &[f32]) {
-    assert_eq!(found.len(), expected.len(), "{what}");
+fn assert_close(label: &str, found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len(), "{label}");
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
     let size = norm(&mut expected.iter().map(|x| f64::from(*x)));
-    assert!(size > 0.0, "{what} is expected to be 0");
+    assert!(size > 0.0, "{label} is expected to be 0");
     let distance = norm(&mut found.iter().zip(expected).map(|(f, e)| f64::from(f - e))) / size;
-    assert!(distance <= TOLERANCE, "{what} is off by {distance:.1e} of its norm");
+    assert!(distance <= TOLERANCE, "{label} is off by {distance:.1e} of its norm");
 }
 
-/// Compares gradients with those expected, under the names of the checkpoint's tensors.
-fn close_gradients(what: &str, weights: &Weights, config: &ModelConfig, mut expected: BTreeMap<String, Tensor>) -> Result<()> {
+/// Compares gradients with the expected ones by the names of the checkpoint's tensors.
+fn assert_gradients_close(label: &str, weights: &Weights, config: &ModelConfig, mut expected: BTreeMap<String, Tensor>) -> Result<()> {
     let mut bytes = Vec::new();
     export::to_writer(&mut bytes, weights, config, WeightDtype::F32)?;
     for (name, found) in candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)? {
-        let expected = expected.remove(&name).unwrap_or_else(|| panic!("{what}: {name} is not expected"));
-        close(&format!("{what}, {name}"), &numbers(&found), &numbers(&expected));
+        let expected = expected.remove(&name).unwrap_or_else(|| panic!("{label}: {name} is not expected"));
+        assert_close(&format!("{label}, {name}"), &numbers(&found), &numbers(&expected));
     }
-    assert!(expected.is_empty(), "{what}: {:?} were not found", expected.keys());
+    assert!(expected.is_empty(), "{label}: {:?} were not found", expected.keys());
     Ok(())
 }
 
@@ -60,9 +60,9 @@ fn close_gradients(what: &str, weights: &Weights, config: &ModelConfig, mut expe
 fn split(flat: &[f32], scored: &[ScoredRollout]) -> Vec<Vec<f32>> {
     let mut rest = flat;
     let mut take = |length| {
-        let (own, after) = rest.split_at(length);
+        let (response, after) = rest.split_at(length);
         rest = after;
-        own.to_vec()
+        response.to_vec()
     };
     scored.iter().map(|scored| take(scored.rollout.completion.ids.len())).collect()
 }
@@ -74,16 +74,16 @@ fn decoder(name: &str, part: &str) -> Result<Decoder> {
     Decoder::new(config, weights)
 }
 
-fn check(name: &str, case: &str, numbers_of: &Value, clip: f32) -> Result<()> {
+fn check(name: &str, case: &str, numbers_of_case: &Value, clip: f32) -> Result<()> {
     let (policy, reference) = (decoder(name, "policy")?, decoder(name, "reference")?);
     let config = policy.config.clone();
-    // The PPO preset with other numbers.
+    // The PPO preset, with numbers from the case.
     let mut settings = algorithm::resolve(&RunSettings::published(), &[config::assignment("algo=ppo")?])?;
-    let number = |key: &str| numbers_of[key].as_f64().unwrap() as f32;
+    let number = |key: &str| numbers_of_case[key].as_f64().unwrap() as f32;
     (settings.advantage.gamma, settings.advantage.lambda) = (number("gamma"), number("lambda"));
     (settings.reward.kl, settings.loss.entropy, settings.critic.clip) = (number("kl"), number("entropy"), clip);
     settings.rollout.temperature = 1.0;
-    // Several micro-batches, and two workers.
+    // Use several micro-batches and two workers.
     settings.train.micro_batch_tokens = 64;
     settings.validate()?;
 
@@ -101,8 +101,8 @@ fn check(name: &str, case: &str, numbers_of: &Value, clip: f32) -> Result<()> {
     let (micro_batch_tokens, checkpointing) = (settings.train.micro_batch_tokens, settings.train.activation_checkpointing);
     let packing = Packing { workers: &workers, micro_batch_tokens, checkpointing, interrupt: &interrupt };
     let updater = Updater { settings: &settings, packing, policy: &policy, reference: Some(&reference) };
-    let what = format!("{name}, {case}");
-    close(&format!("{what}, values"), &critic.values(&packing, &sequences)?.concat(), &numbers(&inputs["values"]));
+    let label = format!("{name}, {case}");
+    assert_close(&format!("{label}, values"), &critic.values(&packing, &sequences)?.concat(), &numbers(&inputs["values"]));
 
     let expected = tensors(&format!("golden-critic/{name}/{case}-estimates.safetensors"));
     let old: Vec<Vec<f32>> = scored.iter().map(|scored| scored.rollout.completion.logprobs.clone()).collect();
@@ -112,25 +112,30 @@ fn check(name: &str, case: &str, numbers_of: &Value, clip: f32) -> Result<()> {
     let rewards: Vec<Vec<f32>> = responses.iter().map(ResponseRewards::by_token).collect();
     let estimates = critic::estimates(&settings.advantage, &rewards, &split(&numbers(&inputs["old_values"]), &scored));
     let flat = |of: fn(&Estimate) -> &Vec<f32>| estimates.iter().flat_map(|one| of(one).clone()).collect::<Vec<f32>>();
-    close(&format!("{what}, advantages"), &flat(|one| &one.advantages), &numbers(&expected["advantages"]));
-    close(&format!("{what}, returns"), &flat(|one| &one.returns), &numbers(&expected["returns"]));
+    assert_close(&format!("{label}, advantages"), &flat(|one| &one.advantages), &numbers(&expected["advantages"]));
+    assert_close(&format!("{label}, returns"), &flat(|one| &one.returns), &numbers(&expected["returns"]));
     let advantages = advantages(&settings.advantage, settings.rollout.group_size, &responses, Some(&estimates));
-    close(&format!("{what}, whitened"), &advantages.concat(), &numbers(&expected["whitened"]));
+    assert_close(&format!("{label}, whitened"), &advantages.concat(), &numbers(&expected["whitened"]));
 
     let (terms, _) = critic.gradient(&packing, &settings, &sequences, &rewards, Some(&estimates))?;
     assert!(terms.clipped > 0.0 && terms.clipped < terms.tokens);
-    close(&format!("{what}, value loss"), &[terms.loss as f32], &numbers(&expected["loss"]));
+    assert_close(&format!("{label}, value loss"), &[terms.loss as f32], &numbers(&expected["loss"]));
     let mut expected = tensors(&format!("golden-critic/{name}/{case}-critic.safetensors"));
     for (name, found) in [("value.weight", &critic.gradients().weight), ("value.bias", &critic.gradients().bias)] {
-        close(&format!("{what}, {name}"), &numbers(found), &numbers(&expected.remove(name).unwrap()));
+        assert_close(&format!("{label}, {name}"), &numbers(found), &numbers(&expected.remove(name).unwrap()));
     }
-    close_gradients(&what, &critic.gradients().body, &critic.model.body.config, expected)?;
+    assert_gradients_close(&label, &critic.gradients().body, &critic.model.body.config, expected)?;
 
     samples.iter_mut().zip(advantages).for_each(|(sample, advantages)| sample.advantages = advantages);
     let gradients = [Gradients::zeros(&policy, None)?, Gradients::zeros(&policy, None)?];
     updater.gradient(&samples, updater.loss_reference(&samples)?.as_deref(), &gradients)?;
     let Gradients::Weights(weights) = &gradients[0] else { panic!("all weights are trained") };
-    close_gradients(&format!("{what}, policy"), weights, &config, tensors(&format!("golden-critic/{name}/{case}-policy.safetensors")))
+    assert_gradients_close(
+        &format!("{label}, policy"),
+        weights,
+        &config,
+        tensors(&format!("golden-critic/{name}/{case}-policy.safetensors")),
+    )
 }
 
 #[test]

@@ -180,7 +180,7 @@ fn run_folder_lock_admits_one_writer() {
     let pid = first.child.id();
     let (status, messages) = finish(resume(&out));
     assert_eq!(status.code(), Some(2), "{messages}");
-    assert!(messages.contains("another process writes in") && messages.contains(&format!("process {pid} on ")), "{messages}");
+    assert!(messages.contains("another process is writing in") && messages.contains(&format!("process {pid} on ")), "{messages}");
     let (status, messages) = finish(train(&out));
     assert_eq!(status.code(), Some(2), "{messages}");
     // A dead process holds no lock.
@@ -220,7 +220,7 @@ fn eval_stops_at_the_next_token_and_resumes() {
     let kept = || lines(&stopped.join("tiny-t0.6x4.jsonl.unfinished")).len();
     wait_for("answers", || kept() > 10);
     let (status, messages) = finish(eval(&stopped, &["--resume"]));
-    assert!(status.code() == Some(2) && messages.contains("another process writes in"), "{messages}");
+    assert!(status.code() == Some(2) && messages.contains("another process is writing in"), "{messages}");
     run.signal("TERM");
     let (status, messages) = run.end();
     assert_eq!(status.code(), Some(143), "{messages}");

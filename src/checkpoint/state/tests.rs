@@ -10,7 +10,7 @@ use crate::optim::OptimSettings;
 
 const PROGRESS: Progress = Progress { step: 3, updates: 3, elapsed_s: 1.5, exact_weights: None };
 
-/// A model with matrices, whose moments are quantized, and vectors, whose moments are not.
+/// A model with parameters large enough for quantized moments, and smaller ones.
 fn decoder() -> Decoder {
     let text = r#"{"model_type": "qwen2", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
         "num_key_value_heads": 2, "vocab_size": 83, "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "rope_theta": 1e4}"#;
@@ -25,7 +25,7 @@ fn optimizer(decoder: &Decoder, states: MomentDtype, freeze: &[&str]) -> AdamW {
     AdamW::new(settings, decoder.kernels(), &decoder.weights.entries()).unwrap()
 }
 
-fn steps(decoder: &Decoder, optimizer: &mut AdamW, count: u64) {
+fn take_steps(decoder: &Decoder, optimizer: &mut AdamW, count: u64) {
     for _ in 0..count {
         let seed = optimizer.count * 100;
         let gradient = |(index, (name, tensor)): (usize, (String, &Tensor))| (name, random(tensor.shape(), seed + index as u64));
@@ -40,13 +40,13 @@ fn bits(tensor: &Tensor) -> Vec<u32> {
     values.into_iter().map(f32::to_bits).collect()
 }
 
-/// The bits of everything that the next step depends on.
+/// Returns the bits of everything that the next step depends on.
 fn all_bits(decoder: &Decoder, optimizer: &AdamW) -> Vec<Vec<u32>> {
     let weights = decoder.weights.entries().into_iter().map(|(_, tensor)| bits(tensor));
-    let coded = |coded: &Quantized| [bits(&coded.codes), bits(&coded.scales)].concat();
+    let quantized = |moment: &Quantized| [bits(&moment.codes), bits(&moment.scales)].concat();
     let states = optimizer.states.iter().flat_map(|state| match &state.moments {
         Moments::Full { first, second } => [bits(first), bits(second)],
-        Moments::Quantized { first, second } => [coded(first), coded(second)],
+        Moments::Quantized { first, second } => [quantized(first), quantized(second)],
     });
     weights.chain(states).chain(optimizer.states.iter().filter_map(|state| state.master.as_ref().map(bits))).collect()
 }
@@ -61,14 +61,14 @@ fn files(folder: &Path) -> Vec<String> {
 #[test]
 fn load_resumes_bit_identically() {
     let check = |kernels: Arc<dyn Kernels>, states, freeze: &[&str], rounds, expected: &[&str]| {
-        let whole = decoder().on(kernels.clone()).unwrap();
-        let mut never_stopped = optimizer(&whole, states, freeze);
-        steps(&whole, &mut never_stopped, 3);
+        let original = decoder().on(kernels.clone()).unwrap();
+        let mut uninterrupted = optimizer(&original, states, freeze);
+        take_steps(&original, &mut uninterrupted, 3);
         let folder = tempfile::tempdir().unwrap();
-        save(folder.path(), &PROGRESS, &never_stopped, &TrainedParameters::Weights(&whole.config), &whole.weights.entries(), rounds)
+        save(folder.path(), &PROGRESS, &uninterrupted, &TrainedParameters::Weights(&original.config), &original.weights.entries(), rounds)
             .unwrap();
         assert_eq!(files(folder.path()), expected);
-        let again = if rounds { decoder().on(kernels).unwrap() } else { whole.deep_copy().unwrap() };
+        let again = if rounds { decoder().on(kernels).unwrap() } else { original.deep_copy().unwrap() };
         let mut resumed = optimizer(&again, states, freeze);
         let found = load(
             folder.path(),
@@ -81,34 +81,34 @@ fn load_resumes_bit_identically() {
         .unwrap();
         assert_eq!(found, Progress { exact_weights: Some(expected.contains(&WEIGHTS)), ..PROGRESS });
         assert_eq!(resumed.count, 3);
-        assert!(all_bits(&again, &resumed) == all_bits(&whole, &never_stopped), "{states:?}, {freeze:?}");
-        steps(&whole, &mut never_stopped, 2);
-        steps(&again, &mut resumed, 2);
-        assert!(all_bits(&again, &resumed) == all_bits(&whole, &never_stopped), "{states:?}, {freeze:?}, two steps on");
+        assert!(all_bits(&again, &resumed) == all_bits(&original, &uninterrupted), "{states:?}, {freeze:?}");
+        take_steps(&original, &mut uninterrupted, 2);
+        take_steps(&again, &mut resumed, 2);
+        assert!(all_bits(&again, &resumed) == all_bits(&original, &uninterrupted), "{states:?}, {freeze:?}, two steps later");
     };
-    let (full, coded) =
+    let (full, quantized) =
         (["first_moments.safetensors", "progress.json", "second_moments.safetensors"], ["moments_8bit.safetensors", "progress.json"]);
     let with_weights = |names: &[&'static str]| [names, &["weights.safetensors"]].concat();
     let frozen = ["layers.0", "norm"];
     let bf16: Arc<dyn Kernels> = Arc::new(Stock::new(Device::Cpu, DType::BF16));
-    for (states, names) in [(MomentDtype::F32, &full[..]), (MomentDtype::Quantized, &coded)] {
+    for (states, names) in [(MomentDtype::F32, &full[..]), (MomentDtype::Quantized, &quantized)] {
         check(Arc::new(Cpu), states, &[], false, names);
         check(Arc::new(Cpu), states, &frozen, true, &with_weights(names));
         check(bf16.clone(), states, &frozen, true, &with_weights(names));
     }
 }
 
-/// These are the files that other programs read: moments of a whole model under the checkpoint's names, even if some parameters are frozen.
+/// Other programs can read these files: the moments of all parameters under the checkpoint's names, even if some are frozen.
 #[test]
-fn save_writes_full_moments_in_the_layout_of_a_checkpoint() {
+fn save_writes_f32_moments_in_the_layout_of_a_checkpoint() {
     for freeze in [&[][..], &["layers.1"]] {
         let decoder = decoder();
         let mut optimizer = optimizer(&decoder, MomentDtype::F32, freeze);
-        steps(&decoder, &mut optimizer, 2);
+        take_steps(&decoder, &mut optimizer, 2);
         let folder = tempfile::tempdir().unwrap();
         save(folder.path(), &PROGRESS, &optimizer, &TrainedParameters::Weights(&decoder.config), &decoder.weights.entries(), false)
             .unwrap();
-        for (which, name) in FULL.into_iter().enumerate() {
+        for (which, name) in F32_MOMENTS.into_iter().enumerate() {
             let whole = Weights::build(&decoder.config, |row| match optimizer.state(&row.name()).map(|state| &state.moments) {
                 Some(Moments::Full { first, second }) => Ok([first, second][which].clone()),
                 _ => Ok(Tensor::zeros(&row.shape, DType::F32, &Device::Cpu)?),
@@ -120,13 +120,13 @@ fn save_writes_full_moments_in_the_layout_of_a_checkpoint() {
     }
 }
 
-/// A parameter that was frozen when the state was saved starts with zero moments; one that is frozen now has none.
+/// A parameter that was frozen when the state was saved gets zero moments; one that is frozen now has none.
 #[test]
 fn load_accepts_parameters_frozen_or_unfrozen_since_save() {
     for states in [MomentDtype::F32, MomentDtype::Quantized] {
         let decoder = decoder();
         let mut before = optimizer(&decoder, states, &["layers.0"]);
-        steps(&decoder, &mut before, 1);
+        take_steps(&decoder, &mut before, 1);
         let folder = tempfile::tempdir().unwrap();
         save(folder.path(), &PROGRESS, &before, &TrainedParameters::Weights(&decoder.config), &decoder.weights.entries(), false).unwrap();
         let mut after = optimizer(&decoder, states, &["layers.1"]);
@@ -140,12 +140,12 @@ fn load_accepts_parameters_frozen_or_unfrozen_since_save() {
         assert!(first(&after, "layers.0.qkv").unwrap().iter().all(|bits| *bits == 0));
         assert!(first(&after, "layers.1.qkv").is_none());
         assert_eq!(first(&after, "embedding"), first(&before, "embedding"));
-        steps(&decoder, &mut after, 1);
+        take_steps(&decoder, &mut after, 1);
     }
 }
 
 #[test]
-fn load_rejects_other_kinds_of_state_and_corrupt_files() {
+fn load_rejects_states_with_other_moment_dtypes_and_corrupt_files() {
     let decoder = decoder();
     for (states, other, expected) in
         [(MomentDtype::F32, MomentDtype::Quantized, "= \"f32\""), (MomentDtype::Quantized, MomentDtype::F32, "= \"8bit\"")]
@@ -162,7 +162,7 @@ fn load_rejects_other_kinds_of_state_and_corrupt_files() {
             )
             .unwrap()
         };
-        let refused = |states, expected: &str| {
+        let check = |states, expected: &str| {
             let mut optimizer = optimizer(&decoder, states, &[]);
             let message = format!(
                 "{:#}",
@@ -172,31 +172,31 @@ fn load_rejects_other_kinds_of_state_and_corrupt_files() {
             assert!(message.contains(expected), "{message}");
         };
         write();
-        refused(other, expected);
-        let path = folder.path().join(if states == MomentDtype::F32 { FULL[0] } else { QUANTIZATION_BLOCK });
+        check(other, expected);
+        let path = folder.path().join(if states == MomentDtype::F32 { F32_MOMENTS[0] } else { QUANTIZED_MOMENTS });
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, &whole[..whole.len() - 100]).unwrap();
-        refused(states, path.file_name().unwrap().to_str().unwrap());
+        check(states, path.file_name().unwrap().to_str().unwrap());
     }
 }
 
-/// The export is rounded, so without its exact weights the run would silently become another run.
+/// The exported model is rounded, so a run that resumed without its exact weights would silently diverge from the original.
 #[test]
 fn load_rejects_a_state_without_its_exact_weights() {
     let decoder = decoder();
     let (config, parameters) = (TrainedParameters::Weights(&decoder.config), decoder.weights.entries());
-    for says in [true, false] {
+    for records_exact in [true, false] {
         let folder = tempfile::tempdir().unwrap();
         save(folder.path(), &PROGRESS, &optimizer(&decoder, MomentDtype::F32, &[]), &config, &parameters, true).unwrap();
         std::fs::remove_file(folder.path().join(WEIGHTS)).unwrap();
-        if !says {
+        if !records_exact {
             // As an older version would have written it.
             std::fs::write(folder.path().join(PROGRESS_FILE), serde_json::to_string(&PROGRESS).unwrap()).unwrap();
         }
         let mut resumed = optimizer(&decoder, MomentDtype::F32, &[]);
         let message = load(folder.path(), decoder.kernels(), &mut resumed, &config, &parameters, true).unwrap_err().to_string();
         assert!(message.contains("weights.safetensors is missing, and the exported model is rounded"), "{message}");
-        if !says {
+        if !records_exact {
             load(folder.path(), decoder.kernels(), &mut resumed, &config, &parameters, false).unwrap();
         }
     }

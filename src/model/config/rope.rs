@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::{Fields, excerpt};
 
-/// How rotary frequencies are scaled, to extend the context length beyond that of pre-training.
+/// How rotary frequencies are scaled to extend the context length beyond that of pre-training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RopeScaling {
     /// No scaling.
@@ -19,31 +19,31 @@ pub enum RopeScaling {
     Llama3 {
         /// The divisor of low frequencies.
         factor: f64,
-        /// Frequencies with wavelengths above `original / low` positions are low.
+        /// Frequencies with wavelengths above `original / low` tokens are low.
         low: f64,
-        /// Frequencies with wavelengths below `original / high` positions are high.
+        /// Frequencies with wavelengths below `original / high` tokens are high.
         high: f64,
         /// The context length of pre-training, in tokens.
         original: f64,
     },
 }
 
-/// Fields that only a scaling has. transformers ignores them if the type is missing; here they are an error.
+/// Fields that only a scaled model has. If `rope_type` is missing, transformers ignores them; here they are an error.
 const SCALING: [&str; 8] =
     ["factor", "low_freq_factor", "high_freq_factor", "attention_factor", "beta_fast", "beta_slow", "short_factor", "long_factor"];
 
-/// Reads theta and the scaling. Theta has no default, and an incomplete scaling is an error: a model with the wrong frequencies still
+/// Reads theta and the scaling. Theta has no default, and an incomplete scaling is an error, because a model with wrong frequencies still
 /// produces text, only worse.
 pub(super) fn read(source: &Map<String, Value>, context_length: usize) -> Result<(f64, RopeScaling)> {
-    let spelling = |name: &str| match source.get(name) {
+    let form = |name: &str| match source.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Object(fields)) => Ok(Some(fields).filter(|fields| !fields.is_empty())),
         Some(other) => bail!("{name} in config.json is {}, expected null or an object", excerpt(other)),
     };
-    let (scaling, parameters) = (spelling("rope_scaling")?, spelling("rope_parameters")?);
+    let (scaling, parameters) = (form("rope_scaling")?, form("rope_parameters")?);
     match (scaling, parameters) {
         (Some(scaling), Some(parameters)) => {
-            let (old, new) = (one(source, scaling, context_length)?, one(source, parameters, context_length)?);
+            let (old, new) = (read_form(source, scaling, context_length)?, read_form(source, parameters, context_length)?);
             ensure!(
                 old == new,
                 "rope_scaling and rope_parameters in config.json contradict each other (theta {} with {:?}, theta {} with {:?}): remove one",
@@ -54,13 +54,13 @@ pub(super) fn read(source: &Map<String, Value>, context_length: usize) -> Result
             );
             Ok(old)
         }
-        (Some(fields), None) | (None, Some(fields)) => one(source, fields, context_length),
-        (None, None) => one(source, &Map::new(), context_length),
+        (Some(fields), None) | (None, Some(fields)) => read_form(source, fields, context_length),
+        (None, None) => read_form(source, &Map::new(), context_length),
     }
 }
 
 /// Reads one form. A field missing from `object` may be at the top level of `source`.
-fn one(source: &Map<String, Value>, object: &Map<String, Value>, context_length: usize) -> Result<(f64, RopeScaling)> {
+fn read_form(source: &Map<String, Value>, object: &Map<String, Value>, context_length: usize) -> Result<(f64, RopeScaling)> {
     if let Some((kind, _)) = object.iter().find(|(_, value)| value.is_object()) {
         bail!("rope_parameters in config.json differ between layer types ({kind}), which is not supported");
     }
@@ -79,8 +79,8 @@ fn one(source: &Map<String, Value>, object: &Map<String, Value>, context_length:
     }
     let kind = match object.get("rope_type").or_else(|| object.get("type")) {
         None => {
-            let scales = SCALING.into_iter().find(|name| object.get(*name).is_some_and(|value| !value.is_null()));
-            if let Some(name) = scales {
+            let scaling_field = SCALING.into_iter().find(|name| object.get(*name).is_some_and(|value| !value.is_null()));
+            if let Some(name) = scaling_field {
                 bail!(
                     "the rope scaling in config.json has {name} but no rope_type, so it would have no effect: add \"rope_type\" (default, \
                      linear or llama3), or remove {name}"
@@ -106,7 +106,7 @@ fn one(source: &Map<String, Value>, object: &Map<String, Value>, context_length:
                 ensure!((1e-3..=1e6).contains(&factor), "{name} in config.json is {factor}, expected 0.001 to 1e6");
             }
             ensure!(high > low, "high_freq_factor {high} in config.json must be above low_freq_factor {low}");
-            // Like transformers: the top-level field takes precedence, and the default is the model's context length.
+            // As in transformers, the top-level field takes precedence, and the default is the model's context length.
             const ORIGINAL: &str = "original_max_position_embeddings";
             let outer = Fields(source);
             let original = match (outer.get(ORIGINAL), fields.get(ORIGINAL)) {

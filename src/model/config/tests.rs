@@ -1,7 +1,7 @@
 use super::*;
 use crate::testing::shared;
 
-/// A configuration that loads. A test case replaces some of its fields; `!` before a name removes the field.
+/// A valid configuration. Test cases replace some of its fields; `!` before a name removes the field.
 fn base() -> Map<String, Value> {
     let fields = serde_json::json!({
         "model_type": "qwen2", "hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -148,7 +148,7 @@ fn reject_unsupported_names_the_field_and_its_value() {
 
 #[test]
 fn limits_reject_sizes_by_name_and_value() {
-    for (field, value, largest) in [
+    for (field, value, max) in [
         ("hidden_size", "1000000000000", "1048576"),
         ("intermediate_size", "18446744073709551615", "16777216"),
         ("num_hidden_layers", "100000000", "10000"),
@@ -160,7 +160,7 @@ fn limits_reject_sizes_by_name_and_value() {
         ("max_position_embeddings", "1000000000000", "16777216"),
         ("max_position_embeddings", "4294967296", "16777216"),
     ] {
-        rejected(&format!(r#""{field}": {value}"#), &format!("{field} in config.json is {value}, expected at most {largest}"));
+        rejected(&format!(r#""{field}": {value}"#), &format!("{field} in config.json is {value}, expected at most {max}"));
     }
     for value in ["1e12", "-1", "1.5", "null", "[1]", "18446744073709551616"] {
         rejected(&format!(r#""num_hidden_layers": {value}"#), "num_hidden_layers in config.json is ");
@@ -206,13 +206,13 @@ fn parse_reads_bias_and_end_tokens() {
 }
 
 #[test]
-fn parameters_counts_tied_weights_once() {
+fn parameter_count_counts_tied_weights_once() {
     let block = 64 * 128 + 128 + 64 * 64 + 3 * 64 * 192 + 128;
     check(r#""tie_word_embeddings": true"#, ModelConfig::parameter_count, Ok(100 * 64 + 2 * block + 64));
     check("", ModelConfig::parameter_count, Ok(2 * 100 * 64 + 2 * block + 64));
 }
 
-/// The expected parameter counts are those of the model cards.
+/// The expected parameter counts are from the model cards.
 #[test]
 fn parse_accepts_published_configurations() {
     let Some(folder) = shared("models") else { return };

@@ -59,8 +59,8 @@ mod tests {
     use crate::model::{ModelConfig, init};
 
     #[derive(Debug)]
-    struct Nothing;
-    impl OperationHooks for Nothing {}
+    struct NoHooks;
+    impl OperationHooks for NoHooks {}
 
     const LAYERS: u64 = 3;
 
@@ -73,35 +73,35 @@ mod tests {
         Decoder::new(config.clone(), init::random(&config, 1, 0.3)?)
     }
 
-    /// Counts the requests of a pass over a few sequences to the emulated GPU: operation by operation, with reused memory, and recorded as
-    /// a graph.
+    /// Counts the calls to the emulated GPU in a pass over two sequences: operation by operation, with reused memory, and recorded as a
+    /// graph.
     #[test]
     fn decode_on_a_gpu_makes_few_launches_and_one_allocation() -> anyhow::Result<()> {
         if crate::kernels::tests::emulated_gpu().is_none() {
             return Ok(());
         }
         let kernels = Arc::new(Fused::new(Arc::new(Gpu::new(0, true)?), DType::F32)?);
-        let watched = decoder()?.on(Arc::new(HookedKernels::new(kernels.clone(), Arc::new(Nothing))))?;
+        let hooked = decoder()?.on(Arc::new(HookedKernels::new(kernels.clone(), Arc::new(NoHooks))))?;
         let decoder = decoder()?.on(kernels.clone())?;
         let cache = decoder.cache(8)?;
         let pass = |decoder: &Decoder, count: usize| -> anyhow::Result<(Counts, Vec<f32>)> {
             let tokens = kernels.indices(&[5, 6])?;
-            let counted = || emulated_counts().expect("the GPU is emulated");
-            let begin = counted();
+            let counts = || emulated_counts().expect("the GPU is emulated");
+            let begin = counts();
             let x = decoder.decode(&tokens, &[count, count], &[&[1], &[2]], &[15 + count as u32, 31 + count as u32], &cache)?;
-            let end = counted();
+            let end = counts();
             Ok((end - begin, crate::kernels::on_host(&x)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?))
         };
-        let made = Counts { launches: 1 + 5 * LAYERS, products: 4 * LAYERS, allocations: 0, graphs: 0 };
+        let launched = Counts { launches: 1 + 5 * LAYERS, products: 4 * LAYERS, allocations: 0, graphs: 0 };
         // The residual stream, the tensors of each layer, and four index lists.
-        let plain = Counts { allocations: 1 + 8 * LAYERS + 4, ..made };
+        let plain = Counts { allocations: 1 + 8 * LAYERS + 4, ..launched };
         // The index lists, the residual stream, the tensors of one layer, and the result.
-        let first = Counts { allocations: 1 + 1 + 8 + 1, ..made };
+        let first = Counts { allocations: 1 + 1 + 8 + 1, ..launched };
         let recorded = Counts { launches: 0, products: 0, allocations: 1, graphs: 1 };
         for (count, expected) in [(1, first), (2, recorded), (3, recorded)] {
             let (found, bits) = pass(&decoder, count)?;
             assert_eq!(found, expected, "pass {count}");
-            assert_eq!(pass(&watched, count)?, (plain, bits), "pass {count}, operation by operation");
+            assert_eq!(pass(&hooked, count)?, (plain, bits), "pass {count}, operation by operation");
         }
         Ok(())
     }

@@ -1,5 +1,4 @@
-//! LoRA adapters: two factors for each projection of the checkpoint, their initialization, their merge into the base, and the projection of
-//! weight gradients onto them.
+//! LoRA adapters: initialization, merging into the base weights, and the projection of weight gradients onto them.
 
 use std::ops::Range;
 
@@ -15,7 +14,7 @@ use crate::rng::{Purpose, Stream};
 /// The two low-rank factors of one projection of the checkpoint.
 #[derive(Clone, Debug)]
 pub struct Adapter {
-    /// The name of our tensor that contains the projection, then of the projection: `layers.0.qkv.q_proj`.
+    /// The name of our tensor that contains the projection, followed by that of the projection: `layers.0.qkv.q_proj`.
     pub name: String,
     /// The projection's module in the checkpoint: `model.layers.0.self_attn.q_proj`.
     pub module: String,
@@ -29,13 +28,13 @@ pub struct Adapter {
     pub b: Tensor,
 }
 
-/// One adapter for each projection of the checkpoint. Their gradients have the same structure.
+/// One adapter for each projection of the checkpoint. Also used for their gradients.
 #[derive(Clone, Debug)]
 pub struct Adapters {
     pub(super) layers: Vec<Vec<Adapter>>,
 }
 
-/// A projection of the checkpoint: its names, its place in our tensors, and its size.
+/// A projection of the checkpoint: its names, its position in our tensors, and its size.
 struct Projection {
     name: String,
     module: String,
@@ -45,7 +44,7 @@ struct Projection {
     outputs: usize,
 }
 
-/// The projections of one layer, in table order.
+/// Returns the projections of one layer, in the order of `parameters`.
 fn projections(config: &ModelConfig, layer: usize) -> Vec<Projection> {
     let projection = |row: &Parameter, part: &CheckpointTensor| {
         let (outputs, inputs) = part.rows_and_columns();
@@ -69,8 +68,8 @@ impl Adapters {
         Ok(Self { layers: layers.collect::<Result<_>>()? })
     }
 
-    /// Creates adapters whose product is zero. `a` is uniform between -1 / sqrt(in) and 1 / sqrt(in), which is PEFT's Kaiming-uniform
-    /// initialization with a = sqrt(5) (`LoraLayer.reset_lora_parameters`); `b` is zero. Each `a` uses its own random stream.
+    /// Creates adapters whose product is zero, initialized like PEFT's (`LoraLayer.reset_lora_parameters`): `a` is uniform between -1 /
+    /// sqrt(in) and 1 / sqrt(in), and `b` is zero. Each `a` has its own random stream.
     ///
     /// # Errors
     /// If the device has no memory for a tensor.
@@ -83,13 +82,13 @@ impl Adapters {
                 return Ok(Tensor::zeros(shape, DType::F32, kernels.device())?);
             }
             let bound = 1.0 / (shape.dims()[0] as f32).sqrt();
-            let mut draws = Stream::new(seed, Purpose::Adapters, stream);
-            let values = (0..shape.elem_count()).map(|_| bound * (2.0 * draws.uniform() - 1.0)).collect();
+            let mut random = Stream::new(seed, Purpose::Adapters, stream);
+            let values = (0..shape.elem_count()).map(|_| bound * (2.0 * random.uniform() - 1.0)).collect();
             Ok(cpu::tensor(values, shape)?.to_device(kernels.device())?)
         })
     }
 
-    /// Creates adapters of zeros, to hold gradients.
+    /// Creates adapters with only zeros, for gradients.
     ///
     /// # Errors
     /// If the device has no memory for a tensor.
@@ -97,7 +96,7 @@ impl Adapters {
         Self::build(config, rank, |shape| Ok(Tensor::zeros(shape, DType::F32, kernels.device())?))
     }
 
-    /// Names and shapes of all tensors, in the order of `entries`.
+    /// Returns names and shapes of all tensors, in the order of `entries`.
     pub fn shapes(config: &ModelConfig, rank: usize) -> Vec<(String, Shape)> {
         let factors = |projection: Projection| {
             let shapes = [(projection.inputs, rank).into(), (rank, projection.outputs).into()];
@@ -106,23 +105,23 @@ impl Adapters {
         (0..config.layers).flat_map(|layer| projections(config, layer)).flat_map(factors).collect()
     }
 
-    /// The number of parameters in all adapters.
+    /// Returns the number of parameters in all adapters.
     pub fn parameter_count(config: &ModelConfig, rank: usize) -> usize {
         Self::shapes(config, rank).iter().map(|(_, shape)| shape.elem_count()).sum()
     }
 
-    /// All adapters, by layer, then in table order.
+    /// Iterates over all adapters, layer by layer, in the order of `parameters`.
     pub fn iter(&self) -> impl Iterator<Item = &Adapter> {
         self.layers.iter().flatten()
     }
 
-    /// All tensors with their names: for each adapter, in the order of `iter`, `a` then `b`.
+    /// Returns all tensors with their names: `a` and `b` of each adapter, in the order of `iter`.
     pub fn entries(&self) -> Vec<(String, &Tensor)> {
         self.iter().flat_map(|adapter| factor_names(&adapter.name).into_iter().zip([&adapter.a, &adapter.b])).collect()
     }
 }
 
-/// The names of an adapter's two tensors.
+/// Returns the names of an adapter's two tensors.
 fn factor_names(adapter: &str) -> [String; 2] {
     ["lora_A", "lora_B"].map(|factor| format!("{adapter}.{factor}"))
 }
@@ -135,8 +134,8 @@ impl Adapter {
         Ok(kernels.set_columns(merged, self.columns.start, &sum)?)
     }
 
-    /// Adds this adapter's gradients to `sums`: `scale dw b^T` for `a`, `scale a^T dw` for `b`. `gradient` is that of our whole tensor;
-    /// `dw` is its part for this projection.
+    /// Adds this adapter's gradients to `sums`: `scale dw b^T` for `a`, `scale a^T dw` for `b`, where `dw` is the part of `gradient` (of
+    /// our whole tensor) for this projection.
     pub(super) fn project(&self, gradient: &Tensor, sums: &Adapter, scale: f64, kernels: &dyn Kernels) -> Result<()> {
         let is_whole = self.columns.len() == gradient.dim(1)?;
         let dw = if is_whole { gradient.clone() } else { kernels.columns(gradient, self.columns.clone())? };

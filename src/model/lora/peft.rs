@@ -1,5 +1,5 @@
 //! Adapters in the format of Hugging Face's PEFT: `adapter_config.json` and `adapter_model.safetensors`, which `peft` and vLLM load with
-//! the base model. Knows writers and paths, not folders.
+//! the base model. `crate::checkpoint` owns the folders.
 
 use std::io::Write;
 use std::path::Path;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{Adapters, Lora};
 use crate::kernels::on_host;
 
-/// The contents of `adapter_config.json`. `base` is the path or hub name of the base model.
+/// Returns the contents of `adapter_config.json`. `base` is the path or hub name of the base model.
 pub fn config(lora: &Lora, base: &str) -> Value {
     let mut modules: Vec<&str> = lora.adapters.iter().filter_map(|adapter| adapter.module.rsplit('.').next()).collect();
     modules.sort_unstable();
@@ -34,14 +34,14 @@ pub fn config(lora: &Lora, base: &str) -> Value {
     })
 }
 
-/// PEFT's names of the tensors, in the order of `Adapters::entries`.
+/// Returns PEFT's names of the tensors, in the order of `Adapters::entries`.
 fn names(adapters: &Adapters) -> Vec<String> {
     let both = |module: &str| ["lora_A", "lora_B"].map(|factor| format!("base_model.model.{module}.{factor}.weight"));
     adapters.iter().flat_map(|adapter| both(&adapter.module)).collect()
 }
 
-/// Writes one safetensors file, in f32. `tensors` have the order and shapes of `Adapters::entries` (adapters, their gradients or moments)
-/// and are written transposed: `lora_A [r, in]`, `lora_B [out, r]`.
+/// Writes adapters, their gradients or moments as a safetensors file in f32. `tensors` must have the order and shapes of
+/// `Adapters::entries`; the file has their transposes, `lora_A [r, in]` and `lora_B [out, r]`.
 ///
 /// # Errors
 /// If `out` cannot be written, or a tensor cannot be copied to the host.
@@ -53,17 +53,17 @@ pub fn to_writer<'a>(out: &mut dyn Write, adapters: &Adapters, tensors: impl Int
     Ok(out.write_all(&safetensors::serialize(named, Some(metadata))?)?)
 }
 
-/// Reads a file that [`to_writer`] wrote. Returns its tensors in the order and shapes of `Adapters::entries`.
+/// Reads a file written by [`to_writer`]. Returns its tensors in the order and shapes of `Adapters::entries`.
 ///
 /// # Errors
 /// If the file cannot be read, or a tensor is missing or has another shape. The message names the file and the tensor.
 pub fn load(path: &Path, adapters: &Adapters) -> Result<Vec<Tensor>> {
-    let place = path.display();
-    let mut found = candle_core::safetensors::load(path, &Device::Cpu).with_context(|| format!("cannot read {place}"))?;
+    let file = path.display();
+    let mut found = candle_core::safetensors::load(path, &Device::Cpu).with_context(|| format!("cannot read {file}"))?;
     let read = |(name, (_, ours)): (String, (String, &Tensor))| {
-        let tensor = found.remove(&name).with_context(|| format!("tensor {name} is missing from {place}"))?;
+        let tensor = found.remove(&name).with_context(|| format!("tensor {name} is missing from {file}"))?;
         let (tensor, expected) = (tensor.t()?.contiguous()?, ours.dims());
-        ensure!(tensor.dims() == expected, "tensor {name} in {place} has shape {:?} when transposed, expected {expected:?}", tensor.dims());
+        ensure!(tensor.dims() == expected, "tensor {name} in {file} has shape {:?} when transposed, expected {expected:?}", tensor.dims());
         Ok(tensor)
     };
     names(adapters).into_iter().zip(adapters.entries()).map(read).collect()

@@ -14,7 +14,7 @@ use crate::optim::{AdamW, OptimSettings};
 
 const TEMPERATURE: f32 = 0.7;
 
-/// The head dimension is one that the tensor-core kernels support.
+/// The tensor-core kernels support this head dimension.
 fn decoder(tied: bool) -> Result<Decoder> {
     let config = ModelConfig::parse(&format!(
         r#"{{"model_type": "qwen2", "hidden_size": 128, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -22,7 +22,7 @@ fn decoder(tied: bool) -> Result<Decoder> {
         "tie_word_embeddings": {tied}}}"#
     ))?;
     let weights = init::random(&config, 3, 0.1)?;
-    // Values that bf16 can represent: the tests compare kernels, not the rounding of a checkpoint.
+    // Use values that bf16 can represent: the tests compare kernels, not the rounding of weights.
     let weights = weights.map(&config, |tensor| Ok(tensor.to_dtype(DType::BF16)?.to_dtype(DType::F32)?))?;
     Decoder::new(config, weights)
 }
@@ -31,8 +31,8 @@ fn projections(config: &ModelConfig) -> Vec<&'static str> {
     block(config, 0).iter().filter(|row| row.role == Role::Projection).map(|row| row.field).collect()
 }
 
-/// Adapters that change the decoder's results.
-fn active(decoder: &Decoder, rank: usize) -> Result<Lora> {
+/// Creates adapters that change the decoder's results.
+fn nonzero_lora(decoder: &Decoder, rank: usize) -> Result<Lora> {
     let lora = Lora::new(LoraSettings { rank, alpha: 0.0 }, decoder, 5)?;
     for (index, adapter) in lora.adapters.iter().enumerate() {
         let values = (0..adapter.b.elem_count()).map(|i| ((i * 7 + index * 3) % 11) as f32 * 0.01 - 0.05).collect();
@@ -42,14 +42,14 @@ fn active(decoder: &Decoder, rank: usize) -> Result<Lora> {
     Ok(lora)
 }
 
-/// One prompt with three responses, and one with a single response.
+/// Packs one prompt with three responses, and one with a single response.
 fn packed() -> Packed {
     let tokens = |count: usize, seed: usize| (0..count).map(|i| ((i * 31 + seed * 17 + i * i) % 61) as u32).collect::<Vec<u32>>();
     let (prompt, responses, other) = (tokens(13, 1), [tokens(9, 2), tokens(1, 3), tokens(30, 4)], tokens(21, 5));
     Packed::of_responses([(prompt.as_slice(), responses.iter().map(Vec::as_slice).collect()), (&other[..4], vec![&other[4..]])])
 }
 
-/// Derivatives of `loss`, a weighted sum of log-probabilities and entropies with different weights for different tokens.
+/// Returns the derivatives of `loss`: the weights of each token's log-probability and entropy.
 fn derivatives(first: usize, scores: &RowScores) -> TokenGradients {
     let each = |f: fn(usize) -> f32| (first..first + scores.logprobs.len()).map(f).collect();
     TokenGradients { d_logprobs: each(|j| 0.3 - (j % 5) as f32 * 0.2), d_entropies: each(|j| 0.1 * (j % 3) as f32) }
@@ -63,12 +63,12 @@ fn loss(decoder: &Decoder, packed: &Packed) -> Result<f64> {
     Ok(terms.map(|(x, w)| f64::from(*x) * f64::from(*w)).sum())
 }
 
-/// The gradient of `loss`, with or without activation checkpointing.
+/// Computes the gradient of `loss`.
 fn gradients(decoder: &Decoder, lora: Option<&Lora>, checkpointing: ActivationCheckpointing) -> Result<Gradients> {
     let (gradients, packed) = (Gradients::zeros(decoder, lora)?, packed());
-    let (hidden, trace) = decoder.forward(&packed, checkpointing)?;
+    let (hidden, saved) = decoder.forward(&packed, checkpointing)?;
     let (_, d_hidden) = decoder.head_forward_backward(&hidden, &packed, TEMPERATURE, gradients.of_head(), derivatives)?;
-    gradients.backward(decoder, &packed, trace, d_hidden)?;
+    gradients.backward(decoder, &packed, saved, d_hidden)?;
     Ok(gradients)
 }
 
@@ -76,7 +76,7 @@ fn values(tensor: &Tensor) -> Result<Vec<f32>> {
     Ok(crate::kernels::on_host(tensor)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
 }
 
-/// The distance relative to the norm of the expected values.
+/// Returns the distance relative to the norm of the expected values.
 fn distance(found: &Tensor, expected: &Tensor) -> Result<f64> {
     let (found, expected) = (values(found)?, values(expected)?);
     let sum = |f: &dyn Fn(usize) -> f32| (0..expected.len()).map(|i| f64::from(f(i)).powi(2)).sum::<f64>();
@@ -87,7 +87,7 @@ fn distance(found: &Tensor, expected: &Tensor) -> Result<f64> {
 fn backward_matches_finite_differences_through_the_whole_model() -> Result<()> {
     for (tied, checkpointing) in [(true, ActivationCheckpointing::None), (false, ActivationCheckpointing::Full)] {
         let decoder = decoder(tied)?;
-        let (lora, packed) = (active(&decoder, 4)?, packed());
+        let (lora, packed) = (nonzero_lora(&decoder, 4)?, packed());
         let gradients = gradients(&decoder, Some(&lora), checkpointing)?;
         for ((name, tensor), (_, gradient)) in lora.adapters.entries().into_iter().zip(gradients.entries()) {
             let gradient = values(gradient)?;
@@ -141,7 +141,7 @@ fn initial_adapters_match_peft_and_change_nothing() -> Result<()> {
 
 /// With `a` the identity, the gradient of `b` is the gradient of the whole projection, so a step along it equals a full update.
 #[test]
-fn backward_at_full_rank_gives_the_full_update() -> Result<()> {
+fn backward_at_full_rank_equals_a_full_update() -> Result<()> {
     let decoder = decoder(true)?;
     let full = gradients(&decoder, None, ActivationCheckpointing::None)?;
     let Gradients::Weights(full) = full else { anyhow::bail!("gradients of all weights") };
@@ -174,7 +174,7 @@ fn backward_at_full_rank_gives_the_full_update() -> Result<()> {
 fn merge_adds_adapters_to_the_base_and_changes_nothing_else() -> Result<()> {
     let decoder = decoder(false)?;
     let before = decoder.deep_copy()?;
-    let lora = active(&decoder, 4)?;
+    let lora = nonzero_lora(&decoder, 4)?;
     let product = |adapter: &Adapter| Ok((adapter.a.matmul(&adapter.b)? * lora.scale())?);
     for (layer, adapters) in lora.adapters.layers.iter().enumerate() {
         let (merged, old) = (&decoder.weights.blocks[layer], &before.weights.blocks[layer]);
@@ -194,7 +194,7 @@ fn merge_adds_adapters_to_the_base_and_changes_nothing_else() -> Result<()> {
 #[test]
 fn peft_load_reads_what_to_writer_wrote() -> Result<()> {
     let decoder = decoder(true)?;
-    let (lora, folder) = (active(&decoder, 3)?, tempfile::tempdir()?);
+    let (lora, folder) = (nonzero_lora(&decoder, 3)?, tempfile::tempdir()?);
     let path = folder.path().join("adapter_model.safetensors");
     let tensors = || lora.adapters.entries().into_iter().map(|(_, tensor)| tensor);
     peft::to_writer(&mut std::fs::File::create(&path)?, &lora.adapters, tensors())?;
@@ -211,10 +211,10 @@ fn peft_load_reads_what_to_writer_wrote() -> Result<()> {
     Ok(())
 }
 
-/// Gradients and three optimizer steps on other kernels match the CPU's.
+/// Checks that gradients and three optimizer steps on other kernels match the CPU's. `allowed` is the largest relative distance.
 fn check_kernels(kernels: Arc<dyn Kernels>, allowed: f64) -> Result<()> {
     let trained = |decoder: Decoder| {
-        let lora = active(&decoder, 4)?;
+        let lora = nonzero_lora(&decoder, 4)?;
         let first = gradients(&decoder, Some(&lora), ActivationCheckpointing::Full)?;
         let parameters = parameters(&decoder, Some(&lora));
         let mut optimizer = AdamW::new(OptimSettings::default(), decoder.kernels(), &parameters)?;
@@ -227,10 +227,10 @@ fn check_kernels(kernels: Arc<dyn Kernels>, allowed: f64) -> Result<()> {
     };
     let (dtype, cpu) = (kernels.dtype(), decoder(true)?);
     let (found, expected) = (trained(cpu.on(kernels)?.deep_copy()?)?, trained(cpu)?);
-    let check = |what: &str, found: Vec<(String, &Tensor)>, expected: Vec<(String, &Tensor)>| {
+    let check = |kind: &str, found: Vec<(String, &Tensor)>, expected: Vec<(String, &Tensor)>| {
         found.into_iter().zip(expected).try_for_each(|((name, found), (_, expected))| {
             let far = distance(found, expected)?;
-            assert!(far < allowed, "{what} {name} in {dtype:?}: off by {far:.1e}");
+            assert!(far < allowed, "{kind} {name} in {dtype:?}: off by {far:.1e}");
             anyhow::Ok(())
         })
     };

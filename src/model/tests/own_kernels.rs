@@ -1,4 +1,4 @@
-//! A run on a GPU launches only this program's kernels: candle's are compiled for one generation of GPUs, ours for all.
+//! A run on a GPU launches only this program's kernels. candle's kernels are compiled for one generation of GPUs, ours for all.
 
 use super::*;
 use crate::interrupt::Interrupt;
@@ -18,17 +18,17 @@ fn training_on_a_gpu_launches_no_candle_kernels() -> Result<()> {
     for dtype in [DType::F32, DType::BF16] {
         let kernels: Arc<dyn Kernels> = Arc::new(Fused::new(gpu.clone(), dtype)?);
         let policy = decoder()?;
-        let launched = |part: &str, work: &dyn Fn(&Decoder) -> Result<()>| -> Result<()> {
+        let check = |part: &str, work: &dyn Fn(&Decoder) -> Result<()>| -> Result<()> {
             let launched = launched_by_candle(|| work(&policy.on(kernels.clone())?))?;
             assert!(launched.is_empty(), "{part} in {dtype:?} launches {launched:?}");
             Ok(())
         };
-        launched("sampling", &sample)?;
-        launched("a reference", &score)?;
-        launched("an update", &|policy| update(policy, MomentDtype::F32))?;
-        launched("an update in 8 bits", &|policy| update(policy, MomentDtype::Quantized))?;
-        launched("an update of adapters", &adapt)?;
-        launched("a critic", &criticize)?;
+        check("sampling", &sample)?;
+        check("a reference", &score_with_reference)?;
+        check("an update", &|policy| update(policy, MomentDtype::F32))?;
+        check("an update in 8 bits", &|policy| update(policy, MomentDtype::Quantized))?;
+        check("an update of adapters", &update_adapters)?;
+        check("a critic", &update_critic)?;
     }
     Ok(())
 }
@@ -56,18 +56,18 @@ fn sample(policy: &Decoder) -> Result<()> {
     Ok(())
 }
 
-fn score(policy: &Decoder) -> Result<()> {
+fn score_with_reference(policy: &Decoder) -> Result<()> {
     let batches = [packed()];
     let reference = policy.deep_copy()?;
     let resident = reference.score_all(&batches, TEMPERATURE)?;
-    let streamed = reference.offload_to_host()?;
-    assert_eq!(streamed.score_all(&batches, TEMPERATURE)?, resident);
+    let offloaded = reference.offload_to_host()?;
+    assert_eq!(offloaded.score_all(&batches, TEMPERATURE)?, resident);
     let average = policy.weights.map(&policy.config, |tensor| Ok(policy.kernels().cast(tensor, DType::F32)?))?;
     for ((_, average), (_, weight)) in average.entries().into_iter().zip(policy.weights.entries()) {
         policy.kernels().mix_in_place(average, weight, 0.9)?;
     }
     reference.weights.set(&average, policy.kernels())?;
-    streamed.weights.set(&policy.weights, policy.kernels())
+    offloaded.weights.set(&policy.weights, policy.kernels())
 }
 
 fn update(policy: &Decoder, states: MomentDtype) -> Result<()> {
@@ -77,33 +77,33 @@ fn update(policy: &Decoder, states: MomentDtype) -> Result<()> {
     let (_, _, gradients) = scores_and_gradient(policy, &packed())?;
     optimizer.step(kernels, &weights, &gradients.entries(), 1e-3)?;
     gradients.clear(kernels)?;
-    // Save and restore, as a checkpoint and a resumed run do.
+    // Save and restore the weights, like a checkpoint and a resumed run.
     let saved = policy.weights.on_host(&policy.config)?;
     policy.weights.set(&saved, kernels)?;
     optimizer.set_masters(kernels, &saved.entries())
 }
 
-fn adapt(policy: &Decoder) -> Result<()> {
+fn update_adapters(policy: &Decoder) -> Result<()> {
     let lora = Lora::new(LoraSettings { rank: 4, alpha: 0.0 }, policy, 5)?;
     lora.merge(policy)?;
     let gradients: AdapterGradients = lora.gradients()?;
-    let (hidden, trace) = policy.forward(&packed(), ActivationCheckpointing::Full)?;
+    let (hidden, saved) = policy.forward(&packed(), ActivationCheckpointing::Full)?;
     let objective = |_: usize, scores: &RowScores| TokenGradients {
         d_logprobs: vec![1.0; scores.logprobs.len()],
         d_entropies: vec![0.1; scores.logprobs.len()],
     };
     let (_, d_hidden) = policy.head_forward_backward(&hidden, &packed(), TEMPERATURE, None, objective)?;
-    gradients.backward(policy, &packed(), trace, &d_hidden)?;
+    gradients.backward(policy, &packed(), saved, &d_hidden)?;
     for (_, tensor) in gradients.sums.entries() {
         assert!(values(&on_host(tensor)?)?.iter().all(|value| value.is_finite()));
     }
     Ok(())
 }
 
-fn criticize(policy: &Decoder) -> Result<()> {
+fn update_critic(policy: &Decoder) -> Result<()> {
     let model = ValueModel::new(policy, 1, 0.1)?;
     let (gradients, packed) = (model.gradients()?, packed());
-    let (hidden, trace) = model.body.forward(&packed, ActivationCheckpointing::Full)?;
+    let (hidden, saved) = model.body.forward(&packed, ActivationCheckpointing::Full)?;
     let values = model.values_of(&hidden, &packed)?;
-    model.backward(&hidden, &packed, trace, &values, &gradients)
+    model.backward(&hidden, &packed, saved, &values, &gradients)
 }

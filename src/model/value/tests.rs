@@ -24,7 +24,7 @@ fn policy(family: &str, tied: bool, bf16: bool) -> Result<Decoder> {
     Decoder::new(config, weights)
 }
 
-/// A value model whose head also has values that bf16 can represent.
+/// Returns a value model whose head has values that bf16 can represent.
 fn model(policy: &Decoder) -> Result<ValueModel> {
     let mut model = ValueModel::new(policy, 5, 0.3)?;
     model.weight = model.weight.to_dtype(DType::BF16)?.to_dtype(DType::F32)?;
@@ -32,7 +32,7 @@ fn model(policy: &Decoder) -> Result<ValueModel> {
     Ok(model)
 }
 
-/// The same model on other kernels.
+/// Returns the same model on other kernels.
 fn on(model: &ValueModel, kernels: Arc<dyn Kernels>) -> Result<ValueModel> {
     let weight = model.weight.to_device(kernels.device())?.to_dtype(kernels.dtype())?;
     Ok(ValueModel { weight, bias: model.bias.to_device(kernels.device())?, body: model.body.on(kernels)? })
@@ -43,22 +43,22 @@ fn batch() -> Packed {
     Packed::of_responses([(prompts[0], vec![&[1, 2, 3][..], &[7], &[8; 20]]), (prompts[1], vec![&[4, 5][..], &[6; 5]])])
 }
 
-/// Derivatives of `loss` with respect to the values, different from token to token.
+/// Returns the derivatives of `loss` with respect to the values, which differ between tokens.
 fn derivatives(count: usize) -> Vec<f32> {
     (0..count).map(|j| 0.3 - (j % 5) as f32 * 0.2).collect()
 }
 
 fn loss(model: &ValueModel, packed: &Packed) -> Result<f64> {
     let values = model.values(packed)?;
-    Ok(values.iter().zip(derivatives(values.len())).map(|(value, derivatives)| f64::from(*value) * f64::from(derivatives)).sum())
+    Ok(values.iter().zip(derivatives(values.len())).map(|(value, derivative)| f64::from(*value) * f64::from(derivative)).sum())
 }
 
 fn gradients(model: &ValueModel, packed: &Packed, checkpointing: ActivationCheckpointing) -> Result<ValueGradients> {
     let gradients = model.gradients()?;
-    let (hidden, trace) = model.body.forward(packed, checkpointing)?;
+    let (hidden, saved) = model.body.forward(packed, checkpointing)?;
     let values = model.values_of(&hidden, packed)?;
     assert_eq!(values, model.values(packed)?, "both forward passes compute the same values");
-    model.backward(&hidden, packed, trace, &derivatives(values.len()), &gradients)?;
+    model.backward(&hidden, packed, saved, &derivatives(values.len()), &gradients)?;
     Ok(gradients)
 }
 
@@ -88,7 +88,11 @@ fn backward_matches_finite_differences_for_every_tensor() -> Result<()> {
                 let h = 1e-2;
                 let numeric = (8.0 * (at(h)? - at(-h)?) - (at(2.0 * h)? - at(-2.0 * h)?)) / f64::from(12.0 * h);
                 let error = (numeric - f64::from(gradient[i])).abs();
-                assert!(error < 2e-3 * f64::from(largest) + 5e-4, "{family} {name}[{i}]: {} against {numeric}", gradient[i]);
+                assert!(
+                    error < 2e-3 * f64::from(largest) + 5e-4,
+                    "{family} {name}[{i}]: gradient {}, finite difference {numeric}",
+                    gradient[i]
+                );
             }
         }
     }
@@ -117,19 +121,19 @@ fn values_and_gradients_do_not_depend_on_packing_or_activation_checkpointing() -
     let shared = Packed::of_responses([(prompt, responses.to_vec())]);
     let separate = Packed::of_responses(responses.map(|response| (prompt, vec![response])));
     assert_eq!(model.values(&shared)?, model.values(&separate)?, "values are bit-identical");
-    let (kept, again) =
+    let (saved, recomputed) =
         (gradients(&model, &shared, ActivationCheckpointing::None)?, gradients(&model, &shared, ActivationCheckpointing::Full)?);
-    let apart = gradients(&model, &separate, ActivationCheckpointing::None)?;
-    for (((name, kept), (_, again)), (_, apart)) in kept.entries().into_iter().zip(again.entries()).zip(apart.entries()) {
-        let (kept, apart) = (values(kept)?, values(apart)?);
-        assert_eq!(kept, values(again)?, "{name}");
-        let largest = kept.iter().fold(0.0f32, |m, x| m.max(x.abs()));
-        assert!(kept.iter().zip(&apart).all(|(x, y)| (x - y).abs() < 1e-4 * largest), "{name}");
+    let separate = gradients(&model, &separate, ActivationCheckpointing::None)?;
+    for (((name, saved), (_, recomputed)), (_, separate)) in saved.entries().into_iter().zip(recomputed.entries()).zip(separate.entries()) {
+        let (saved, separate) = (values(saved)?, values(separate)?);
+        assert_eq!(saved, values(recomputed)?, "{name}");
+        let largest = saved.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+        assert!(saved.iter().zip(&separate).all(|(x, y)| (x - y).abs() < 1e-4 * largest), "{name}");
     }
     Ok(())
 }
 
-/// Compares values and gradients with the CPU's. `allowed` is the largest distance, relative to the norm.
+/// Compares values and gradients with the CPU's. `allowed` is the largest distance relative to the norm.
 fn check(kernels: Arc<dyn Kernels>, allowed: f64) -> Result<()> {
     let (cpu, packed) = (model(&policy("qwen2", true, true)?)?, batch());
     let other = on(&cpu, kernels)?;

@@ -1,4 +1,4 @@
-//! A response depends only on its address: batch size, workers, a small cache and other sequences change no bit.
+//! A response depends only on its address: batch size, workers, a small cache and other sequences change no bit of it.
 #![allow(clippy::unwrap_used)] // a test that cannot continue has failed
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,10 +13,10 @@ use crate::model::{ModelConfig, init};
 use crate::rng::Purpose;
 
 fn decoder() -> Decoder {
-    with_heads(8)
+    decoder_with_head_dim(8)
 }
 
-fn with_heads(width: usize) -> Decoder {
+fn decoder_with_head_dim(width: usize) -> Decoder {
     let config = ModelConfig::parse(&format!(
         r#"{{"model_type": "qwen2", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
         "num_key_value_heads": 2, "head_dim": {width}, "vocab_size": 61, "max_position_embeddings": 200, "rms_norm_eps": 1e-6,
@@ -40,8 +40,8 @@ fn requests() -> Vec<Request> {
     (0..24).map(request).collect()
 }
 
-/// A number of requests that can be emulated in a few seconds.
-fn few() -> Vec<Request> {
+/// Few enough requests to emulate in a few seconds.
+fn few_requests() -> Vec<Request> {
     requests().into_iter().take(6).map(|request| Request { max_new_tokens: 20, ..request }).collect()
 }
 
@@ -53,7 +53,7 @@ fn generate(decoder: &Decoder, requests: &[Request], workers: usize, settings: E
     engine.generate(requests, &sampling, &|_| ()).unwrap()
 }
 
-/// The same model on emulated fused kernels, which sample tokens before the host has read the previous ones. `None` without an emulator.
+/// The same model on emulated fused kernels, where the host reads sampled tokens late. `None` without an emulator.
 fn emulated() -> Option<Decoder> {
     on_emulator(&decoder(), DType::F32)
 }
@@ -70,7 +70,7 @@ fn generate_depends_on_addresses_only() {
     let decoder = decoder();
     check_addresses(&decoder, &requests());
     if let Some(emulated) = emulated() {
-        let requests = &few();
+        let requests = &few_requests();
         check_addresses(&emulated, requests);
         let ids = |decoder| -> Vec<Vec<u32>> {
             generate(decoder, requests, 1, EngineSettings::default(), 0.8).into_iter().map(|completion| completion.ids).collect()
@@ -98,7 +98,7 @@ fn check_addresses(decoder: &Decoder, requests: &[Request]) {
 }
 
 #[test]
-fn preemption_changes_no_token() {
+fn generate_changes_no_token_under_preemption() {
     check_preemption(&decoder(), &requests());
     if let Some(emulated) = emulated() {
         check_preemption(&emulated, &requests()[..6]);
@@ -107,11 +107,11 @@ fn preemption_changes_no_token() {
 
 fn check_preemption(decoder: &Decoder, requests: &[Request]) {
     let expected = generate(decoder, requests, 1, EngineSettings::default(), 0.8);
-    assert_eq!(preempted(decoder, requests), expected);
+    assert_eq!(generate_with_preemption(decoder, requests), expected);
 }
 
 /// Generates with a cache so small that sequences are preempted.
-fn preempted(decoder: &Decoder, requests: &[Request]) -> Vec<Completion> {
+fn generate_with_preemption(decoder: &Decoder, requests: &[Request]) -> Vec<Completion> {
     let sampling = SamplingSettings { temperature: 0.8, filter: Filter::default(), records_sampling_mask: false, seed: 3 };
     let (workers, settings) = (Workers::new(1).unwrap(), EngineSettings::default());
     let engine =
@@ -119,14 +119,14 @@ fn preempted(decoder: &Decoder, requests: &[Request]) -> Vec<Completion> {
     let indices: Vec<usize> = (0..requests.len()).collect();
     let mut worker = Worker::new(&engine, requests, &indices, &sampling, &|_| ()).unwrap();
     let lengths: Vec<usize> = worker.prompts.iter().map(|prompt| prompt.len()).collect();
-    let of_request: Vec<usize> = (0..requests.len()).map(|r| r % 3).collect();
-    worker.scheduler = Scheduler::new(9, 16, &lengths, &of_request);
+    let prompt_of_request: Vec<usize> = (0..requests.len()).map(|r| r % 3).collect();
+    worker.scheduler = Scheduler::new(9, 16, &lengths, &prompt_of_request);
     worker.run().unwrap();
     assert!(worker.scheduler.preemptions > 0, "the cache was small enough to preempt");
     worker.completions
 }
 
-/// Many different prompts in one batch: each response is the same as for its prompt alone.
+/// With many different prompts in one batch, each response is the same as for its prompt alone.
 #[test]
 fn generate_keeps_different_prompts_apart() {
     let decoder = decoder();
@@ -141,15 +141,16 @@ fn generate_keeps_different_prompts_apart() {
     }
 }
 
-/// The smoke alarm of RL training: with the same weights, sampler and trainer agree to the bit.
+/// With the same weights, sampler and trainer compute bit-identical log-probabilities. If they differ, RL training silently goes off
+/// policy.
 #[test]
 fn score_equals_the_logprobs_that_generate_recorded() {
     check_scores(&decoder(), &requests());
     if let Some(emulated) = emulated() {
-        check_scores(&emulated, &few());
+        check_scores(&emulated, &few_requests());
     }
-    if let Some(emulated) = on_emulator(&with_heads(64), DType::BF16) {
-        check_scores(&emulated, &few()[..3]);
+    if let Some(emulated) = on_emulator(&decoder_with_head_dim(64), DType::BF16) {
+        check_scores(&emulated, &few_requests()[..3]);
     }
 }
 
@@ -177,7 +178,7 @@ fn score_equals_the_logprobs_that_a_truncated_sampler_recorded() {
     for (filter, temperature) in filters.into_iter().flat_map(|filter| [0.6, 1.0, 1.3].map(|temperature| (filter, temperature))) {
         check_mask(&decoder(), &requests(), filter, temperature);
         if let Some(emulated) = emulated.as_ref().filter(|_| filter.top_k == 5 && filter.top_p < 1.0 && temperature == 0.6) {
-            check_mask(emulated, &few()[..2], filter, temperature);
+            check_mask(emulated, &few_requests()[..2], filter, temperature);
         }
     }
 }
@@ -188,31 +189,28 @@ fn check_mask(decoder: &Decoder, requests: &[Request], filter: Filter, temperatu
     let engine =
         Engine { decoder, workers: &workers, settings: &settings, end_tokens: &[0, 9], vocabulary: 60, interrupt: &Interrupt::default() };
     let completions = engine.generate(requests, &sampling, &|_| ()).unwrap();
-    let plain = engine.generate(requests, &SamplingSettings { records_sampling_mask: false, ..sampling }, &|_| ()).unwrap();
-    let (mut kept, mut sampled) = (SamplingMask::default(), Vec::new());
-    for (completion, plain) in completions.iter().zip(&plain) {
-        assert_eq!((&completion.ids, &completion.logprobs), (&plain.ids, &plain.logprobs), "recording changes nothing");
-        let truncated = completion.truncated.as_ref().unwrap();
-        assert!(completion.ids.iter().enumerate().all(|(at, id)| truncated.kept.contains(at, *id)));
-        assert!((0..completion.ids.len()).all(|at| !truncated.kept.contains(at, 60)), "ids without text are never in a mask");
-        kept.append(&truncated.kept);
+    let unrecorded = engine.generate(requests, &SamplingSettings { records_sampling_mask: false, ..sampling }, &|_| ()).unwrap();
+    let (mut mask, mut sampled) = (SamplingMask::default(), Vec::new());
+    for (completion, unrecorded) in completions.iter().zip(&unrecorded) {
+        assert_eq!((&completion.ids, &completion.logprobs), (&unrecorded.ids, &unrecorded.logprobs), "recording changes nothing");
+        let masked = completion.truncated.as_ref().unwrap();
+        assert!(completion.ids.iter().enumerate().all(|(at, id)| masked.kept.contains(at, *id)));
+        assert!((0..completion.ids.len()).all(|at| !masked.kept.contains(at, 60)), "ids without text are never in a mask");
+        mask.append(&masked.kept);
         sampled.extend_from_slice(completion.sampled_logprobs());
     }
     assert!(filter.top_k != 1 || sampled.iter().all(|logprob| *logprob == 0.0), "a single candidate has probability 1");
     let groups = requests.iter().zip(&completions).map(|(request, completion)| (&*request.ids, vec![completion.ids.as_slice()]));
-    let whole = Packed::of_responses(groups);
-    let scores = decoder.score(&Packed { kept, ..whole.clone() }, temperature).unwrap();
+    let unmasked = Packed::of_responses(groups);
+    let scores = decoder.score(&Packed { kept: mask, ..unmasked.clone() }, temperature).unwrap();
     assert_eq!(scores.logprobs, sampled, "{filter:?} at {temperature}");
-    let of_all = decoder.score(&whole, temperature).unwrap();
-    assert!(
-        scores.logprobs.iter().zip(&of_all.logprobs).all(|(among_kept, of_all)| *among_kept > of_all - 1e-5),
-        "renormalising lowers no probability"
-    );
-    assert_ne!(scores.logprobs, of_all.logprobs);
+    let full = decoder.score(&unmasked, temperature).unwrap();
+    assert!(scores.logprobs.iter().zip(&full.logprobs).all(|(masked, full)| *masked > full - 1e-5), "renormalizing lowers no probability");
+    assert_ne!(scores.logprobs, full.logprobs);
 }
 
 #[test]
-fn greedy_ignores_the_seed_and_takes_the_likeliest_token() {
+fn generate_at_temperature_0_takes_the_most_likely_token() {
     let (decoder, requests) = (decoder(), requests());
     let completions = generate(&decoder, &requests, 2, EngineSettings::default(), 0.0);
     assert_eq!(completions[0], completions[3], "same prompt, different sample");
@@ -226,7 +224,7 @@ fn greedy_ignores_the_seed_and_takes_the_likeliest_token() {
     assert_eq!(completions[0].ids[0], best as u32);
 }
 
-/// A device that is out of memory in some calls of one operation.
+/// Simulates a device that is out of memory in some calls of one operation.
 #[derive(Debug)]
 struct OutOfMemoryAt {
     operation: &'static str,
@@ -244,15 +242,18 @@ impl OperationHooks for OutOfMemoryAt {
     }
 }
 
-/// Running out of memory in a forward pass, in sampling or while the cache is allocated reduces the batch and changes no token.
+/// If a forward pass, sampling or the allocation of the cache runs out of memory, the batch shrinks and no token changes.
 #[test]
 fn generate_out_of_memory_changes_no_token() {
     let (decoder, requests) = (decoder(), requests());
     let expected = generate(&decoder, &requests, 1, EngineSettings::default(), 0.8);
     let check = |decoder: &Decoder, operation: &'static str, failing: &[usize]| {
         let short = OutOfMemoryAt { operation, failing: failing.to_vec(), calls: AtomicUsize::new(0) };
-        let kernels = HookedKernels::new(decoder.shared_kernels(), Arc::new(short));
-        generate(&decoder.on(Arc::new(kernels)).unwrap(), &requests[..], 1, EngineSettings::default(), 0.8)
+        let short = Arc::new(short);
+        let kernels = HookedKernels::new(decoder.shared_kernels(), short.clone());
+        let completions = generate(&decoder.on(Arc::new(kernels)).unwrap(), &requests[..], 1, EngineSettings::default(), 0.8);
+        assert!(short.calls.load(Ordering::Relaxed) > failing[0], "no call of {operation} has failed");
+        completions
     };
     assert_eq!(check(&decoder, "attend_cached", &[7, 20, 41]), expected);
     assert_eq!(check(&decoder, "attend_packed", &[0, 1]), expected, "in the first prefill");
@@ -260,7 +261,7 @@ fn generate_out_of_memory_changes_no_token() {
     assert_eq!(check(&decoder, "cache", &[0, 3]), expected);
 }
 
-/// The same on a GPU, with batch-invariant products.
+/// The tests above on a GPU, with batch-invariant products.
 #[cfg(feature = "cuda")]
 #[test]
 fn responses_on_a_gpu_depend_on_their_addresses_alone() {
@@ -268,47 +269,47 @@ fn responses_on_a_gpu_depend_on_their_addresses_alone() {
     if crate::kernels::tests::gpu().is_none() {
         return;
     }
-    for (dtype, decoder) in [(DType::F32, decoder()), (DType::BF16, with_heads(64))] {
+    for (dtype, decoder) in [(DType::F32, decoder()), (DType::BF16, decoder_with_head_dim(64))] {
         let kernels = Fused::new(Arc::new(Gpu::new(0, true).unwrap()), dtype).unwrap();
         let decoder = decoder.on(Arc::new(kernels)).unwrap();
-        check_addresses(&decoder, &few());
+        check_addresses(&decoder, &few_requests());
         check_preemption(&decoder, &requests()[..6]);
-        check_scores(&decoder, &few());
+        check_scores(&decoder, &few_requests());
     }
 }
 
-/// Recorded passes give the same tokens and bits as passes computed operation by operation, which a watch enforces. This includes sequences
-/// that end, sequences that are preempted and resumed, and a second call with another cache.
+/// Passes recorded as CUDA graphs return the same tokens and bits as passes computed operation by operation, which hooks enforce. This
+/// covers sequences that end, sequences that are preempted and restored, and a second call with another cache.
 #[cfg(feature = "cuda")]
 #[test]
-fn recorded_passes_on_a_gpu_change_no_bit() {
+fn generate_with_recorded_passes_on_a_gpu_changes_no_bit() {
     use crate::kernels::fused::cuda::{Gpu, counts::emulated_counts};
 
     #[derive(Debug)]
-    struct Nothing;
-    impl OperationHooks for Nothing {}
+    struct NoHooks;
+    impl OperationHooks for NoHooks {}
 
     if crate::kernels::tests::gpu().is_none() {
         return;
     }
-    for (dtype, decoder) in [(DType::F32, decoder()), (DType::BF16, with_heads(64))] {
+    for (dtype, decoder) in [(DType::F32, decoder()), (DType::BF16, decoder_with_head_dim(64))] {
         for invariant in [false, true] {
             let kernels = Arc::new(Fused::new(Arc::new(Gpu::new(0, invariant).unwrap()), dtype).unwrap());
             let recorded = decoder.on(kernels.clone()).unwrap();
-            let plain = decoder.on(Arc::new(HookedKernels::new(kernels, Arc::new(Nothing)))).unwrap();
+            let plain = decoder.on(Arc::new(HookedKernels::new(kernels, Arc::new(NoHooks)))).unwrap();
             let graphs = || emulated_counts().map(|counts| counts.graphs);
             let all = |decoder: &Decoder| {
                 let settings = EngineSettings { max_running: 4, ..EngineSettings::default() };
-                let first = generate(decoder, &few(), 1, EngineSettings::default(), 0.8);
-                let compact = generate(decoder, &few(), 1, settings, 0.8);
-                [first, compact, preempted(decoder, &requests()[..6])].concat()
+                let first = generate(decoder, &few_requests(), 1, EngineSettings::default(), 0.8);
+                let compact = generate(decoder, &few_requests(), 1, settings, 0.8);
+                [first, compact, generate_with_preemption(decoder, &requests()[..6])].concat()
             };
-            let none = graphs();
+            let before = graphs();
             let expected = all(&plain);
-            assert_eq!(graphs(), none, "a watch must see every operation");
+            assert_eq!(graphs(), before, "hooks must see every operation");
             assert!(expected.iter().any(|c| c.finish == FinishReason::Stop) && expected.iter().any(|c| c.finish == FinishReason::Length));
             assert_eq!(all(&recorded), expected, "{dtype:?}, batch-invariant {invariant}");
-            assert!(graphs() > none.map(|none| none + 20), "most passes must be recorded");
+            assert!(graphs() > before.map(|before| before + 20), "most passes must be recorded");
         }
     }
 }

@@ -35,7 +35,7 @@ fn prepare_marks_mistakes_in_the_request_as_usage() {
     check(new(&["model=nobody"]), "unknown model \"nobody\"");
     check(new(&["example=tiny/chess/1"]), "subjects are addition");
     check(new(&["eval.best_by=math500"]), "eval.best_by is math500, which is not evaluated; known are tiny");
-    check(RunRequest::new(Vec::new(), Some(folder.path().to_owned())), "exists already and is left as it is");
+    check(RunRequest::new(Vec::new(), Some(folder.path().to_owned())), "already exists and is never overwritten");
     let resume = |root: &Path, changes: &str| RunRequest {
         start: Start::Resume { root: root.to_owned(), at: None, changes: config::assignment(changes).unwrap() },
         ..small(root)
