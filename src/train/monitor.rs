@@ -28,11 +28,11 @@ const MANY_BOXES: f64 = 16.0;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RunTraits {
     /// The entropy of the uniform distribution over the vocabulary, in nats.
-    pub most_entropy: f64,
+    pub max_entropy: f64,
     /// The maximum number of tokens in a response.
     pub max_new_tokens: usize,
     /// The number of independent samples in a step: all responses with one example, one per group with several.
-    pub independent: usize,
+    pub independent_samples: usize,
     /// True if a reward reads `\boxed{}`.
     pub reads_boxes: bool,
     /// True if the policy loss is on.
@@ -81,7 +81,7 @@ pub struct Warning {
 
 /// The state of one cause.
 #[derive(Clone, Copy, Debug, Default)]
-struct CauseState {
+struct CheckState {
     /// The number of consecutive bad steps.
     bad: usize,
     /// The number of consecutive steps that were not bad.
@@ -93,7 +93,7 @@ struct CauseState {
 /// All checks of a run.
 #[derive(Clone, Debug)]
 pub struct Monitor {
-    subject: RunTraits,
+    traits: RunTraits,
     /// The first steps, which later ones are compared with.
     first: Vec<StepMetrics>,
     recent: VecDeque<StepMetrics>,
@@ -104,45 +104,45 @@ pub struct Monitor {
     /// True if a step had so many boxed answers that a few steps without any are no accident.
     had_boxes: bool,
     skipped_in_a_row: usize,
-    causes: [CauseState; HEALTH_CHECKS.len()],
+    checks: [CheckState; HEALTH_CHECKS.len()],
     /// Steps with an active cause or a skipped update, in order.
     warned: Vec<u64>,
 }
 
 impl Monitor {
     /// Creates the checks of a new run.
-    pub fn new(subject: RunTraits) -> Self {
+    pub fn new(traits: RunTraits) -> Self {
         Self {
-            subject,
+            traits,
             first: Vec::new(),
             recent: VecDeque::new(),
             range: None,
             best_reward: None,
             had_boxes: false,
             skipped_in_a_row: 0,
-            causes: [CauseState::default(); HEALTH_CHECKS.len()],
+            checks: [CheckState::default(); HEALTH_CHECKS.len()],
             warned: Vec::new(),
         }
     }
 
     /// Records a step's metrics and returns the warnings that start at this step.
-    pub fn observe(&mut self, step: u64, shown: StepMetrics) -> Vec<Warning> {
-        self.record(shown);
-        let bad = HEALTH_CHECKS.map(|cause| (cause.is_bad)(self, &shown));
+    pub fn observe(&mut self, step: u64, metrics: StepMetrics) -> Vec<Warning> {
+        self.record(metrics);
+        let bad = HEALTH_CHECKS.map(|cause| (cause.is_bad)(self, &metrics));
         let mut warnings = Vec::new();
         for ((cause, is_bad), number) in HEALTH_CHECKS.iter().zip(bad).zip(0..) {
             let patience = (cause.patience)(self);
-            let state = &mut self.causes[number];
+            let state = &mut self.checks[number];
             (state.bad, state.clear) = if is_bad { (state.bad + 1, 0) } else { (0, state.clear + 1) };
             if state.clear >= CLEAR_AFTER {
                 state.warned = false;
             }
             if state.bad >= patience && !state.warned {
                 state.warned = true;
-                warnings.push(Warning { key: cause.key, text: format!("{}. {}", (cause.found)(self, &shown), cause.remedy) });
+                warnings.push(Warning { key: cause.key, text: format!("{}. {}", (cause.found)(self, &metrics), cause.remedy) });
             }
         }
-        if self.active().next().is_some() || shown.skipped {
+        if self.active().next().is_some() || metrics.skipped {
             self.warned.push(step);
         }
         warnings
@@ -150,7 +150,7 @@ impl Monitor {
 
     /// Returns the keys of the active causes.
     pub fn active(&self) -> impl Iterator<Item = &'static str> {
-        HEALTH_CHECKS.iter().zip(self.causes).filter(|(_, state)| state.warned).map(|(cause, _)| cause.key)
+        HEALTH_CHECKS.iter().zip(self.checks).filter(|(_, state)| state.warned).map(|(cause, _)| cause.key)
     }
 
     /// True if no cause was active and no update was skipped at a step, so that its state is safe to go back to.
@@ -163,21 +163,21 @@ impl Monitor {
         self.skipped_in_a_row
     }
 
-    fn record(&mut self, shown: StepMetrics) {
+    fn record(&mut self, metrics: StepMetrics) {
         if self.first.len() < WINDOW {
-            self.first.push(shown);
+            self.first.push(metrics);
         }
-        self.recent.push_back(shown);
+        self.recent.push_back(metrics);
         if self.recent.len() > WINDOW {
             self.recent.pop_front();
         }
-        let (low, high) = self.range.unwrap_or((shown.reward_min, shown.reward_max));
-        self.range = Some((low.min(shown.reward_min), high.max(shown.reward_max)));
+        let (low, high) = self.range.unwrap_or((metrics.reward_min, metrics.reward_max));
+        self.range = Some((low.min(metrics.reward_min), high.max(metrics.reward_max)));
         if self.recent.len() == WINDOW {
-            self.best_reward = Some(self.recent_mean(|shown| shown.reward).max(self.best_reward.unwrap_or(f64::NEG_INFINITY)));
+            self.best_reward = Some(self.recent_mean(|metrics| metrics.reward).max(self.best_reward.unwrap_or(f64::NEG_INFINITY)));
         }
-        self.had_boxes |= shown.boxed * self.subject.independent as f64 >= MANY_BOXES;
-        self.skipped_in_a_row = if shown.skipped { self.skipped_in_a_row + 1 } else { 0 };
+        self.had_boxes |= metrics.boxed * self.traits.independent_samples as f64 >= MANY_BOXES;
+        self.skipped_in_a_row = if metrics.skipped { self.skipped_in_a_row + 1 } else { 0 };
     }
 
     /// Returns the mean over the last steps.
@@ -202,7 +202,7 @@ impl Monitor {
         let (low, width) = (self.range.map_or(0.0, |(low, _)| low), self.reward_width());
         let is_best = |accuracy: f64, reward: f64| accuracy >= NEAR_BEST || (width > 0.0 && reward - low >= NEAR_BEST * width);
         let last = self.recent.back().is_some_and(|last| is_best(last.accuracy, last.reward));
-        last || is_best(self.recent_mean(|shown| shown.accuracy), self.recent_mean(|shown| shown.reward))
+        last || is_best(self.recent_mean(|metrics| metrics.accuracy), self.recent_mean(|metrics| metrics.reward))
     }
 }
 

@@ -101,7 +101,7 @@ impl Replay {
     }
 
     /// True if any response was sampled from a recorded part of the vocabulary.
-    pub fn records_kept(&self) -> bool {
+    pub fn has_sampling_masks(&self) -> bool {
         let mut truncated = self.steps.iter().flatten().filter_map(|scored| scored.rollout.completion.truncated.as_ref());
         truncated.any(|truncated| !truncated.kept.is_whole())
     }
@@ -110,11 +110,11 @@ impl Replay {
     ///
     /// # Errors
     /// If the setting requires sampling masks that were not recorded, or refuses those that were.
-    pub fn under(mut self, truncated: Truncation) -> Result<Self> {
-        let lacks_kept = |scored: &&ScoredRollout| scored.rollout.completion.truncated.is_none();
+    pub fn with_truncation(mut self, truncated: Truncation) -> Result<Self> {
+        let lacks_mask = |scored: &&ScoredRollout| scored.rollout.completion.truncated.is_none();
         match truncated {
             Truncation::Renormalise => {
-                if let Some(ScoredRollout { rollout, .. }) = self.steps.iter().flatten().find(lacks_kept) {
+                if let Some(ScoredRollout { rollout, .. }) = self.steps.iter().flatten().find(lacks_mask) {
                     let (sample, group) = (rollout.sample, rollout.group);
                     anyhow::bail!(
                         "rollout.truncated is renormalise, but the recorded sample {sample} of group {group} has no kept and logprobs_sampled: record \
@@ -123,7 +123,7 @@ impl Replay {
                 }
             }
             Truncation::Refuse => ensure!(
-                !self.records_kept(),
+                !self.has_sampling_masks(),
                 "the recording was sampled from part of the vocabulary (it has kept), but rollout.truncated is refuse: set it to renormalise, as in the recorded run"
             ),
             Truncation::Mismatch => {
@@ -170,17 +170,17 @@ impl Replay {
     /// Checks that the model has the recorded tokens and that the sequences fit its context length.
     ///
     /// # Errors
-    /// If a token id is not below `vocabulary`, or a sequence is longer than `window` + 1 tokens. The message names group and sample.
-    pub fn check(&self, vocabulary: usize, window: usize) -> Result<()> {
+    /// If a token id is not below `vocabulary`, or a sequence is longer than `context_length` + 1 tokens. The message names group and sample.
+    pub fn check(&self, vocabulary: usize, context_length: usize) -> Result<()> {
         for ScoredRollout { rollout, .. } in self.steps.iter().flatten() {
             let (prompt, completion) = (&rollout.prompt.ids, &rollout.completion.ids);
-            let place = || format!("the recorded sample {} of group {}", rollout.sample, rollout.group);
+            let location = || format!("the recorded sample {} of group {}", rollout.sample, rollout.group);
             let tokens = prompt.len() + completion.len();
-            ensure!(tokens <= window + 1, "{}: {tokens} tokens exceed the model's context length of {window}", place());
-            let kept = kept_vocabulary(&rollout.completion);
-            ensure!(kept <= vocabulary, "{}: kept token {} is outside the model's vocabulary of {vocabulary}", place(), kept - 1);
+            ensure!(tokens <= context_length + 1, "{}: {tokens} tokens exceed the model's context length of {context_length}", location());
+            let kept = mask_vocabulary(&rollout.completion);
+            ensure!(kept <= vocabulary, "{}: kept token {} is outside the model's vocabulary of {vocabulary}", location(), kept - 1);
             if let Some(token) = prompt.iter().chain(completion).find(|token| **token as usize >= vocabulary) {
-                anyhow::bail!("{}: token {token} is outside the model's vocabulary of {vocabulary}", place());
+                anyhow::bail!("{}: token {token} is outside the model's vocabulary of {vocabulary}", location());
             }
         }
         Ok(())
@@ -188,7 +188,7 @@ impl Replay {
 }
 
 /// Returns one more than the largest token id in the sampling mask; 0 without one.
-fn kept_vocabulary(completion: &Completion) -> usize {
+fn mask_vocabulary(completion: &Completion) -> usize {
     completion.truncated.as_ref().map_or(0, |truncated| truncated.kept.vocabulary())
 }
 
@@ -317,15 +317,15 @@ mod tests {
     }
 
     #[test]
-    fn under_keeps_or_removes_sampling_masks() {
+    fn with_truncation_applies_or_removes_sampling_masks() {
         let kept = line(1, 0, 0).replace("\"reward\"", "\"kept\": [[3, [10, 12]]], \"logprobs_sampled\": [-0.25], \"reward\"");
         let (with, without) = (read(&[kept]).unwrap(), read(&[line(1, 0, 0)]).unwrap());
         let sampled = |replay: Result<Replay>| replay.unwrap().step(1)[0].rollout.completion.sampled_logprobs().to_vec();
-        assert_eq!(sampled(with.clone().under(Truncation::Renormalise)), [-0.25]);
-        assert_eq!(sampled(with.clone().under(Truncation::Mismatch)), [-0.5]);
-        assert_eq!(sampled(without.clone().under(Truncation::Refuse)), [-0.5]);
+        assert_eq!(sampled(with.clone().with_truncation(Truncation::Renormalise)), [-0.25]);
+        assert_eq!(sampled(with.clone().with_truncation(Truncation::Mismatch)), [-0.5]);
+        assert_eq!(sampled(without.clone().with_truncation(Truncation::Refuse)), [-0.5]);
         let check = |replay: Replay, truncated, expected: &str| {
-            let message = replay.under(truncated).unwrap_err().to_string();
+            let message = replay.with_truncation(truncated).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
         };
         check(without, Truncation::Renormalise, "sample 0 of group 0 has no kept and logprobs_sampled: record the run with");

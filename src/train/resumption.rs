@@ -25,7 +25,7 @@ pub struct ResumePoint {
     /// Newer checkpoints that are skipped, each with its fault; the newest first.
     pub skipped_checkpoints: Vec<(u64, String)>,
     /// Lost or corrupt evaluations that can be repeated, each with its fault.
-    pub rebuild: Vec<(u64, String)>,
+    pub evaluations_to_repeat: Vec<(u64, String)>,
     /// Records that cannot be recovered; the run continues without them, and `summary.json` lists them.
     pub missing: Vec<String>,
     /// True if the user chose the step with `--at`.
@@ -39,7 +39,14 @@ impl ResumePoint {
     /// If the folder `checkpoints` cannot be read.
     pub fn unchecked(folder: RunFolder) -> Result<Self> {
         let from = folder.resumable_steps()?.last().copied().unwrap_or(0);
-        Ok(Self { folder, from, skipped_checkpoints: Vec::new(), rebuild: Vec::new(), missing: Vec::new(), is_explicit: false })
+        Ok(Self {
+            folder,
+            from,
+            skipped_checkpoints: Vec::new(),
+            evaluations_to_repeat: Vec::new(),
+            missing: Vec::new(),
+            is_explicit: false,
+        })
     }
 
     /// Chooses the newest intact checkpoint, or step 0 if there is no checkpoint yet.
@@ -49,29 +56,33 @@ impl ResumePoint {
     /// cannot be read.
     pub fn newest(folder: RunFolder, settings: &RunSettings) -> Result<Self> {
         let mut found = RecordIndex::open(&folder)?;
-        let (mut broken, mut chosen) = (Vec::new(), None);
+        let (mut unusable, mut chosen) = (Vec::new(), None);
         for step in folder.steps_with_state()?.into_iter().rev() {
             let fault = checkpoint_fault(&folder, settings, step)?;
-            let gaps = if fault.is_none() { found.gaps(step)? } else { MissingRecords::default() };
-            let (rebuild, lost) = repairable(&folder, &gaps)?;
+            let missing_records = if fault.is_none() { found.missing_records(step)? } else { MissingRecords::default() };
+            let (evaluations_to_repeat, lost) = repairable(&folder, &missing_records)?;
             if fault.is_none() && lost.is_empty() {
-                chosen = Some((step, rebuild, gaps.accepted));
+                chosen = Some((step, evaluations_to_repeat, missing_records.accepted));
                 break;
             }
-            broken.push(Broken { step, is_intact: fault.is_none(), what: fault.into_iter().chain(lost).collect::<Vec<_>>().join("; ") });
+            unusable.push(UnusableCheckpoint {
+                step,
+                is_intact: fault.is_none(),
+                what: fault.into_iter().chain(lost).collect::<Vec<_>>().join("; "),
+            });
         }
-        if let Some((from, rebuild, missing)) = chosen {
+        if let Some((from, evaluations_to_repeat, missing)) = chosen {
             // Only checkpoints older than `checkpoint.keep_last` lose their state.
-            let is_stateless = |step: &u64| *step > from && broken.iter().all(|one| one.step != *step);
+            let is_stateless = |step: &u64| *step > from && unusable.iter().all(|one| one.step != *step);
             let stateless: Vec<u64> = folder.exported_steps()?.into_iter().filter(is_stateless).collect();
             let stateless =
                 stateless.into_iter().map(|step| (step, format!("{} is missing", folder.checkpoint(step).join("state").display())));
             let mut skipped_checkpoints: Vec<(u64, String)> =
-                broken.iter().map(|one| (one.step, one.what.clone())).chain(stateless).collect();
+                unusable.iter().map(|one| (one.step, one.what.clone())).chain(stateless).collect();
             skipped_checkpoints.sort_by_key(|(step, _)| std::cmp::Reverse(*step));
-            return Ok(Self { skipped_checkpoints, folder, from, rebuild, missing, is_explicit: false });
+            return Ok(Self { skipped_checkpoints, folder, from, evaluations_to_repeat, missing, is_explicit: false });
         }
-        ensure_usable(&folder, &broken)?;
+        ensure_usable(&folder, &unusable)?;
         let (every, steps) = (settings.checkpoint.every, found.steps());
         ensure!(
             folder.exported_steps()?.is_empty() && (every == 0 || steps <= every),
@@ -79,7 +90,14 @@ impl ResumePoint {
              the initial model with --resume {root} --at 0",
             root = folder.root().display()
         );
-        Ok(Self { skipped_checkpoints: Vec::new(), folder, from: 0, rebuild: Vec::new(), missing: Vec::new(), is_explicit: false })
+        Ok(Self {
+            skipped_checkpoints: Vec::new(),
+            folder,
+            from: 0,
+            evaluations_to_repeat: Vec::new(),
+            missing: Vec::new(),
+            is_explicit: false,
+        })
     }
 
     /// Chooses the checkpoint of a given step; 0 is the initial model. Lost records do not prevent this.
@@ -87,7 +105,14 @@ impl ResumePoint {
     /// # Errors
     /// If that step has no state, or its own files are corrupt (the message lists the steps with a state), or if a file cannot be read.
     pub fn at(folder: RunFolder, settings: &RunSettings, at: u64) -> Result<Self> {
-        let begin = Self { folder, from: at, skipped_checkpoints: Vec::new(), rebuild: Vec::new(), missing: Vec::new(), is_explicit: true };
+        let begin = Self {
+            folder,
+            from: at,
+            skipped_checkpoints: Vec::new(),
+            evaluations_to_repeat: Vec::new(),
+            missing: Vec::new(),
+            is_explicit: true,
+        };
         if at == 0 {
             return Ok(begin);
         }
@@ -106,10 +131,10 @@ impl ResumePoint {
                 if listed.is_empty() { listed } else { listed + ", " }
             );
         }
-        let gaps = RecordIndex::open(&begin.folder)?.gaps(at)?;
-        let (rebuild, lost) = repairable(&begin.folder, &gaps)?;
-        let missing = gaps.accepted.into_iter().chain(lost).collect();
-        Ok(Self { rebuild, missing, ..begin })
+        let missing_records = RecordIndex::open(&begin.folder)?.missing_records(at)?;
+        let (evaluations_to_repeat, lost) = repairable(&begin.folder, &missing_records)?;
+        let missing = missing_records.accepted.into_iter().chain(lost).collect();
+        Ok(Self { evaluations_to_repeat, missing, ..begin })
     }
 
     /// True if the run has all its steps, records and results, so that nothing is left to do.
@@ -117,7 +142,11 @@ impl ResumePoint {
         let summary = std::fs::read(self.folder.summary()).ok().and_then(|text| serde_json::from_slice::<Summary>(&text).ok());
         let is_summarized = summary.is_some_and(|summary| summary.steps == self.from && summary.missing == self.missing);
         let is_evaluated = !crash_recovery::has_line(&self.folder.checkpoint(self.from).join("state"));
-        self.from >= settings.train.steps && is_summarized && is_evaluated && self.skipped_checkpoints.is_empty() && self.rebuild.is_empty()
+        self.from >= settings.train.steps
+            && is_summarized
+            && is_evaluated
+            && self.skipped_checkpoints.is_empty()
+            && self.evaluations_to_repeat.is_empty()
     }
 
     /// Returns messages about the choice for the user, one line each.
@@ -128,7 +157,9 @@ impl ResumePoint {
         let root = self.folder.root().display();
         let mut lines: Vec<String> =
             self.skipped_checkpoints.iter().map(|(step, what)| format!("skipped the checkpoint of step {step}: {what}")).collect();
-        lines.extend(self.rebuild.iter().map(|(step, what)| format!("{what}: the evaluation of {} is repeated", model_of(*step))));
+        lines.extend(
+            self.evaluations_to_repeat.iter().map(|(step, what)| format!("{what}: the evaluation of {} is repeated", model_of(*step))),
+        );
         lines.extend(self.missing.iter().map(|what| format!("the run continues without a lost record, which summary.json lists: {what}")));
         if self.is_explicit {
             lines.extend(self.deleted()?);
@@ -152,7 +183,7 @@ impl ResumePoint {
 }
 
 /// A checkpoint that a run cannot resume from automatically.
-struct Broken {
+struct UnusableCheckpoint {
     step: u64,
     /// True if only records outside its folder are missing.
     is_intact: bool,
@@ -164,17 +195,17 @@ fn model_of(step: u64) -> String {
 }
 
 /// Fails if there are checkpoints but all are corrupt.
-fn ensure_usable(folder: &RunFolder, broken: &[Broken]) -> Result<()> {
-    if broken.is_empty() {
+fn ensure_usable(folder: &RunFolder, unusable: &[UnusableCheckpoint]) -> Result<()> {
+    if unusable.is_empty() {
         return Ok(());
     }
     let root = folder.root().display();
     let mut text = format!("no checkpoint of {root} is intact with all its records:");
-    broken.iter().for_each(|one| {
+    unusable.iter().for_each(|one| {
         let _ = write!(text, "\n  step {}: {}", one.step, one.what);
     });
     text += "\nNothing was changed. Restore the listed files from a backup";
-    if let Some(usable) = broken.iter().find(|one| one.is_intact) {
+    if let Some(usable) = unusable.iter().find(|one| one.is_intact) {
         let _ = write!(
             text,
             "; or continue from step {0} without those records, which summary.json will list: --resume {root} --at {0}",
@@ -217,22 +248,22 @@ fn exported_dtype(model: &std::path::Path) -> Option<String> {
 }
 
 /// Evaluations to repeat: the step, and the fault of the existing one.
-type Rebuild = Vec<(u64, String)>;
+type EvaluationFaults = Vec<(u64, String)>;
 
-/// Splits gaps into evaluations that can be repeated bit for bit, because their model exists, and faults that cannot be repaired.
-fn repairable(folder: &RunFolder, gaps: &MissingRecords) -> Result<(Rebuild, Vec<String>)> {
-    let (mut rebuild, mut lost) = (Vec::new(), gaps.metrics.iter().cloned().collect::<Vec<_>>());
-    for (step, what) in &gaps.evaluations {
+/// Splits missing_records into evaluations that can be repeated bit for bit, because their model exists, and faults that cannot be repaired.
+fn repairable(folder: &RunFolder, missing_records: &MissingRecords) -> Result<(EvaluationFaults, Vec<String>)> {
+    let (mut evaluations_to_repeat, mut lost) = (Vec::new(), missing_records.metrics.iter().cloned().collect::<Vec<_>>());
+    for (step, what) in &missing_records.evaluations {
         let model = folder.checkpoint(*step);
         let is_there =
             *step == 0 || (exported_dtype(&model).is_some_and(|dtype| dtype == "float32") && manifest::first_corruption(&model)?.is_none());
         if is_there {
-            rebuild.push((*step, what.clone()));
+            evaluations_to_repeat.push((*step, what.clone()));
         } else {
             lost.push(what.clone());
         }
     }
-    Ok((rebuild, lost))
+    Ok((evaluations_to_repeat, lost))
 }
 
 /// Returns the faults in the records of a finished run, whose results cannot be trusted then; `None` if the records are intact.
@@ -240,6 +271,6 @@ fn repairable(folder: &RunFolder, gaps: &MissingRecords) -> Result<(Rebuild, Vec
 /// # Errors
 /// If an existing file cannot be read.
 pub fn fault_of_records(folder: &RunFolder, step: u64) -> Result<Option<String>> {
-    let words = RecordIndex::open(folder)?.gaps(step)?.words();
+    let words = RecordIndex::open(folder)?.missing_records(step)?.descriptions();
     Ok((!words.is_empty()).then(|| words.join("; ")))
 }

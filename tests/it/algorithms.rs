@@ -79,13 +79,13 @@ fn steps_without_signal_are_recorded_and_apply_other_terms() {
     assert!(column(&out, "actor/grad_norm").iter().all(|norm| *norm > 0.0));
     assert!(column(&out, "actor/kl_loss")[1] > 0.0);
     // Groups without signal are replaced up to the limit and then kept.
-    let out = folder.path().join("resampled");
+    let out = folder.path().join("replaced");
     train(&out, 1, &["rollout.max_new_tokens=1", "rollout.dynamic_sampling=2"]);
     assert_eq!(column(&out, "rollout/further_batches"), [2.0]);
 }
 
 #[test]
-fn resample_replaces_groups_until_they_have_signal() {
+fn dynamic_sampling_replaces_groups_until_they_have_signal() {
     let folder = tempfile::tempdir().unwrap();
     let [without, with] = [0, 20].map(|limit| {
         let out = folder.path().join(limit.to_string());

@@ -146,7 +146,7 @@ fn ensure_updates_stops_the_run_after_three_skipped_steps() {
 /// A learning rate that ruins the policy but keeps it finite causes warnings in the console, the metrics and the events; an ordinary one
 /// does not.
 #[test]
-fn watch_warns_once_of_a_ruined_policy() {
+fn monitor_warns_once_of_a_ruined_policy() {
     let folder = tempfile::tempdir().unwrap();
     // With the demonstration's own batch, the first update already ruins the policy.
     let run = |name: &str, lr: &str| {
@@ -172,7 +172,7 @@ fn watch_warns_once_of_a_ruined_policy() {
 
 /// A run that cannot learn prints a warning, and so does, before anything is computed, a prompt that asks for a format no reward reads.
 #[test]
-fn watch_and_dry_run_warn_of_a_run_that_cannot_learn() {
+fn monitor_and_dry_run_warn_of_a_run_that_cannot_learn() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let messages = stderr(&succeed(&small(

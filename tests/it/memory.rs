@@ -28,8 +28,8 @@ impl OperationHooks for Short {
 }
 
 fn run(root: &Path, failing: usize) -> anyhow::Result<Outcome> {
-    let asked = ["train.steps=2", "train.workers=1", "train.micro_batch_tokens=2048", "eval.benchmarks="].map(String::from);
-    let layers = config::layers(None, &asked)?;
+    let settings = ["train.steps=2", "train.workers=1", "train.micro_batch_tokens=2048", "eval.benchmarks="].map(String::from);
+    let layers = config::layers(None, &settings)?;
     let interrupt = Interrupt::default();
     let mut loaded = train::prepare(RunRequest::new(layers, Some(root.to_owned())))?.load(&interrupt)?;
     let decoder = &mut loaded.inputs.model.decoder;

@@ -34,12 +34,12 @@ fn plan_prints_memory_disk_tokens_and_time() {
     check(&["plan", "--model", "qwen2.5-math-1.5b"], 0, &["planned with a question of 480 characters", "1,543,714,304 parameters"]);
     check(&["plan", "--model", "qwen2.5-math-1.5b", "--example", "pi1"], 2, &["dsr_sub.parquet"]);
     // GPUs that save activations, that save them with smaller micro-batches, and that have no memory for them.
-    let on_a_card = |gib: &str, expected: &[&str]| {
+    let on_a_gpu = |gib: &str, expected: &[&str]| {
         check(&["plan", "--model", "qwen2.5-math-1.5b", "--gpu-memory", gib, "--set", "compute.kernels=fused"], 0, expected);
     };
-    on_a_card("78", &["activations are saved, and the backward pass recomputes norms and SwiGLU"]);
-    on_a_card("60", &["activations are saved", "micro-batches have 8,192 tokens instead of 16,384, so that activations can be saved"]);
-    on_a_card("44", &["the backward pass recomputes each block"]);
+    on_a_gpu("78", &["activations are saved, and the backward pass recomputes norms and SwiGLU"]);
+    on_a_gpu("60", &["activations are saved", "micro-batches have 8,192 tokens instead of 16,384, so that activations can be saved"]);
+    on_a_gpu("44", &["the backward pass recomputes each block"]);
     check(&["plan", "--model", "nope"], 2, &["unknown model \"nope\""]);
     check(&["train", "--model", "qwen2.5-math-1.5b"], 2, &["is a shape without weights", "rlvr init --like qwen2.5-math-1.5b"]);
     check(

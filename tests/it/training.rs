@@ -21,7 +21,8 @@ fn train_on_one_example_improves_untrained_problems() {
     let output = succeed(&[&["train", "--steps", "40", "--out", out.to_str().unwrap()][..], &SMALL].concat());
     let messages = stderr(&output);
     assert!(
-        messages.contains("1 example x 8 rows x 8 = 64 rollouts a step, 8 groups of 8 (tiny/addition/334+556: \"Compute 334+556.\", 890)"),
+        messages
+            .contains("1 example x 8 groups x 8 = 64 rollouts a step, 8 groups of 8 (tiny/addition/334+556: \"Compute 334+556.\", 890)"),
         "{messages}"
     );
 
@@ -80,8 +81,8 @@ fn one_example_of_the_library_trains() {
 fn train_with_8_bit_optimizer_states_learns() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let coded = ["train", "--steps", "40", "--out", out.to_str().unwrap(), "--set", "optim.states=8bit"];
-    succeed(&[&coded[..], &SMALL].concat());
+    let arguments = ["train", "--steps", "40", "--out", out.to_str().unwrap(), "--set", "optim.states=8bit"];
+    succeed(&[&arguments[..], &SMALL].concat());
     let summary = json(&out.join("summary.json"));
     let greedy = |which: &str| summary[which]["greedy"].as_f64().unwrap();
     assert!(greedy("last") >= greedy("base") + 0.3, "greedy {} to {}", greedy("base"), greedy("last"));
@@ -219,7 +220,7 @@ fn train_gradient_does_not_depend_on_packing() {
     let whole = norm("whole", &[]);
     for (name, settings) in [
         ("small", ["--set", "train.micro_batch_tokens=100"]),
-        ("lanes", ["--set", "train.workers=3"]),
+        ("workers", ["--set", "train.workers=3"]),
         ("again", ["--set", "train.activation_checkpointing=full"]),
     ] {
         let found = norm(name, &settings);

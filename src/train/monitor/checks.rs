@@ -40,13 +40,15 @@ pub const HEALTH_CHECKS: [HealthCheck; 10] = [
     HealthCheck {
         // Text is noise long before half of the uniform entropy. Published runs stay below a tenth.
         key: "entropy_explosion",
-        is_bad: |watch, shown| shown.entropy.is_some_and(|entropy| entropy.is_nan() || entropy >= EXPLODED * watch.subject.most_entropy),
+        is_bad: |monitor, metrics| {
+            metrics.entropy.is_some_and(|entropy| entropy.is_nan() || entropy >= EXPLODED * monitor.traits.max_entropy)
+        },
         patience: |_| 2,
-        found: |watch, shown| {
-            let entropy = shown.entropy.unwrap_or(f64::NAN);
+        found: |monitor, metrics| {
+            let entropy = metrics.entropy.unwrap_or(f64::NAN);
             format!(
                 "the policy's entropy is {entropy:.2} nats per token, {:.0}% of the uniform distribution's",
-                100.0 * entropy / watch.subject.most_entropy
+                100.0 * entropy / monitor.traits.max_entropy
             )
         },
         remedy: "Try a lower optim.lr or loss.entropy; models with random weights start like this",
@@ -54,14 +56,14 @@ pub const HEALTH_CHECKS: [HealthCheck; 10] = [
     HealthCheck {
         // Saturated runs of the demonstration keep a tenth of their initial entropy; runs near their best reward may have less.
         key: "entropy_collapse",
-        is_bad: |watch, shown| {
-            let first = watch.initial_max(|shown| shown.entropy);
-            let collapsed = |first: f64| shown.entropy.is_some_and(|entropy| entropy <= COLLAPSED.1.min(COLLAPSED.0 * first));
-            !watch.is_reward_near_best() && first.is_some_and(collapsed)
+        is_bad: |monitor, metrics| {
+            let first = monitor.initial_max(|metrics| metrics.entropy);
+            let collapsed = |first: f64| metrics.entropy.is_some_and(|entropy| entropy <= COLLAPSED.1.min(COLLAPSED.0 * first));
+            !monitor.is_reward_near_best() && first.is_some_and(collapsed)
         },
         patience: |_| 3,
-        found: |watch, shown| {
-            let (now, first) = (shown.entropy.unwrap_or(f64::NAN), watch.initial_max(|shown| shown.entropy).unwrap_or(f64::NAN));
+        found: |monitor, metrics| {
+            let (now, first) = (metrics.entropy.unwrap_or(f64::NAN), monitor.initial_max(|metrics| metrics.entropy).unwrap_or(f64::NAN));
             format!(
                 "the policy's entropy fell from {first:.3} to {now:.5} nats per token without a high reward: it repeats the same response"
             )
@@ -71,9 +73,9 @@ pub const HEALTH_CHECKS: [HealthCheck; 10] = [
     HealthCheck {
         // Exactly 0 in f32: the policy is so certain that no probability moves. With signal or an entropy term, the gradient should not be 0.
         key: "gradient_zero",
-        is_bad: |watch, shown| {
-            let expects_gradient = watch.subject.has_entropy_term || (watch.subject.learns_from_reward && shown.without_signal < 1.0);
-            expects_gradient && !watch.is_reward_near_best() && shown.grad_norm == Some(0.0)
+        is_bad: |monitor, metrics| {
+            let expects_gradient = monitor.traits.has_entropy_term || (monitor.traits.learns_from_reward && metrics.without_signal < 1.0);
+            expects_gradient && !monitor.is_reward_near_best() && metrics.grad_norm == Some(0.0)
         },
         patience: |_| 3,
         found: |_, _| "the gradient is exactly 0: updates no longer change the policy".to_owned(),
@@ -82,13 +84,13 @@ pub const HEALTH_CHECKS: [HealthCheck; 10] = [
     HealthCheck {
         // Clipping bounds the size of an update, not its direction, and gradients this large point anywhere.
         key: "gradient_explosion",
-        is_bad: |watch, shown| {
-            let first = watch.initial_max(|shown| shown.grad_norm).filter(|first| *first > 0.0);
-            first.is_some_and(|first| shown.grad_norm.is_some_and(|norm| norm >= GRADIENT_FACTOR * first))
+        is_bad: |monitor, metrics| {
+            let first = monitor.initial_max(|metrics| metrics.grad_norm).filter(|first| *first > 0.0);
+            first.is_some_and(|first| metrics.grad_norm.is_some_and(|norm| norm >= GRADIENT_FACTOR * first))
         },
         patience: |_| 3,
-        found: |_, shown| {
-            let norm = shown.grad_norm.unwrap_or(f64::NAN);
+        found: |_, metrics| {
+            let norm = metrics.grad_norm.unwrap_or(f64::NAN);
             format!("the gradient norm is {norm:.3e}, at least {GRADIENT_FACTOR} times the largest of the first {WINDOW} steps")
         },
         remedy: "Try a lower optim.lr, or a lower optim.clip_norm",
@@ -96,58 +98,59 @@ pub const HEALTH_CHECKS: [HealthCheck; 10] = [
     HealthCheck {
         // More than chance: 4 standard deviations of the difference of two means, with `n` independent responses in each window.
         key: "reward_collapse",
-        is_bad: |watch, _| {
+        is_bad: |monitor, _| {
             let (Some(best), Some((low, _))) = (watch.best_reward, watch.range) else { return false };
-            let (now, width) = (watch.recent_mean(|shown| shown.reward), watch.reward_width());
-            let n = (watch.subject.independent * WINDOW).max(1) as f64;
+            let (now, width) = (monitor.recent_mean(|metrics| metrics.reward), monitor.reward_width());
+            let n = (monitor.traits.independent_samples * WINDOW).max(1) as f64;
             let chance = 4.0 * (2.0_f64).sqrt() * 0.5 / n.sqrt();
             best - now > REWARD_LOST.0 * (best - low) && best - now > REWARD_LOST.1.max(chance) * width
         },
         patience: |_| 1,
-        found: |watch, _| {
-            let (now, best) = (watch.recent_mean(|shown| shown.reward), watch.best_reward.unwrap_or(f64::NAN));
+        found: |monitor, _| {
+            let (now, best) = (monitor.recent_mean(|metrics| metrics.reward), monitor.best_reward.unwrap_or(f64::NAN));
             format!("the mean reward of the last {WINDOW} steps fell to {now:.3}, from {best:.3} at its best")
         },
         remedy: "Go back to an earlier checkpoint with a lower optim.lr or a larger loss.kl",
     },
     HealthCheck {
         key: "short_responses",
-        is_bad: |watch, shown| {
-            !watch.is_reward_near_best() && watch.initial_max(|shown| Some(shown.length)).is_some_and(|first| shown.length <= SHORT * first)
+        is_bad: |monitor, metrics| {
+            !monitor.is_reward_near_best()
+                && monitor.initial_max(|metrics| Some(metrics.length)).is_some_and(|first| metrics.length <= SHORT * first)
         },
         patience: |_| 3,
-        found: |watch, shown| {
-            let first = watch.initial_max(|shown| Some(shown.length)).unwrap_or(f64::NAN);
-            format!("responses have {:.1} tokens on average, down from {first:.1} in the first steps", shown.length)
+        found: |monitor, metrics| {
+            let first = monitor.initial_max(|metrics| Some(metrics.length)).unwrap_or(f64::NAN);
+            format!("responses have {:.1} tokens on average, down from {first:.1} in the first steps", metrics.length)
         },
         remedy: "Try a lower optim.lr; look at the responses in rollouts/",
     },
     HealthCheck {
         key: "all_truncated",
-        is_bad: |watch, shown| !watch.is_reward_near_best() && shown.truncated >= TRUNCATED,
+        is_bad: |monitor, metrics| !monitor.is_reward_near_best() && metrics.truncated >= TRUNCATED,
         patience: |_| 3,
-        found: |watch, shown| {
-            let (share, limit) = (100.0 * shown.truncated, watch.subject.max_new_tokens);
+        found: |monitor, metrics| {
+            let (share, limit) = (100.0 * metrics.truncated, monitor.traits.max_new_tokens);
             format!("{share:.0}% of the responses do not end within rollout.max_new_tokens = {limit} tokens")
         },
         remedy: "If they make sense, raise rollout.max_new_tokens; if they ramble, lower optim.lr",
     },
     HealthCheck {
         key: "garbled",
-        is_bad: |_, shown| shown.garbled >= GARBLED,
+        is_bad: |_, metrics| metrics.garbled >= GARBLED,
         patience: |_| 1,
-        found: |_, shown| {
-            format!("{:.0}% of the responses are not readable text (broken characters, or one token repeated)", 100.0 * shown.garbled)
+        found: |_, metrics| {
+            format!("{:.0}% of the responses are not readable text (broken characters, or one token repeated)", 100.0 * metrics.garbled)
         },
         remedy: "Look at the responses in rollouts/; if they were readable before, go back to a checkpoint and lower optim.lr",
     },
     HealthCheck {
         // A weighted sum of rewards can be near its best without boxed answers.
         key: "no_box",
-        is_bad: |watch, shown| watch.subject.reads_boxes && !watch.is_reward_near_best() && shown.boxed == 0.0,
+        is_bad: |monitor, metrics| monitor.traits.reads_boxes && !monitor.is_reward_near_best() && metrics.boxed == 0.0,
         patience: steps_without_box,
-        found: |watch, _| {
-            let steps = steps_without_box(watch);
+        found: |monitor, _| {
+            let steps = steps_without_box(monitor);
             format!("no response of the last {steps} steps has an answer in \\boxed{{}}, where the reward looks for it")
         },
         remedy: "Ask for \\boxed{} in the question or with prompt.instruction, look at the responses in rollouts/, and check whether \
@@ -155,10 +158,10 @@ pub const HEALTH_CHECKS: [HealthCheck; 10] = [
     },
     HealthCheck {
         key: "no_signal",
-        is_bad: |watch, shown| watch.subject.learns_from_reward && !watch.is_reward_near_best() && shown.without_signal >= 1.0,
+        is_bad: |monitor, metrics| monitor.traits.learns_from_reward && !monitor.is_reward_near_best() && metrics.without_signal >= 1.0,
         patience: |_| NOTHING_LEARNED,
-        found: |watch, _| {
-            let reward = watch.recent_mean(|shown| shown.reward);
+        found: |monitor, _| {
+            let reward = monitor.recent_mean(|metrics| metrics.reward);
             format!(
                 "for {NOTHING_LEARNED} steps, all responses of each group had the same reward ({reward:.3} on average), so nothing can be learned"
             )
@@ -169,6 +172,6 @@ pub const HEALTH_CHECKS: [HealthCheck; 10] = [
 ];
 
 /// After a step with many boxed answers, their absence is noticed sooner.
-fn steps_without_box(watch: &Monitor) -> usize {
+fn steps_without_box(monitor: &Monitor) -> usize {
     if watch.had_boxes { 3 } else { NOTHING_LEARNED }
 }

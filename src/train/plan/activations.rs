@@ -16,11 +16,11 @@ use crate::train::update::micro_batch_count;
 const FULL_RATE_TOKENS: usize = 8192;
 /// The maximum memory for saved activations with `checkpointing = "auto"` on the CPU, or on a GPU that does not report its memory: 4 GiB, which
 /// a laptop can spare.
-const KEPT_BYTES: u64 = 4 << 30;
+const MAX_SAVED_BYTES: u64 = 4 << 30;
 /// One part in this many of a GPU's memory is left to the driver and to other programs.
 const SPARE_SHARE: u64 = 32;
 /// The allocator retains one part in this many of the largest phase from smaller phases (measured at 25 and 100 million parameters).
-const KEPT_BY_ALLOCATOR: u64 = 16;
+const RETAINED_SHARE: u64 = 16;
 
 /// Micro-batch size and activation checkpointing of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct UpdateBytes {
     /// The number of rows (tokens) in the largest micro-batch.
     pub rows: usize,
     /// Activations saved for the backward pass, and the residual stream with its gradient.
-    pub kept: u64,
+    pub saved: u64,
     /// A block's backward pass or the head's chunk, whichever is larger.
     pub scratch: u64,
 }
@@ -50,7 +50,7 @@ pub fn step_load(settings: &RunSettings, mut prompts: Vec<usize>, max_new_tokens
 
 /// Returns the bytes that the allocator retains from smaller phases, out of reach of the largest, which uses `bytes`.
 pub fn allocator_overhead(bytes: u64) -> u64 {
-    bytes / KEPT_BY_ALLOCATOR
+    bytes / RETAINED_SHARE
 }
 
 impl ActivationPlan {
@@ -64,7 +64,7 @@ impl ActivationPlan {
                 let room = room(config, settings, target);
                 let fits = |chosen: &Self| {
                     let bytes = chosen.bytes(config, settings, load, target);
-                    bytes.kept + bytes.scratch + allocator_overhead(bytes.kept + bytes.scratch) <= room
+                    bytes.saved + bytes.scratch + allocator_overhead(bytes.saved + bytes.scratch) <= room
                 };
                 let smaller = std::iter::successors(Some(most), |tokens| (tokens / 2 >= FULL_RATE_TOKENS).then_some(tokens / 2));
                 smaller
@@ -73,8 +73,8 @@ impl ActivationPlan {
                     .unwrap_or(with(most, ActivationCheckpointing::Full))
             }
             ActivationCheckpointing::Auto => {
-                let kept = activation_bytes(config, target, ActivationCheckpointing::None) * most * workers(config, settings, target);
-                with(most, if kept as u64 > KEPT_BYTES { ActivationCheckpointing::Full } else { ActivationCheckpointing::None })
+                let saved = activation_bytes(config, target, ActivationCheckpointing::None) * most * workers(config, settings, target);
+                with(most, if saved as u64 > MAX_SAVED_BYTES { ActivationCheckpointing::Full } else { ActivationCheckpointing::None })
             }
             chosen => with(most, chosen),
         }
@@ -95,19 +95,19 @@ impl ActivationPlan {
         let stream = 2 * config.hidden * target.element_bytes;
         let scratch = (rows * block::backward_bytes(config, target)).max(head::head_bytes(config, target));
         let all = |bytes: usize| (workers.min(count) * bytes) as u64;
-        let kept = all(rows * (activation_bytes(config, target, self.checkpointing) + stream));
+        let saved = all(rows * (activation_bytes(config, target, self.checkpointing) + stream));
         // The passes for the reference and for old log-probabilities come earlier and save nothing.
         let before = all(rows * block::forward_bytes(config, target) + head::head_bytes(config, target));
-        UpdateBytes { rows, kept, scratch: all(scratch).max(before.saturating_sub(kept)) }
+        UpdateBytes { rows, saved, scratch: all(scratch).max(before.saturating_sub(saved)) }
     }
 }
 
-/// Returns the GPU memory in bytes that an update may use besides what is held throughout the run.
+/// Returns the GPU memory in bytes that an update may use besides what is states throughout the run.
 fn room(config: &ModelConfig, settings: &RunSettings, target: &Target) -> u64 {
-    let Some(total) = target.total else { return KEPT_BYTES };
+    let Some(total) = target.total else { return MAX_SAVED_BYTES };
     // The tokenizer's vocabulary is in the host's memory.
-    let held: u64 = model_states(config, settings, 0, target).iter().map(|(_, bytes)| bytes).sum();
-    let room = (total - total / SPARE_SHARE).saturating_sub(held);
+    let states: u64 = model_states(config, settings, 0, target).iter().map(|(_, bytes)| bytes).sum();
+    let room = (total - total / SPARE_SHARE).saturating_sub(states);
     // Stock operations use more memory at once than is counted here.
     if target.is_stock { room / 2 } else { room }
 }

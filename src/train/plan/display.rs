@@ -16,7 +16,7 @@ impl Plan<'_> {
             grouped(self.config.parameter_count() as u64),
             gigabytes(self.memory.peak()),
             of(free_memory),
-            self.memory.worst().name,
+            self.memory.largest_phase().name,
             gigabytes(self.disk.total()),
             of(free_disk),
         )
@@ -37,7 +37,7 @@ impl Plan<'_> {
         writeln!(out, "{}: {parameters} parameters, {dtype} on {device}, {workers} worker{plural}", settings.model)?;
         writeln!(out, "\nmemory, if every response has the maximum length")?;
         let mut row = |name: &str, bytes: u64, note: &str| writeln!(out, "  {name:<52} {:>9}{note}", gigabytes(bytes));
-        for (name, bytes) in &self.memory.held {
+        for (name, bytes) in &self.memory.model_states {
             row(name, *bytes, "")?;
         }
         for phase in &self.memory.phases {
@@ -48,7 +48,7 @@ impl Plan<'_> {
         row("+ retained by the allocator, about", self.memory.allocator_overhead(), "")?;
         let available =
             free_memory.map_or_else(|| "available memory is unknown here".to_owned(), |free| format!("{} available", gigabytes(free)));
-        row(&format!("= at most, in {}", self.memory.worst().name), self.memory.peak(), &format!("  {available}"))?;
+        row(&format!("= at most, in {}", self.memory.largest_phase().name), self.memory.peak(), &format!("  {available}"))?;
         let activations = match self.memory.activations.checkpointing {
             ActivationCheckpointing::Full => "the backward pass recomputes each block",
             ActivationCheckpointing::Selective => "activations are saved, and the backward pass recomputes norms and SwiGLU",
@@ -89,13 +89,13 @@ impl Plan<'_> {
         )?;
         let most = (load.requests * load.max_new_tokens) as u64;
         writeln!(out, "  responses: at most {} x {} = {}", load.requests, load.max_new_tokens, grouped(most))?;
-        for mean in self.means() {
+        for mean in self.shorter_means() {
             writeln!(out, "  at a mean of {mean} tokens: {}", grouped((load.requests * mean) as u64))?;
         }
         let Some(rates) = rates else { return Ok(()) };
         writeln!(out, "\ntime, estimated")?;
         let recomputed = 2.0 * self.passes();
-        for mean in std::iter::once(load.max_new_tokens).chain(self.means()) {
+        for mean in std::iter::once(load.max_new_tokens).chain(self.shorter_means()) {
             let times = self.times(rates, mean);
             let evaluation =
                 if self.evaluations() == 0 { String::new() } else { format!(", an evaluation {}", duration(times.evaluation)) };
@@ -114,15 +114,15 @@ impl Plan<'_> {
              {:.0} and {:.0} GFLOP/s just measured here for products of this model's width. Attention, sampling and the optimizer's\n  \
              own pass come on top; {} steps and {} evaluations",
             grouped(self.config.matmul_parameters() as u64),
-            rates.decoding / 1e9,
-            rates.training / 1e9,
+            rates.decoding_flops / 1e9,
+            rates.training_flops / 1e9,
             settings.train.steps.saturating_sub(self.work.done),
             self.evaluations(),
         )
     }
 
     /// Returns mean response lengths that are more likely than the maximum.
-    fn means(&self) -> Vec<usize> {
+    fn shorter_means(&self) -> Vec<usize> {
         [2, 4].map(|part| self.settings.rollout.max_new_tokens / part).into_iter().filter(|mean| *mean > 0).collect()
     }
 }

@@ -80,7 +80,7 @@ fn left_in_group(folder: &Path) -> Option<u64> {
 ///
 /// # Errors
 /// If a kernel fails.
-pub fn measured_rate(config: &ModelConfig, kernels: &dyn Kernels, workers: &Workers, rows: usize, seconds: f64) -> Result<f64> {
+pub fn measure_flops(config: &ModelConfig, kernels: &dyn Kernels, workers: &Workers, rows: usize, seconds: f64) -> Result<f64> {
     // Larger than the caches, like a model's matrices, but at most 64 MiB.
     let (k, n) = (config.hidden, (2 * config.feed_forward).min((16 << 20) / config.hidden).max(1));
     let rates = workers.run(|_| {
@@ -93,12 +93,12 @@ pub fn measured_rate(config: &ModelConfig, kernels: &dyn Kernels, workers: &Work
             kernels.device().synchronize()
         };
         products(1)?;
-        let (began, mut count) = (Instant::now(), 0);
-        while count == 0 || began.elapsed().as_secs_f64() < seconds {
+        let (start, mut count) = (Instant::now(), 0);
+        while count == 0 || start.elapsed().as_secs_f64() < seconds {
             products(at_once)?;
             count += at_once;
         }
-        Ok(2.0 * (count * rows * k * n) as f64 / began.elapsed().as_secs_f64())
+        Ok(2.0 * (count * rows * k * n) as f64 / start.elapsed().as_secs_f64())
     })?;
     Ok(rates.into_iter().sum())
 }
@@ -107,17 +107,17 @@ pub fn measured_rate(config: &ModelConfig, kernels: &dyn Kernels, workers: &Work
 ///
 /// # Errors
 /// If a kernel fails.
-pub fn measured_reading(kernels: &dyn Kernels, seconds: f64) -> Result<f64> {
+pub fn measure_bandwidth(kernels: &dyn Kernels, seconds: f64) -> Result<f64> {
     let numbers = if kernels.device().is_cpu() { 16 << 20 } else { 256 << 20 };
     let part = kernels.cast(&Tensor::ones(1 << 20, DType::F32, &Device::Cpu)?, DType::F32)?;
     let tensor = kernels.stack(&vec![&part; numbers >> 20])?;
     kernels.sum_of_squares(&tensor)?;
-    let (began, mut count) = (Instant::now(), 0);
-    while count == 0 || began.elapsed().as_secs_f64() < seconds {
+    let (start, mut count) = (Instant::now(), 0);
+    while count == 0 || start.elapsed().as_secs_f64() < seconds {
         kernels.sum_of_squares(&tensor)?;
         count += 1;
     }
-    Ok((count * numbers * size_of::<f32>()) as f64 / began.elapsed().as_secs_f64())
+    Ok((count * numbers * size_of::<f32>()) as f64 / start.elapsed().as_secs_f64())
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ const RESPONSE_TOKEN_BYTES: usize = 24;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Memory {
     /// Names and sizes of what is held from the first update to the end.
-    pub held: Vec<(String, u64)>,
+    pub model_states: Vec<(String, u64)>,
     /// What each phase needs on top. Phases follow one another, so only the largest counts.
     pub phases: Vec<PhaseMemory>,
     /// Micro-batch size and activation checkpointing of the update.
@@ -49,11 +49,11 @@ impl Memory {
     /// If one sequence of a rollout or an evaluation does not fit the allowed key/value cache.
     pub fn of(config: &ModelConfig, settings: &RunSettings, work: &RunWorkload, target: &Target) -> Result<Self> {
         let (workers, rank) = (workers(config, settings, target), settings.lora.rank);
-        let held = model_states(config, settings, work.vocabulary, target);
+        let model_states = model_states(config, settings, work.vocabulary, target);
         let load = rollout_load(settings, work);
         let activations = ActivationPlan::of(config, settings, &load, target);
         // On a GPU, phases use the memory that is left.
-        let left = |free: u64| free.saturating_sub(held.iter().map(|(_, bytes)| bytes).sum());
+        let left = |free: u64| free.saturating_sub(model_states.iter().map(|(_, bytes)| bytes).sum());
         let target = &Target { free: target.free.map(left), ..*target };
 
         let responses = settings.rollout.groups * settings.rollout.group_size;
@@ -65,7 +65,7 @@ impl Memory {
             phases.push(rollout.context("rollouts do not fit")?.with(&samples));
         }
         let update = activations.bytes(config, settings, &load, target);
-        let parts = vec![("saved activations", update.kept), ("a block's backward pass, or the head's chunk", update.scratch)];
+        let parts = vec![("saved activations", update.saved), ("a block's backward pass, or the head's chunk", update.scratch)];
         phases.push(PhaseMemory { name: "update", parts }.with(&samples));
         let passes = work.evaluations.iter().map(|load| engine("evaluation", config, target, &settings.rollout.engine, workers, load));
         let passes = passes.collect::<Result<Vec<_>>>().context("the evaluation does not fit")?;
@@ -75,7 +75,7 @@ impl Memory {
             parts.extend(settings.lora.is_on().then(|| ("adapters, transposed and as a file", 2 * lora::bytes(config, rank))));
             phases.push(PhaseMemory { name: "checkpoint", parts });
         }
-        Ok(Self { held, phases, activations, micro_batch_rows: update.rows })
+        Ok(Self { model_states, phases, activations, micro_batch_rows: update.rows })
     }
 
     /// Returns the phase that needs the most memory.
@@ -86,12 +86,12 @@ impl Memory {
 
     /// Returns the peak in bytes: what is held, plus the largest phase and what the allocator retains.
     pub fn peak(&self) -> u64 {
-        self.held.iter().map(|(_, bytes)| bytes).sum::<u64>() + self.worst().bytes() + self.allocator_overhead()
+        self.model_states.iter().map(|(_, bytes)| bytes).sum::<u64>() + self.largest_phase().bytes() + self.allocator_overhead()
     }
 
     /// Returns the bytes that the allocator retains from other phases and that the largest phase cannot use.
     pub fn allocator_overhead(&self) -> u64 {
-        allocator_overhead(self.worst().bytes())
+        allocator_overhead(self.largest_phase().bytes())
     }
 }
 

@@ -85,8 +85,8 @@ impl<'a> Plan<'a> {
     pub fn check(&self, free_memory: Option<u64>, free_disk: Option<u64>) -> Result<()> {
         if let Some(free) = free_memory.filter(|free| *free < self.memory.peak()) {
             let (peak, free_text) = (gigabytes(self.memory.peak()), gigabytes(free));
-            let phase = self.memory.worst();
-            let advice = match self.fitting(free) {
+            let phase = self.memory.largest_phase();
+            let advice = match self.changes_that_fit(free) {
                 Some(changes) => {
                     format!("it would fit with {}", changes.iter().map(|set| format!("--set {set}")).collect::<Vec<_>>().join(" "))
                 }
@@ -111,7 +111,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Returns the least harmful changes of settings that lower the peak to `free` bytes; `None` if no changes do.
-    fn fitting(&self, free: u64) -> Option<Vec<String>> {
+    fn changes_that_fit(&self, free: u64) -> Option<Vec<String>> {
         let sizes = |settings: &RunSettings| {
             let memory = Memory::of(self.config, settings, self.work, &self.target).ok()?;
             Some((memory.peak(), memory.peak() + memory.phases.iter().map(PhaseMemory::bytes).sum::<u64>()))
@@ -137,7 +137,7 @@ impl<'a> Plan<'a> {
             (change.copy)(self.settings, &mut without);
             if fits(&without) {
                 settings = without;
-                changes.retain(|kept| kept.name != change.name);
+                changes.retain(|other| other.name != change.name);
             }
         }
         fits(&settings).then(|| changes.iter().map(|change| format!("{}={}", change.name, (change.value)(&settings))).collect())

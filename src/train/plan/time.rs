@@ -14,11 +14,11 @@ use crate::workers::Workers;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rates {
     /// Operations per second in products with one row per running sequence.
-    pub decoding: f64,
+    pub decoding_flops: f64,
     /// Operations per second in products with many rows.
-    pub training: f64,
+    pub training_flops: f64,
     /// Bytes of memory read per second.
-    pub reading: f64,
+    pub bandwidth: f64,
 }
 
 /// Estimated seconds if all responses have one length.
@@ -47,9 +47,9 @@ impl Plan<'_> {
         let running = (self.settings.rollout.engine.resolved(&self.target).max_running.min(responses) / self.workers).max(1);
         let training_rows = if self.target.is_gpu { 8192 } else { 512 };
         Ok(Rates {
-            decoding: machine::measured_rate(self.config, kernels, &workers, running, 0.25)?,
-            training: machine::measured_rate(self.config, kernels, &workers, training_rows, 0.25)?,
-            reading: machine::measured_reading(kernels, 0.1)?,
+            decoding_flops: machine::measure_flops(self.config, kernels, &workers, running, 0.25)?,
+            training_flops: machine::measure_flops(self.config, kernels, &workers, training_rows, 0.25)?,
+            bandwidth: machine::measure_bandwidth(kernels, 0.1)?,
         })
     }
 
@@ -75,17 +75,17 @@ impl Plan<'_> {
         let sampled = (responses * mean_tokens + prompts * self.workers) as f64;
         // Each new token reads the keys and values of all earlier ones: the prompt and, on average, half of the response.
         let token_bytes = (Cache::block_bytes(self.config, &self.target) / BLOCK) as f64;
-        let cached = |tokens: usize, before: f64| tokens as f64 * (before + mean_tokens as f64 / 2.0) * token_bytes / rates.reading;
-        let rollouts = forward * sampled / rates.decoding + cached(responses * mean_tokens, longest as f64);
+        let cached = |tokens: usize, before: f64| tokens as f64 * (before + mean_tokens as f64 / 2.0) * token_bytes / rates.bandwidth;
+        let rollouts = forward * sampled / rates.decoding_flops + cached(responses * mean_tokens, longest as f64);
         let rollouts = if settings.rollout.replay.is_empty() { rollouts } else { 0.0 };
 
         let batches = micro_batch_count(self.memory.activations.micro_batch_tokens, self.workers, responses, responses * mean_tokens);
         let trained = (responses * mean_tokens + batches * longest) as f64;
-        let update = self.passes() * forward * trained / rates.training;
+        let update = self.passes() * forward * trained / rates.training_flops;
         let evaluated = |load: &crate::rollout::limits::EngineLoad| {
             load.requests * mean_tokens.min(load.max_new_tokens) + load.prompts.iter().sum::<usize>()
         };
-        let evaluation = forward * self.work.evaluations.iter().map(evaluated).sum::<usize>() as f64 / rates.decoding;
+        let evaluation = forward * self.work.evaluations.iter().map(evaluated).sum::<usize>() as f64 / rates.decoding_flops;
         let steps = settings.train.steps.saturating_sub(self.work.done) as f64;
         let run = steps * (rollouts + update) + self.evaluations() as f64 * evaluation;
         Times { mean_tokens, rollouts, update, evaluation, run }

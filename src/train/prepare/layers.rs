@@ -58,7 +58,7 @@ pub(super) fn recording(path: &str) -> Result<Option<Replay>> {
 fn replay_defaults(replay: &Replay) -> [Table; 5] {
     let count = |count: usize| Value::Integer(count as i64);
     // A recording with sampling masks is trained on under them, as it was sampled.
-    let truncated = replay.records_kept().then(|| config::group("rollout", [("truncated", Value::String("renormalise".to_owned()))]));
+    let truncated = replay.has_sampling_masks().then(|| config::group("rollout", [("truncated", Value::String("renormalise".to_owned()))]));
     [
         truncated.unwrap_or_default(),
         Table::from_iter([("example".to_owned(), Value::String("recorded".to_owned()))]),

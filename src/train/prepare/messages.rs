@@ -8,7 +8,7 @@ use super::Prepared;
 use crate::flow::Problem;
 use crate::reward::Rewards;
 use crate::text::Text;
-use crate::train::prompt_format::{self, Asking, asked};
+use crate::train::prompt_format::{self, PromptFormats, asked};
 use crate::train::{RunSettings, algorithm};
 use crate::verify::Grader;
 
@@ -113,13 +113,13 @@ pub(super) fn formats(prepared: &Prepared, text: Option<&Text>) -> Result<Vec<St
         let plain = || format!("{}{instruction}", problem.question);
         // A template may reject the question; that error is reported when the prompts are built.
         let rendered = text.and_then(|text| text.prompt(Arc::new(problem.clone()), instruction).ok());
-        prompts.push(Asking {
+        prompts.push(PromptFormats {
             id: problem.id.clone(),
             is_left_out: instruction.is_empty() && !settings.prompt.instruction.is_empty(),
             formats: asked(&rendered.map_or_else(plain, |prompt| prompt.text)),
         });
     }
-    Ok(prompt_format::lines(&prompts, reads_boxes))
+    Ok(prompt_format::messages(&prompts, reads_boxes))
 }
 
 /// Returns the start of a text in one line of at most 60 characters.

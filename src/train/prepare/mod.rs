@@ -143,7 +143,7 @@ pub fn prepare(request: RunRequest<'_>) -> Result<Prepared<'_>> {
     let library = usage(Library::open(invocation.data_dir.as_deref()))?.on_progress(request.on_progress.clone());
     let resumed = existing.map(|(folder, at)| resume::choose_checkpoint(folder, &settings, at, need, print)).transpose()?;
     usage(settings.validate())?;
-    let replay = usage(replay.map(|replay| replay.under(settings.rollout.truncated)).transpose())?;
+    let replay = usage(replay.map(|replay| replay.with_truncation(settings.rollout.truncated)).transpose())?;
     usage(ensure_parts(&settings, need))?;
     let mut problems = if replay.is_some() { Vec::new() } else { examples::problems(&settings, &library, need, print)? };
     let labels = usage(if replay.is_some() { Ok(Vec::new()) } else { relabel(&settings.reward, &mut problems) })?;
@@ -152,7 +152,7 @@ pub fn prepare(request: RunRequest<'_>) -> Result<Prepared<'_>> {
     let root = match &request.start {
         Start::Resume { root, .. } => root.clone(),
         Start::New { out, .. } => {
-            let root = out.clone().unwrap_or_else(|| RunFolder::free(&settings));
+            let root = out.clone().unwrap_or_else(|| RunFolder::unused_path(&settings));
             usage(ensure_free(&root))?;
             root
         }
@@ -162,14 +162,14 @@ pub fn prepare(request: RunRequest<'_>) -> Result<Prepared<'_>> {
 
 /// Checks the reward program and the model files without reading weights.
 fn ensure_parts(settings: &RunSettings, need: PrepareFor) -> Result<()> {
-    let only_sizes = matches!(need, PrepareFor::Plan { .. });
-    if !only_sizes {
+    let is_plan = matches!(need, PrepareFor::Plan { .. });
+    if !is_plan {
         reward::ensure_program(&settings.reward)?;
         for model in [&settings.model, &settings.reference].into_iter().filter(|model| !model.is_empty()) {
             source::check_folder(model, need == PrepareFor::DryRun)?;
         }
     }
-    if only_sizes && known_models::by_name(&settings.model).is_some() { Ok(()) } else { source::recognize(&settings.model) }
+    if is_plan && known_models::by_name(&settings.model).is_some() { Ok(()) } else { source::recognize(&settings.model) }
 }
 
 /// Checks settings and all names in them without a download or a run folder. Returns the settings, and the sets without their problems.

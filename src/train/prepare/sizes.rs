@@ -90,10 +90,10 @@ impl Prepared<'_> {
             Some(text) => prompt_tokens(text, problem, instruction),
             None => Ok((problem.question.len() + instruction.len()).div_ceil(CHARACTERS_PER_TOKEN) + 20),
         };
-        let asked = |problem: &Problem| tokens(problem, settings.prompt.instruction_for(&problem.question));
+        let training_tokens = |problem: &Problem| tokens(problem, settings.prompt.instruction_for(&problem.question));
         let prompts = match &self.replay {
             Some(replay) => replay.lengths().0,
-            None => self.problems.iter().map(asked).collect::<Result<_>>()?,
+            None => self.problems.iter().map(training_tokens).collect::<Result<_>>()?,
         };
         let mut evaluations = Vec::new();
         for set in &self.sets {

@@ -48,7 +48,7 @@ fn prepare_marks_mistakes_in_the_request_as_usage() {
 }
 
 #[test]
-fn load_refuses_a_trial_or_a_plan() {
+fn load_refuses_a_dry_run_or_a_plan() {
     let folder = tempfile::tempdir().unwrap();
     let (out, interrupt) = (folder.path().join("run"), Interrupt::default());
     for need in [PrepareFor::DryRun, PrepareFor::Plan { stand_in: false }] {
@@ -64,7 +64,7 @@ fn prepare_starts_and_resumes_a_run() {
     let folder = tempfile::tempdir().unwrap();
     let (out, interrupt) = (folder.path().join("run"), Interrupt::default());
     let prepared = prepare(small(&out)).unwrap();
-    assert!(prepared.headline().starts_with("grpo with tiny: 1 example x 2 rows x 4 = 8 rollouts a step"), "{}", prepared.headline());
+    assert!(prepared.headline().starts_with("grpo with tiny: 1 example x 2 groups x 4 = 8 rollouts a step"), "{}", prepared.headline());
     assert_eq!((prepared.problems.len(), prepared.sets.len(), prepared.root.clone()), (1, 0, out.clone()));
     assert_eq!(prepared.load(&interrupt).unwrap().start().unwrap().run().unwrap(), Outcome::Done);
     let messages = std::sync::Mutex::new(Vec::new());

@@ -35,11 +35,11 @@ impl Replay {
             self.steps.iter_mut().enumerate().flat_map(|(step, scored)| scored.iter_mut().map(move |one| (step + 1, one)))
         {
             let rollout = &mut scored.rollout;
-            let place = format!("sample {} of group {} in the recorded step number {number}", rollout.sample, rollout.group);
+            let location = format!("sample {} of group {} in the recorded step number {number}", rollout.sample, rollout.group);
             let padding = rollout.prompt.ids.iter().take_while(|id| end_tokens.contains(id)).count();
             ensure!(
                 padding <= END_TOKENS_FIRST,
-                "{place}: `prompt_ids` starts with {padding} end tokens ({}), which is padding: record prompts without padding",
+                "{location}: `prompt_ids` starts with {padding} end tokens ({}), which is padding: record prompts without padding",
                 rollout.prompt.ids[0]
             );
             let completion = &mut rollout.completion;
@@ -48,13 +48,13 @@ impl Replay {
             let Some(first) = rest.first() else { continue };
             if let Some(other) = rest.iter().find(|id| *id != first) {
                 bail!(
-                    "{place}: `completion_ids` continues after its end token {} (at index {end}) with {first} and {other}, which is not padding: end it there",
+                    "{location}: `completion_ids` continues after its end token {} (at index {end}) with {first} and {other}, which is not padding: end it there",
                     ended[end]
                 );
             }
             // A response cut off by its length limit has no end token of its own, so its first end token is already padding.
             let kept = if completion.finish == FinishReason::Length { end } else { end + 1 };
-            ensure!(kept > 0, "{place}: `completion_ids` contains only padding ({first})");
+            ensure!(kept > 0, "{location}: `completion_ids` contains only padding ({first})");
             completion.ids.truncate(kept);
             completion.logprobs.truncate(kept);
             if let Some(truncated) = &mut completion.truncated {
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn judge_describes_or_refuses_a_gap() {
+    fn check_gap_describes_or_refuses_a_gap() {
         let replay = replay("9", "5").unwrap();
         assert_eq!(replay.check_gap(Gap { mean: 0.0, max: 1e-5 }, 12.0, 1.0).unwrap(), None);
         let message = replay.check_gap(Gap { mean: 0.05, max: 0.98 }, 12.0, 1.0).unwrap().unwrap();

@@ -92,7 +92,7 @@ mod tests {
     use crate::train::RunSettings;
 
     #[test]
-    fn tidy_deletes_partial_files_and_restores_folders_without_successor() {
+    fn clean_up_deletes_partial_files_and_restores_folders_without_successor() {
         let root = tempfile::tempdir().unwrap();
         let run = RunFolder::create(&root.path().join("run"), &RunSettings::demonstration()).unwrap();
         assert_eq!(clean_up(&run).unwrap(), None);

@@ -92,7 +92,7 @@ pub struct MissingRecords {
 
 impl MissingRecords {
     /// Returns a description of each fault.
-    pub fn words(&self) -> Vec<String> {
+    pub fn descriptions(&self) -> Vec<String> {
         self.metrics.iter().chain(self.evaluations.values()).cloned().collect()
     }
 }
@@ -115,18 +115,18 @@ impl<'a> RecordIndex<'a> {
     ///
     /// # Errors
     /// If an existing file cannot be read.
-    pub fn gaps(&mut self, step: u64) -> Result<MissingRecords> {
+    pub fn missing_records(&mut self, step: u64) -> Result<MissingRecords> {
         let recorded = Records::read(&self.folder.checkpoint(step).join("state"))?;
         let (metrics, evaluations) = match &recorded {
             Some(records) => (records.metrics.as_ref().and_then(|lines| self.metrics.changed_fault(lines)), records.evaluations.clone()),
             None => (self.metrics.missing_fault(step), self.metrics.evaluations_until(step)),
         };
-        let mut gaps =
+        let mut missing_records =
             MissingRecords { metrics, accepted: recorded.map(|records| records.missing).unwrap_or_default(), ..MissingRecords::default() };
         for evaluated in evaluations {
-            gaps.evaluations.extend(self.evaluation(evaluated)?.map(|fault| (evaluated, fault)));
+            missing_records.evaluations.extend(self.evaluation(evaluated)?.map(|fault| (evaluated, fault)));
         }
-        Ok(gaps)
+        Ok(missing_records)
     }
 
     fn evaluation(&mut self, step: u64) -> Result<Option<String>> {

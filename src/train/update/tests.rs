@@ -79,7 +79,7 @@ fn gradient_of_every_algorithm_does_not_depend_on_packing() -> Result<()> {
                     let off = distance(&found, expected);
                     assert!(
                         off <= 1e-4,
-                        "{}, {prompts} prompts, {budget} tokens, {workers} lanes: {name} is off by {off:.1e}",
+                        "{}, {prompts} prompts, {budget} tokens, {workers} workers: {name} is off by {off:.1e}",
                         algorithm.name
                     );
                 }
