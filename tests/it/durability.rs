@@ -169,7 +169,7 @@ fn resume_skips_and_replaces_a_corrupt_newest_checkpoint() {
         std::fs::copy(run.join("checkpoints/00003/state/progress.json"), run.join(state).join("progress.json")).unwrap();
         remove(&run.join(state).join("manifest.json"));
     };
-    case.recovers("progress of another step", other, &[], &[NEWEST, "progress.json is of step 3, expected 4"]);
+    case.recovers("progress of another step", other, &[], &[NEWEST, "progress.json is of step 3, expected step 4"]);
 }
 
 #[test]
