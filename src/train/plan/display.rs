@@ -8,7 +8,7 @@ use crate::checkpoint::disk::gigabytes;
 use crate::model::decoder::ActivationCheckpointing;
 
 impl Plan<'_> {
-    /// Returns one line, which `rlvr train` prints first.
+    /// Summarizes the plan in one line, which `rlvr train` prints before it starts.
     pub fn short(&self, free_memory: Option<u64>, free_disk: Option<u64>) -> String {
         let of = |free: Option<u64>| free.map_or_else(|| "unknown".to_owned(), gigabytes);
         format!(
@@ -22,7 +22,7 @@ impl Plan<'_> {
         )
     }
 
-    /// Returns the complete plan on several lines, with estimated times if `rates` were measured.
+    /// Describes the complete plan on several lines, with estimated times if `rates` were measured.
     pub fn long(&self, free_memory: Option<u64>, free_disk: Option<u64>, rates: Option<Rates>) -> String {
         let mut text = String::new();
         self.write(&mut text, free_memory, free_disk, rates).map_or_else(|error| error.to_string(), |()| text)
@@ -121,7 +121,7 @@ impl Plan<'_> {
         )
     }
 
-    /// Returns mean response lengths that are more likely than the maximum.
+    /// Returns mean response lengths to estimate for besides the maximum: a half and a quarter of it.
     fn shorter_means(&self) -> Vec<usize> {
         [2, 4].map(|part| self.settings.rollout.max_new_tokens / part).into_iter().filter(|mean| *mean > 0).collect()
     }
@@ -140,6 +140,7 @@ fn grouped(number: u64) -> String {
     text
 }
 
+/// Formats seconds in the largest suitable unit.
 fn duration(seconds: f64) -> String {
     match seconds {
         0.0..1.0 => format!("{seconds:.2} s"),
