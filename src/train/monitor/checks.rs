@@ -1,44 +1,44 @@
-//! The causes of warnings: a table with the rule, the patience and the message of each.
+//! The health checks: a table with the rule, the patience and the message of each.
 
 use super::{Monitor, StepMetrics, WINDOW};
 
-/// A cause of warnings.
+/// A health check.
 pub struct HealthCheck {
-    /// Its name in the metrics: `watch/KEY`.
+    /// The check's key; its metric is `watch/KEY`.
     pub key: &'static str,
     /// True if a step is bad.
     pub(super) is_bad: fn(&Monitor, &StepMetrics) -> bool,
-    /// The number of consecutive bad steps after which it warns.
+    /// Returns the number of consecutive bad steps after which the check warns.
     pub(super) patience: fn(&Monitor) -> usize,
-    /// Describes what was found.
+    /// Describes the finding.
     pub(super) found: fn(&Monitor, &StepMetrics) -> String,
-    /// What to try.
+    /// The advice on what to try.
     pub(super) remedy: &'static str,
 }
 
-/// Entropy has collapsed if it is at most this fraction of the first steps' and at most this many nats.
+/// Entropy has collapsed at or below this fraction of its initial value, if it is also at most this many nats.
 const COLLAPSED: (f64, f64) = (0.02, 0.02);
-/// Entropy has exploded at or above this fraction of the uniform distribution's.
+/// Entropy has exploded at or above this fraction of the uniform distribution's entropy.
 const EXPLODED: f64 = 0.5;
-/// The gradient has exploded at or above this multiple of the largest norm of the first steps.
+/// The gradient has exploded at or above this multiple of its initial norm.
 const GRADIENT_FACTOR: f64 = 30.0;
-/// Reward has collapsed if it lost this fraction of its gain and this fraction of the range of rewards.
+/// The reward has collapsed if it has lost more than this fraction of its gain and more than this fraction of the range of rewards.
 const REWARD_LOST: (f64, f64) = (0.5, 0.2);
 /// Responses are short at or below this fraction of their initial length.
 const SHORT: f64 = 0.1;
-/// All responses count as truncated if at least this fraction is.
+/// Responses count as all truncated if at least this fraction is truncated.
 const TRUNCATED: f64 = 0.95;
-/// At or above this fraction, garbled responses are no accident.
+/// Too many responses are garbled at or above this fraction.
 const GARBLED: f64 = 0.3;
-/// A run learns nothing after this many consecutive steps without any boxed answer, or without any signal.
+/// A run learns nothing if this many consecutive steps have no boxed answer, or no signal.
 const NOTHING_LEARNED: usize = 20;
 
 const LOWER_RATE: &str = "Try a lower optim.lr";
 
-/// All causes, in the order in which they are printed.
+/// All checks, in the order in which their warnings are printed.
 pub const HEALTH_CHECKS: [HealthCheck; 10] = [
     HealthCheck {
-        // Text is noise long before half of the uniform entropy. Published runs stay below a tenth.
+        // At half of the uniform entropy, text is noise. Published runs stay below a tenth.
         key: "entropy_explosion",
         is_bad: |monitor, metrics| {
             metrics.entropy.is_some_and(|entropy| entropy.is_nan() || entropy >= EXPLODED * monitor.traits.max_entropy)
@@ -54,7 +54,7 @@ pub const HEALTH_CHECKS: [HealthCheck; 10] = [
         remedy: "Try a lower optim.lr or loss.entropy; models with random weights start like this",
     },
     HealthCheck {
-        // Saturated runs of the demonstration keep a tenth of their initial entropy; runs near their best reward may have less.
+        // Saturated runs of the demonstration retain a tenth of their initial entropy. Other runs may have less near their best reward.
         key: "entropy_collapse",
         is_bad: |monitor, metrics| {
             let first = monitor.initial_max(|metrics| metrics.entropy);
@@ -71,7 +71,7 @@ pub const HEALTH_CHECKS: [HealthCheck; 10] = [
         remedy: "Try a lower optim.lr, a larger loss.entropy or a higher rollout.temperature",
     },
     HealthCheck {
-        // Exactly 0 in f32: the policy is so certain that no probability moves. With signal or an entropy term, the gradient should not be 0.
+        // If the gradient is exactly 0 in f32 despite signal or an entropy term, the policy is too certain for any probability to change.
         key: "gradient_zero",
         is_bad: |monitor, metrics| {
             let expects_gradient = monitor.traits.has_entropy_term || (monitor.traits.learns_from_reward && metrics.without_signal < 1.0);
@@ -82,7 +82,7 @@ pub const HEALTH_CHECKS: [HealthCheck; 10] = [
         remedy: LOWER_RATE,
     },
     HealthCheck {
-        // Clipping bounds the size of an update, not its direction, and gradients this large point anywhere.
+        // Clipping bounds the size of an update but keeps its direction, which is arbitrary for gradients this large.
         key: "gradient_explosion",
         is_bad: |monitor, metrics| {
             let first = monitor.initial_max(|metrics| metrics.grad_norm).filter(|first| *first > 0.0);
@@ -96,10 +96,10 @@ pub const HEALTH_CHECKS: [HealthCheck; 10] = [
         remedy: "Try a lower optim.lr, or a lower optim.clip_norm",
     },
     HealthCheck {
-        // More than chance: 4 standard deviations of the difference of two means, with `n` independent responses in each window.
+        // The loss must exceed chance: 4 standard deviations of the difference between two means over `n` independent responses each.
         key: "reward_collapse",
         is_bad: |monitor, _| {
-            let (Some(best), Some((low, _))) = (watch.best_reward, watch.range) else { return false };
+            let (Some(best), Some((low, _))) = (monitor.best_reward, monitor.reward_range) else { return false };
             let (now, width) = (monitor.recent_mean(|metrics| metrics.reward), monitor.reward_width());
             let n = (monitor.traits.independent_samples * WINDOW).max(1) as f64;
             let chance = 4.0 * (2.0_f64).sqrt() * 0.5 / n.sqrt();
@@ -145,7 +145,7 @@ pub const HEALTH_CHECKS: [HealthCheck; 10] = [
         remedy: "Look at the responses in rollouts/; if they were readable before, go back to a checkpoint and lower optim.lr",
     },
     HealthCheck {
-        // A weighted sum of rewards can be near its best without boxed answers.
+        // A run without boxes is fine if its reward, such as a weighted sum, is near its best.
         key: "no_box",
         is_bad: |monitor, metrics| monitor.traits.reads_boxes && !monitor.is_reward_near_best() && metrics.boxed == 0.0,
         patience: steps_without_box,
@@ -171,7 +171,7 @@ pub const HEALTH_CHECKS: [HealthCheck; 10] = [
     },
 ];
 
-/// After a step with many boxed answers, their absence is noticed sooner.
+/// Returns the patience of `no_box`, which is shorter after a step with many boxed answers.
 fn steps_without_box(monitor: &Monitor) -> usize {
-    if watch.had_boxes { 3 } else { NOTHING_LEARNED }
+    if monitor.had_boxes { 3 } else { NOTHING_LEARNED }
 }

@@ -11,7 +11,7 @@ fn traits() -> RunTraits {
     }
 }
 
-/// An ordinary step of the demonstration with the given accuracy.
+/// The metrics of a normal step of the demonstration at the given accuracy.
 fn step(accuracy: f64) -> StepMetrics {
     StepMetrics {
         entropy: Some(0.37),
@@ -29,14 +29,14 @@ fn step(accuracy: f64) -> StepMetrics {
     }
 }
 
-/// Observes steps from 1 on. Returns the step and the key of each warning.
+/// Returns the step and the key of each warning of a run with these steps, counted from 1.
 fn warned(traits: RunTraits, steps: &[StepMetrics]) -> Vec<(u64, &'static str)> {
     let mut monitor = Monitor::new(traits);
     let steps = (1..).zip(steps);
     steps.flat_map(|(step, metrics)| monitor.observe(step, *metrics).into_iter().map(move |warning| (step, warning.key))).collect()
 }
 
-/// Checks the warnings for `steps` ordinary steps at a low reward, followed by `times` steps modified by `change`.
+/// Checks the warnings of a run with `steps` normal steps at a low reward, followed by `times` steps that `change` has modified.
 fn check(steps: usize, times: usize, change: fn(&mut StepMetrics), expected: &[(u64, &'static str)]) {
     let mut changed = step(0.1);
     change(&mut changed);
@@ -45,7 +45,7 @@ fn check(steps: usize, times: usize, change: fn(&mut StepMetrics), expected: &[(
 }
 
 #[test]
-fn observe_warns_of_every_cause_once_after_its_patience() {
+fn observe_warns_once_per_check_after_its_patience() {
     check(10, 9, |metrics| metrics.entropy = Some(5.0), &[(12, "entropy_explosion")]);
     check(10, 9, |metrics| metrics.entropy = Some(f64::NAN), &[(12, "entropy_explosion")]);
     check(10, 9, |metrics| metrics.entropy = Some(0.001), &[(13, "entropy_collapse")]);
@@ -57,7 +57,7 @@ fn observe_warns_of_every_cause_once_after_its_patience() {
     check(10, 9, |metrics| metrics.boxed = 0.0, &[(13, "no_box")]);
     check(0, 30, |metrics| metrics.boxed = 0.0, &[(20, "no_box")]);
     check(0, 30, |metrics| metrics.without_signal = 1.0, &[(20, "no_signal")]);
-    // A single bad step stays below the patience.
+    // One bad step is below the patience.
     check(10, 1, |metrics| (metrics.entropy, metrics.grad_norm, metrics.truncated) = (Some(5.0), Some(99.0), 1.0), &[]);
 }
 
@@ -66,7 +66,7 @@ fn observe_warns_when_the_reward_collapses() {
     let rise: Vec<StepMetrics> = (0..20).map(|number| step(f64::from(number) / 20.0)).collect();
     let fall: Vec<StepMetrics> = (0..10).map(|_| step(0.05)).collect();
     assert_eq!(warned(traits(), &[rise.clone(), fall.clone()].concat()), [(23, "reward_collapse")]);
-    // With few independent responses, such a difference may be chance.
+    // With few independent samples, such a difference may be chance.
     let few = RunTraits { independent_samples: 2, ..traits() };
     assert_eq!(warned(few, &[rise, fall].concat()), []);
     // Noise around a low reward is not a collapse.
@@ -80,7 +80,7 @@ fn observe_does_not_warn_of_a_saturated_run() {
     (solved.without_signal, solved.entropy, solved.grad_norm, solved.reward_min) = (1.0, Some(0.0005), Some(0.0), 1.0);
     let all = [vec![step(0.1); 5], vec![step(0.5); 5], vec![solved; 300]].concat();
     assert_eq!(warned(traits(), &all), []);
-    // Rewards other than the outcome can be near their best too, and a penalty near its minimum.
+    // The same holds for other rewards, such as a penalty that is nearly 0.
     let poor = StepMetrics { reward: -0.5, reward_min: -1.0, ..step(0.0) };
     let shaped = StepMetrics { reward: -0.02, without_signal: 1.0, entropy: Some(0.0005), boxed: 0.0, ..poor };
     assert_eq!(warned(traits(), &[vec![poor; 5], vec![shaped; 100]].concat()), []);
@@ -102,14 +102,14 @@ fn observe_ignores_losses_and_rewards_that_are_off() {
 #[test]
 fn observe_repeats_a_warning_only_after_it_was_clear() {
     let garbled = StepMetrics { garbled: 0.9, ..step(0.1) };
-    let steps = |calm: usize| [vec![garbled; 2], vec![step(0.1); calm], vec![garbled; 2]].concat();
+    let steps = |normal: usize| [vec![garbled; 2], vec![step(0.1); normal], vec![garbled; 2]].concat();
     assert_eq!(warned(traits(), &steps(CLEAR_AFTER - 1)), [(1, "garbled")]);
     assert_eq!(warned(traits(), &steps(CLEAR_AFTER)), [(1, "garbled"), (8, "garbled")]);
     let mut monitor = Monitor::new(traits());
     (1..).zip(steps(CLEAR_AFTER)).for_each(|(step, metrics)| drop(monitor.observe(step, metrics)));
-    // The cause stays active until it is clear.
-    let calm: Vec<u64> = (1..=9).filter(|step| monitor.had_no_warning_at(*step)).collect();
-    assert_eq!(calm, [7]);
+    // The check stays active until it is clear.
+    let without_warning: Vec<u64> = (1..=9).filter(|step| monitor.had_no_warning_at(*step)).collect();
+    assert_eq!(without_warning, [7]);
 }
 
 #[test]

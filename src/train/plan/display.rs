@@ -60,8 +60,8 @@ impl Plan<'_> {
             let (chosen, most) = (grouped(chosen as u64), grouped(most as u64));
             writeln!(
                 out,
-                "  micro-batches have {chosen} tokens instead of {most}, so that activations can be saved: products are as fast, and no block\n  \
-                 is recomputed"
+                "  micro-batches have {chosen} tokens instead of {most}, so that activations can be saved: products are just as fast, and no\n  \
+                 block is recomputed"
             )?;
         }
 
@@ -94,7 +94,7 @@ impl Plan<'_> {
         }
         let Some(rates) = rates else { return Ok(()) };
         writeln!(out, "\ntime, estimated")?;
-        let recomputed = 2.0 * self.passes();
+        let update_operations = 2.0 * self.passes();
         for mean in std::iter::once(load.max_new_tokens).chain(self.shorter_means()) {
             let times = self.times(rates, mean);
             let evaluation =
@@ -110,9 +110,9 @@ impl Plan<'_> {
         }
         writeln!(
             out,
-            "  assumes 2 operations per token for each of {} computed parameters in rollouts and {recomputed:.0} in the update, at the\n  \
+            "  assumes 2 operations per token for each of {} computed parameters in rollouts and {update_operations:.0} in the update, at the\n  \
              {:.0} and {:.0} GFLOP/s just measured here for products of this model's width. Attention, sampling and the optimizer's\n  \
-             own pass come on top; {} steps and {} evaluations",
+             pass are not included; {} steps and {} evaluations",
             grouped(self.config.matmul_parameters() as u64),
             rates.decoding_flops / 1e9,
             rates.training_flops / 1e9,

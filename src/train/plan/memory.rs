@@ -79,7 +79,7 @@ impl Memory {
     }
 
     /// Returns the phase that needs the most memory.
-    pub fn worst(&self) -> &PhaseMemory {
+    pub fn largest_phase(&self) -> &PhaseMemory {
         let largest = self.phases.iter().max_by_key(|phase| phase.bytes());
         largest.unwrap_or(&self.phases[0])
     }
