@@ -1,5 +1,5 @@
-//! Replays recorded rollouts instead of sampling: reads the lines that a run writes to `rollouts/` back into the records of a step. Owns
-//! the requirements on a recording. Neither samples nor grades. `replay/fit` compares a recording with the policy.
+//! Replays recorded rollouts instead of sampling: reads the files that a run writes to `rollouts/`. Owns the requirements on a recording.
+//! Neither samples nor grades. `replay/checks` compares a recording with the policy.
 
 mod checks;
 
@@ -18,17 +18,17 @@ pub use checks::Gap;
 /// The recorded rollouts of one or more steps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Replay {
-    /// The responses of each step, group after group.
+    /// The responses of each step, group by group.
     steps: Vec<Vec<ScoredRollout>>,
     /// The number of groups in each step.
     pub groups: usize,
     /// The number of responses in each group.
     pub group_size: usize,
-    /// The sampling temperature of each step's log-probabilities; `None` if the recording does not state it.
+    /// The temperature of each step's log-probabilities; `None` if the recording does not state it.
     temperatures: Vec<Option<f32>>,
 }
 
-/// A line of a recording. Only metrics use `correct` and `boxed`; without `correct`, a positive reward counts as correct.
+/// A line of a recording. `correct` and `boxed` only affect metrics; if `correct` is missing, a positive reward counts as correct.
 #[derive(Deserialize)]
 struct Line {
     step: u64,
@@ -57,8 +57,8 @@ impl Replay {
     /// Reads a recording: JSON lines in any order, gzipped (`.gz`) or plain.
     ///
     /// # Errors
-    /// If the file cannot be read, a line lacks tokens or log-probabilities or has an invalid value, or the steps and groups differ in
-    /// size. The message names the file and line, or the step and group.
+    /// If the file cannot be read, a line lacks tokens or log-probabilities or has an invalid value, or steps or groups differ in size. The
+    /// message names the file and the line, or the step.
     pub fn read(path: &Path) -> Result<Self> {
         let file = path.display();
         let mut steps: BTreeMap<u64, BTreeMap<(usize, usize), ScoredRollout>> = BTreeMap::new();
@@ -74,8 +74,8 @@ impl Replay {
             *known = known.or(line.temperature);
             ensure!(*known == line.temperature || line.temperature.is_none(), "{at_line}: step {step} has responses at two temperatures");
             let scored = scored(line).with_context(|| at_line.clone())?;
-            let before = steps.entry(step).or_default().insert(at, scored);
-            ensure!(before.is_none(), "{at_line}: step {step} has sample {} of group {} twice", at.1, at.0);
+            let previous = steps.entry(step).or_default().insert(at, scored);
+            ensure!(previous.is_none(), "{at_line}: step {step} has sample {} of group {} twice", at.1, at.0);
         }
         let (groups, group_size) = match steps.values().next() {
             Some(first) => {
@@ -100,16 +100,17 @@ impl Replay {
         })
     }
 
-    /// True if any response was sampled from a recorded part of the vocabulary.
+    /// True if a recorded sampling mask excludes any token.
     pub fn has_sampling_masks(&self) -> bool {
         let mut truncated = self.steps.iter().flatten().filter_map(|scored| scored.rollout.completion.truncated.as_ref());
         truncated.any(|truncated| !truncated.kept.is_whole())
     }
 
-    /// Applies `rollout.truncated` to the recording: keeps or removes its sampling masks.
+    /// Applies `rollout.truncated` to the recording: `renormalise` requires sampling masks, `refuse` requires that they exclude no token, and
+    /// `mismatch` removes them.
     ///
     /// # Errors
-    /// If the setting requires sampling masks that were not recorded, or refuses those that were.
+    /// If the recording lacks required sampling masks, or has masks that the setting refuses.
     pub fn with_truncation(mut self, truncated: Truncation) -> Result<Self> {
         let lacks_mask = |scored: &&ScoredRollout| scored.rollout.completion.truncated.is_none();
         match truncated {
@@ -133,7 +134,7 @@ impl Replay {
         Ok(self)
     }
 
-    /// Returns the lengths in tokens of the first step's distinct prompts, and of the longest response of all steps.
+    /// Returns the lengths in tokens of the first step's distinct prompts, and the length of the longest response of all steps.
     pub fn lengths(&self) -> (Vec<usize>, usize) {
         let first = self.steps.first().map_or(&[][..], Vec::as_slice);
         let prompts: std::collections::BTreeSet<&[u32]> = first.iter().map(|scored| &*scored.rollout.prompt.ids).collect();
@@ -151,7 +152,7 @@ impl Replay {
         self.steps.is_empty()
     }
 
-    /// Returns the rollouts of `step` (from 1); after the last recorded step, the recording repeats from the first.
+    /// Returns the rollouts of `step`, counted from 1. After the last recorded step, the recording repeats from the first.
     ///
     /// # Panics
     /// If the recording is empty; [`Replay::read`] never returns an empty one.
@@ -159,26 +160,33 @@ impl Replay {
         &self.steps[(step.max(1) - 1) as usize % self.steps.len()]
     }
 
-    /// Returns the sampling temperature of those rollouts; `None` if the recording does not state it.
+    /// Returns the temperature of the log-probabilities of `step`, with steps as in [`step`](Self::step); `None` if the recording does not state
+    /// it.
     ///
     /// # Panics
-    /// If the recording is empty.
+    /// If the recording is empty; [`Replay::read`] never returns an empty one.
     pub fn temperature(&self, step: u64) -> Option<f32> {
         self.temperatures[(step.max(1) - 1) as usize % self.temperatures.len()]
     }
 
-    /// Checks that the model has the recorded tokens and that the sequences fit its context length.
+    /// Checks that the recorded tokens are in the model's vocabulary and that the sequences fit its context length.
     ///
     /// # Errors
-    /// If a token id is not below `vocabulary`, or a sequence is longer than `context_length` + 1 tokens. The message names group and sample.
+    /// If a token id is not below `vocabulary`, or a sequence is longer than `context_length` + 1 tokens (the last token is not an input). The
+    /// message names group and sample.
     pub fn check(&self, vocabulary: usize, context_length: usize) -> Result<()> {
         for ScoredRollout { rollout, .. } in self.steps.iter().flatten() {
             let (prompt, completion) = (&rollout.prompt.ids, &rollout.completion.ids);
             let location = || format!("the recorded sample {} of group {}", rollout.sample, rollout.group);
             let tokens = prompt.len() + completion.len();
             ensure!(tokens <= context_length + 1, "{}: {tokens} tokens exceed the model's context length of {context_length}", location());
-            let kept = mask_vocabulary(&rollout.completion);
-            ensure!(kept <= vocabulary, "{}: kept token {} is outside the model's vocabulary of {vocabulary}", location(), kept - 1);
+            let mask_size = mask_vocabulary(&rollout.completion);
+            ensure!(
+                mask_size <= vocabulary,
+                "{}: kept token {} is outside the model's vocabulary of {vocabulary}",
+                location(),
+                mask_size - 1
+            );
             if let Some(token) = prompt.iter().chain(completion).find(|token| **token as usize >= vocabulary) {
                 anyhow::bail!("{}: token {token} is outside the model's vocabulary of {vocabulary}", location());
             }
@@ -187,13 +195,13 @@ impl Replay {
     }
 }
 
-/// Returns one more than the largest token id in the sampling mask; 0 without one.
+/// Returns one more than the largest token id in the sampling mask; 0 without a mask.
 fn mask_vocabulary(completion: &Completion) -> usize {
     completion.truncated.as_ref().map_or(0, |truncated| truncated.kept.vocabulary())
 }
 
-/// Reads the sampling mask of a line; `None` if the line has none.
-fn truncated(ids: &[u32], kept: Option<SamplingMask>, logprobs: Option<Vec<f32>>) -> Result<Option<MaskedSample>> {
+/// Checks the sampling mask of a line; `None` if the line has none.
+fn masked_sample(ids: &[u32], kept: Option<SamplingMask>, logprobs: Option<Vec<f32>>) -> Result<Option<MaskedSample>> {
     let (kept, logprobs) = match (kept, logprobs) {
         (None, None) => return Ok(None),
         (Some(kept), Some(logprobs)) => (kept, logprobs),
@@ -212,6 +220,7 @@ fn truncated(ids: &[u32], kept: Option<SamplingMask>, logprobs: Option<Vec<f32>>
     Ok(Some(MaskedSample { kept, logprobs }))
 }
 
+/// Checks a line and converts it to a scored rollout.
 fn scored(line: Line) -> Result<ScoredRollout> {
     let missing = "a run records token ids and log-probabilities only at its evaluation steps (eval.every)";
     let prompt_ids = line.prompt_ids.with_context(|| format!("no prompt_ids; {missing}"))?;
@@ -220,10 +229,10 @@ fn scored(line: Line) -> Result<ScoredRollout> {
     ensure!(!prompt_ids.is_empty(), "prompt_ids is empty; scoring the first response token needs at least one prompt token");
     ensure!(logprobs.len() == ids.len(), "{} logprobs for {} completion_ids", logprobs.len(), ids.len());
     ensure!(!ids.is_empty(), "completion_ids is empty; there is nothing to train on");
-    // Log-probabilities above 0 are accepted: recordings made for tests shift them past the clip on both sides. The gap from the policy's
-    // decides.
-    for (place, logprob) in logprobs.iter().enumerate() {
-        ensure!(logprob.is_finite(), "`logprobs[{place}]` is {logprob}, expected a finite number");
+    // Log-probabilities above 0 are accepted here, because test recordings shift them beyond the clip in both directions. `check_gap` limits
+    // their distance from the policy's.
+    for (index, logprob) in logprobs.iter().enumerate() {
+        ensure!(logprob.is_finite(), "`logprobs[{index}]` is {logprob}, expected a finite number");
     }
     let rewards = line.rewards.iter().map(|(name, reward)| (format!("rewards.{name}"), reward));
     for (name, reward) in rewards.chain([("reward".to_owned(), &line.reward)]) {
@@ -234,7 +243,7 @@ fn scored(line: Line) -> Result<ScoredRollout> {
     }
     let problem = Problem { id: line.example, ..Problem::default() };
     let prompt = Prompt { problem: Arc::new(problem), text: String::new(), ids: prompt_ids.into() };
-    let truncated = truncated(&ids, line.kept, line.logprobs_sampled)?;
+    let truncated = masked_sample(&ids, line.kept, line.logprobs_sampled)?;
     let completion = Completion { ids, logprobs, finish: line.finish.unwrap_or(FinishReason::Stop), truncated };
     Ok(ScoredRollout {
         rollout: Rollout { group: line.group, sample: line.sample, prompt, completion, text: line.text },

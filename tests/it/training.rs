@@ -296,7 +296,7 @@ fn usage_mistakes_print_one_error_and_write_nothing() {
         (
             &["train", "--set", "eval.best_by=math500", "--out", &new],
             2,
-            "eval.best_by is math500, which is not evaluated; known are tiny, tiny-greedy",
+            "eval.best_by is math500, which is not evaluated; expected one of tiny, tiny-greedy",
         ),
         (
             &["train", "--set", "eval.saturation_window=0", "--out", &new],
