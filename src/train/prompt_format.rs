@@ -141,12 +141,12 @@ mod tests {
             |id: &str, is_left_out: bool, formats: &[AnswerFormat]| PromptFormats { id: id.into(), is_left_out, formats: formats.to_vec() };
         let prompts = [prompt("a", false, &[Boxed]), prompt("b", true, &[Line]), prompt("c", true, &[Boxed, Tag]), prompt("d", false, &[])];
         let found = messages(&prompts, true);
-        assert!(messages[0].starts_with("prompt.instruction is left out of 2 of 4 prompts (b, c)"), "{messages:?}");
+        assert!(found[0].starts_with("prompt.instruction is left out of 2 of 4 prompts (b, c)"), "{found:?}");
         assert!(
-            messages[1].starts_with("warning: 1 of 4 prompts (b) ask for the answer as \"Answer:\", but the reward reads \\boxed{} only"),
-            "{messages:?}"
+            found[1].starts_with("warning: 1 of 4 prompts (b) ask for the answer as \"Answer:\", but the reward reads \\boxed{} only"),
+            "{found:?}"
         );
-        assert_eq!((messages.len(), messages(&prompts, false).len()), (2, 1));
+        assert_eq!((found.len(), messages(&prompts, false).len()), (2, 1));
         assert!(messages(&prompts[..1], true).is_empty());
     }
 }

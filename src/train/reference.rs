@@ -112,7 +112,7 @@ mod tests {
         Ok(decoder.weights.embedding.flatten_all()?.to_vec1()?)
     }
 
-    fn reference(settings: &RunSettings, start: &Decoder) -> Result<Reference> {
+    fn new_reference(settings: &RunSettings, start: &Decoder) -> Result<Reference> {
         Ok(Reference::new(settings, None, start, None)?.expect("the KL term has a coefficient"))
     }
 
@@ -133,14 +133,14 @@ mod tests {
         let (start, later) = (policy(1)?, policy(2)?);
         let mut settings = RunSettings::demonstration();
         settings.train.reference_every = 3;
-        let reference = reference(&settings, &start)?;
+        let reference = new_reference(&settings, &start)?;
         reference.follow(&settings, 2, &later)?;
         assert_eq!(embedding(&reference.decoder)?, embedding(&start)?);
         reference.follow(&settings, 3, &later)?;
         assert_eq!(embedding(&reference.decoder)?, embedding(&later)?);
 
         (settings.train.reference_every, settings.train.reference_decay) = (0, 0.75);
-        let reference = reference(&settings, &start)?;
+        let reference = new_reference(&settings, &start)?;
         reference.follow(&settings, 1, &later)?;
         let mixed = embedding(&reference.decoder)?;
         let expected = embedding(&start)?.into_iter().zip(embedding(&later)?).map(|(a, b)| 0.75 * a + 0.25 * b);
@@ -148,7 +148,7 @@ mod tests {
         assert_ne!(embedding(&start)?, mixed, "the policy does not change");
         let folder = tempfile::tempdir()?;
         reference.save(folder.path())?;
-        let again = reference(&settings, &start)?;
+        let again = new_reference(&settings, &start)?;
         again.load(folder.path())?;
         assert_eq!(embedding(&again.decoder)?, mixed);
         Ok(())
