@@ -1,8 +1,8 @@
 //! PPO's critic: a copy of the initial policy with a scalar head, which predicts the remaining reward at each token of a response. Its
 //! estimates replace the group mean as the baseline. Owns the value model, its optimizer and its part of a step.
 //!
-//! Follows the conventions of verl, which the published runs used (`compute_gae_advantage_return`, `compute_value_loss`): values are computed
-//! before the step's updates, the loss is a mean over the tokens of the mini-batch, and the critic is updated before the policy.
+//! Follows the conventions of verl, which the published runs used (`compute_gae_advantage_return`, `compute_value_loss`): values are
+//! computed before the step's updates, the loss is a mean over the tokens of the mini-batch, and the critic is updated before the policy.
 
 use anyhow::{Context, Result};
 

@@ -16,9 +16,9 @@ pub fn without_signal(scored: &[ScoredRollout], group_size: usize) -> Vec<usize>
     groups.filter(|(_, group)| !has_signal(group.iter().map(|one| one.reward))).map(|(number, _)| number).collect()
 }
 
-/// Replaces groups without signal by the responses that `sample(attempt, groups)` returns for them, group by group. Attempts count from 1 to at
-/// most `rollout.dynamic_sampling`; groups that still lack signal after the last one are not replaced again. Returns the step's responses and
-/// the number of attempts.
+/// Replaces groups without signal by the responses that `sample(attempt, groups)` returns for them, group by group. Attempts count from 1
+/// to at most `rollout.dynamic_sampling`; groups that still lack signal after the last one are not replaced again. Returns the step's
+/// responses and the number of attempts.
 ///
 /// # Errors
 /// If `sample` fails.

@@ -142,8 +142,8 @@ impl Evaluation {
     }
 
     /// Returns the score that selects the best step: the mean accuracy over the passes that `best_by` names, only the greedy ones if there
-    /// are any; 0 if there are none. `best_by` is a benchmark or a pass; empty means all passes. `mean` is the unweighted mean over benchmarks
-    /// with unboxed answers counted, the paper's choice.
+    /// are any; 0 if there are none. `best_by` is a benchmark or a pass; empty means all passes. `mean` is the unweighted mean over
+    /// benchmarks with unboxed answers counted, the paper's choice.
     pub fn selection_score(&self, best_by: &str) -> f64 {
         if let (Some(mean), BY_MEAN) = (self.mean(), best_by) {
             return mean.accuracy_with_fallback.mean;

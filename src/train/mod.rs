@@ -3,15 +3,16 @@
 //!
 //! [`run`] implements this pipeline; each of the other modules owns one part of it:
 //!
-//! - **Before a run**: [`settings`] declares every setting, including the presets in [`algorithm`]. [`prepare`](mod@prepare) turns settings and
-//!   names into a [`Run`], and [`plan`] estimates its memory, disk and time. [`prompt_format`] detects which answer format a prompt requests.
-//! - **During a step**: [`schedules`] computes the step's settings, [`rollouts`] samples and grades responses ([`replay`] reads recorded ones
-//!   instead), and [`dynamic_sampling`] replaces groups without signal. [`reference`] owns the model that the KL term compares the policy with,
-//!   [`critic`] estimates the value of each token, and [`update`] computes and applies the policy's gradient.
-//! - **After a step**: [`measures`] computes its metrics, [`history`] collects the results of the run, and [`monitor`] warns if the run diverges
-//!   or cannot learn.
-//! - **On disk**: [`RunFolder`] knows the paths of all records, [`invocation`] records how the run was started, and [`resumption`] chooses the
-//!   checkpoint to resume from.
+//! - **Before a run**: [`settings`] declares every setting, including the presets in [`algorithm`]. [`prepare`](mod@prepare) turns settings
+//!   and names into a [`Run`], and [`plan`] estimates its memory, disk and time. [`prompt_format`] detects which answer format a prompt
+//!   requests.
+//! - **During a step**: [`schedules`] computes the step's settings, [`rollouts`] samples and grades responses ([`replay`] reads recorded
+//!   ones instead), and [`dynamic_sampling`] replaces groups without signal. [`reference`] owns the model that the KL term compares the
+//!   policy with, [`critic`] estimates the value of each token, and [`update`] computes and applies the policy's gradient.
+//! - **After a step**: [`measures`] computes its metrics, [`history`] collects the results of the run, and [`monitor`] warns if the run
+//!   diverges or cannot learn.
+//! - **On disk**: [`RunFolder`] knows the paths of all records, [`invocation`] records how the run was started, and [`resumption`] chooses
+//!   the checkpoint to resume from.
 //! - **After a run**: [`run_summary`] prints the results, and [`selection`] reads the accuracy of each example at each step.
 
 pub mod critic;

@@ -1,10 +1,10 @@
 //! Warns when a run diverges or cannot learn. Owns the health checks and their thresholds. Reads only the numbers of a step's metrics line,
 //! so that a resumed run restores its state from these lines. Knows nothing about models.
 //!
-//! Each check has a rule that marks a step as *bad*. A check becomes *active* after a number of consecutive bad steps (its patience), and warns
-//! once when it does. It becomes inactive after `CLEAR_AFTER` consecutive steps that are not bad. A run that has learned its example looks
-//! much like a failed one (no entropy, no gradient, no group with signal), so most rules apply only while rewards are not near their best
-//! ([`Monitor::is_reward_near_best`]).
+//! Each check has a rule that marks a step as *bad*. A check becomes *active* after a number of consecutive bad steps (its patience), and
+//! warns once when it does. It becomes inactive after `CLEAR_AFTER` consecutive steps that are not bad. A run that has learned its example
+//! looks much like a failed one (no entropy, no gradient, no group with signal), so most rules apply only while rewards are not near their
+//! best ([`Monitor::is_reward_near_best`]).
 
 mod checks;
 

@@ -45,8 +45,8 @@ impl AnswerFormat {
     }
 }
 
-/// Returns the formats that a text requests, in the order of [`AnswerFormat`]. A mark at the very end of the text, such as `Answer:`, is a cue
-/// for the response, not a request.
+/// Returns the formats that a text requests, in the order of [`AnswerFormat`]. A mark at the very end of the text, such as `Answer:`, is a
+/// cue for the response, not a request.
 pub fn asked(text: &str) -> Vec<AnswerFormat> {
     let text = text.trim_end().to_lowercase();
     let is_requested =
@@ -77,8 +77,8 @@ pub struct PromptFormats {
     pub formats: Vec<AnswerFormat>,
 }
 
-/// Returns messages for the user: which prompts keep their own instruction and, if `reads_boxes`, which prompts request only formats that the
-/// reward does not read.
+/// Returns messages for the user: which prompts keep their own instruction and, if `reads_boxes`, which prompts request only formats that
+/// the reward does not read.
 pub fn messages(prompts: &[PromptFormats], reads_boxes: bool) -> Vec<String> {
     let mut lines = Vec::new();
     let left_out: Vec<&PromptFormats> = prompts.iter().filter(|prompt| prompt.is_left_out).collect();

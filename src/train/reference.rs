@@ -23,8 +23,8 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Creates the reference of a run: the given model, or else the initial policy. With adapters, a fixed reference shares the base weights.
-    /// Returns `None` without a KL term.
+    /// Creates the reference of a run: the given model, or else the initial policy. With adapters, a fixed reference shares the base
+    /// weights. Returns `None` without a KL term.
     ///
     /// # Errors
     /// If the weights cannot be copied.
@@ -51,7 +51,8 @@ impl Reference {
         decoder.weights.map(&decoder.config, |tensor| Ok(wide(tensor)?))
     }
 
-    /// Synchronizes the reference with the policy after a step, counted from 1, if `train.reference_every` or `train.reference_decay` says so.
+    /// Synchronizes the reference with the policy after a step, counted from 1, if `train.reference_every` or `train.reference_decay` says
+    /// so.
     ///
     /// # Errors
     /// If a kernel or a copy fails.

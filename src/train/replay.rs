@@ -106,8 +106,8 @@ impl Replay {
         truncated.any(|truncated| !truncated.kept.is_whole())
     }
 
-    /// Applies `rollout.truncated` to the recording: `renormalise` requires sampling masks, `refuse` requires that they exclude no token, and
-    /// `mismatch` removes them.
+    /// Applies `rollout.truncated` to the recording: `renormalise` requires sampling masks, `refuse` requires that they exclude no token,
+    /// and `mismatch` removes them.
     ///
     /// # Errors
     /// If the recording lacks required sampling masks, or has masks that the setting refuses.
@@ -160,8 +160,8 @@ impl Replay {
         &self.steps[(step.max(1) - 1) as usize % self.steps.len()]
     }
 
-    /// Returns the temperature of the log-probabilities of `step`, with steps as in [`step`](Self::step); `None` if the recording does not state
-    /// it.
+    /// Returns the temperature of the log-probabilities of `step`, with steps as in [`step`](Self::step); `None` if the recording does not
+    /// state it.
     ///
     /// # Panics
     /// If the recording is empty; [`Replay::read`] never returns an empty one.
@@ -172,8 +172,8 @@ impl Replay {
     /// Checks that the recorded tokens are in the model's vocabulary and that the sequences fit its context length.
     ///
     /// # Errors
-    /// If a token id is not below `vocabulary`, or a sequence is longer than `context_length` + 1 tokens (the last token is not an input). The
-    /// message names group and sample.
+    /// If a token id is not below `vocabulary`, or a sequence is longer than `context_length` + 1 tokens (the last token is not an input).
+    /// The message names group and sample.
     pub fn check(&self, vocabulary: usize, context_length: usize) -> Result<()> {
         for ScoredRollout { rollout, .. } in self.steps.iter().flatten() {
             let (prompt, completion) = (&rollout.prompt.ids, &rollout.completion.ids);
@@ -229,8 +229,8 @@ fn scored(line: Line) -> Result<ScoredRollout> {
     ensure!(!prompt_ids.is_empty(), "prompt_ids is empty; scoring the first response token needs at least one prompt token");
     ensure!(logprobs.len() == ids.len(), "{} logprobs for {} completion_ids", logprobs.len(), ids.len());
     ensure!(!ids.is_empty(), "completion_ids is empty; there is nothing to train on");
-    // Log-probabilities above 0 are accepted here, because test recordings shift them beyond the clip in both directions. `check_gap` limits
-    // their distance from the policy's.
+    // Log-probabilities above 0 are accepted here, because test recordings shift them beyond the clip in both directions. `check_gap`
+    // limits their distance from the policy's.
     for (index, logprob) in logprobs.iter().enumerate() {
         ensure!(logprob.is_finite(), "`logprobs[{index}]` is {logprob}, expected a finite number");
     }

@@ -52,8 +52,8 @@ impl ResumePoint {
     /// Chooses the newest intact checkpoint, or step 0 if there is no checkpoint yet.
     ///
     /// # Errors
-    /// If there are checkpoints but none is intact with its records (the message lists each with its fault), if checkpoints were deleted, or
-    /// if a file cannot be read.
+    /// If there are checkpoints but none is intact with its records (the message lists each with its fault), if checkpoints were deleted,
+    /// or if a file cannot be read.
     pub fn newest(folder: RunFolder, settings: &RunSettings) -> Result<Self> {
         let mut index = RecordIndex::open(&folder)?;
         let (mut unusable, mut chosen) = (Vec::new(), None);
@@ -103,8 +103,8 @@ impl ResumePoint {
     /// Chooses the checkpoint of step `at`; 0 is the initial model. Lost records do not prevent this.
     ///
     /// # Errors
-    /// If the step has no state, or the checkpoint's own files are corrupt (the message lists the steps with a state), or if a file cannot be
-    /// read.
+    /// If the step has no state, or the checkpoint's own files are corrupt (the message lists the steps with a state), or if a file cannot
+    /// be read.
     pub fn at(folder: RunFolder, settings: &RunSettings, at: u64) -> Result<Self> {
         let chosen = Self {
             folder,

@@ -61,8 +61,8 @@ pub fn sampling(settings: &RunSettings) -> SamplingSettings {
 
 /// Decodes completions into rollouts.
 ///
-/// Requests are in order of groups, and `examples` has the example of each group. The group and sample numbers of a rollout are those of its
-/// request.
+/// Requests are in order of groups, and `examples` has the example of each group. The group and sample numbers of a rollout are those of
+/// its request.
 ///
 /// # Errors
 /// If a completion's token ids cannot be decoded.

@@ -23,8 +23,8 @@ struct Line {
 /// are in the order in which they were first sampled.
 ///
 /// # Errors
-/// If the folder is not a run folder or has no rollouts, or a rollout file is missing or corrupt. The message names the file, and the line if
-/// there is one.
+/// If the folder is not a run folder or has no rollouts, or a rollout file is missing or corrupt. The message names the file, and the line
+/// if there is one.
 pub fn history(root: &Path) -> Result<Vec<(String, Vec<f64>)>> {
     let (folder, _) = RunFolder::open(root)?;
     let mut history: Vec<(String, Vec<f64>)> = Vec::new();

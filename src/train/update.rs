@@ -1,5 +1,6 @@
 //! An update of the policy: computes loss and gradient in one pass over packed micro-batches, then takes an AdamW step. `packing` divides
-//! sequences into micro-batches, `scoring` computes log-probabilities without a gradient, and `report` collects the measurements of an update.
+//! sequences into micro-batches, `scoring` computes log-probabilities without a gradient, and `report` collects the measurements of an
+//! update.
 
 mod packing;
 mod report;
@@ -58,8 +59,8 @@ pub struct Updater<'a> {
 impl Updater<'_> {
     /// Computes the gradient of the loss over a mini-batch. Returns its loss terms.
     ///
-    /// Each worker adds the gradients of its micro-batches to its entry of `gradients`, which must be zero before. Afterwards, the first entry
-    /// has the total. `reference` has the log-probabilities that [`loss_reference`](Self::loss_reference) returned for these samples.
+    /// Each worker adds the gradients of its micro-batches to its entry of `gradients`, which must be zero before. Afterwards, the first
+    /// entry has the total. `reference` has the log-probabilities that [`loss_reference`](Self::loss_reference) returned for these samples.
     ///
     /// # Errors
     /// If a kernel fails, or the run is interrupted.
@@ -111,8 +112,8 @@ impl Updater<'_> {
     }
 }
 
-/// Applies the gradient in `gradients[0]`: clips it, takes an AdamW step, merges adapters into the base weights, and sets all gradients to zero.
-/// Returns the report with its gradient norm and learning rate set.
+/// Applies the gradient in `gradients[0]`: clips it, takes an AdamW step, merges adapters into the base weights, and sets all gradients to
+/// zero. Returns the report with its gradient norm and learning rate set.
 ///
 /// # Errors
 /// [`NotFinite`](crate::optim::NotFinite) if the gradient is not finite; nothing has changed then. Other errors if a kernel fails.

@@ -1,5 +1,5 @@
-//! Algorithms as users run them: presets are printed and train the policy, schedules are restored on resume, steps without signal are recorded,
-//! and contradictory settings are refused before weights load.
+//! Algorithms as users run them: presets are printed and train the policy, schedules are restored on resume, steps without signal are
+//! recorded, and contradictory settings are refused before weights load.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! Resuming a run after a crash, or after a file in its folder was corrupted, deleted or truncated: the messages are right, and the result is
-//! bit-identical. Every case makes one change to a copy of the same small run.
+//! Resuming a run after a crash, or after a file in its folder was corrupted, deleted or truncated: the messages are right, and the result
+//! is bit-identical. Every case makes one change to a copy of the same small run.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

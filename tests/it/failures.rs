@@ -70,8 +70,8 @@ fn set_lr(run: &Path, lr: f64) {
     std::fs::write(&path, toml::to_string(&settings).unwrap()).unwrap();
 }
 
-/// A learning rate that destroys the weights stops the run without saving them. Going back with the old rate gives the weights of an undisturbed
-/// run.
+/// A learning rate that destroys the weights stops the run without saving them. Going back with the old rate gives the weights of an
+/// undisturbed run.
 #[test]
 fn diverged_run_saves_nothing_and_goes_back_to_a_good_state() {
     let folder = tempfile::tempdir().unwrap();
@@ -143,7 +143,8 @@ fn ensure_updates_stops_the_run_after_three_skipped_steps() {
     assert_eq!(steps, (1..=9).collect::<Vec<_>>());
 }
 
-/// A learning rate that ruins the policy but leaves it finite causes warnings in the console, the metrics and the events. A normal one does not.
+/// A learning rate that ruins the policy but leaves it finite causes warnings in the console, the metrics and the events. A normal one does
+/// not.
 #[test]
 fn monitor_warns_once_of_a_ruined_policy() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! Training as users run it: a small demonstration with its records, interruption and resumption, the paper's example with a real tokenizer,
-//! and mistakes.
+//! Training as users run it: a small demonstration with its records, interruption and resumption, the paper's example with a real
+//! tokenizer, and mistakes.
 
 use std::path::Path;
 

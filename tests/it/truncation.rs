@@ -1,5 +1,5 @@
-//! Truncated sampling (top-k, top-p, min-p) is refused unless `rollout.truncated` allows it. With `renormalise`, sampler and trainer agree bit
-//! for bit.
+//! Truncated sampling (top-k, top-p, min-p) is refused unless `rollout.truncated` allows it. With `renormalise`, sampler and trainer agree
+//! bit for bit.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;

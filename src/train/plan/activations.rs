@@ -1,5 +1,5 @@
-//! Chooses the micro-batch size and the activation checkpointing of an update. The choice depends on settings, shapes and the device's total
-//! memory, never on its free memory, so that a resumed run has the same micro-batches and adds in the same order.
+//! Chooses the micro-batch size and the activation checkpointing of an update. The choice depends on settings, shapes and the device's
+//! total memory, never on its free memory, so that a resumed run has the same micro-batches and adds in the same order.
 
 use super::model_states::model_states;
 use super::workers;
@@ -54,9 +54,9 @@ pub fn allocator_overhead(bytes: u64) -> u64 {
 }
 
 impl ActivationPlan {
-    /// Chooses for the load of a step. If `train.activation_checkpointing` is `auto`, a GPU saves all activations but those of norms and SwiGLU,
-    /// which are cheap to recompute. If necessary, it has smaller micro-batches for this. It recomputes whole blocks only if micro-batches
-    /// would become too small.
+    /// Chooses for the load of a step. If `train.activation_checkpointing` is `auto`, a GPU saves all activations but those of norms and
+    /// SwiGLU, which are cheap to recompute. If necessary, it has smaller micro-batches for this. It recomputes whole blocks only if
+    /// micro-batches would become too small.
     pub fn of(config: &ModelConfig, settings: &RunSettings, load: &EngineLoad, target: &Target) -> Self {
         let most = settings.train.micro_batch_tokens;
         let with = |micro_batch_tokens, checkpointing| Self { micro_batch_tokens, checkpointing };

@@ -77,8 +77,8 @@ fn left_in_group(folder: &Path) -> Option<u64> {
     Some(limit.saturating_sub(used.saturating_sub(files)))
 }
 
-/// Measures the floating-point operations per second, summed over all workers, of a product of `rows` rows with a matrix of the model's width.
-/// Takes about `seconds`.
+/// Measures the floating-point operations per second, summed over all workers, of a product of `rows` rows with a matrix of the model's
+/// width. Takes about `seconds`.
 ///
 /// # Errors
 /// If a kernel fails.

@@ -110,8 +110,8 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Returns changes of settings, as `NAME=VALUE`, that lower the peak to at most `free` bytes. Tries the least harmful changes first, and drops
-    /// those that turn out to be unnecessary. Returns `None` if all changes together do not suffice.
+    /// Returns changes of settings, as `NAME=VALUE`, that lower the peak to at most `free` bytes. Tries the least harmful changes first,
+    /// and drops those that turn out to be unnecessary. Returns `None` if all changes together do not suffice.
     fn changes_that_fit(&self, free: u64) -> Option<Vec<String>> {
         let sizes = |settings: &RunSettings| {
             let memory = Memory::of(self.config, settings, self.work, &self.target).ok()?;

@@ -1,5 +1,5 @@
-//! The model states of a run, which stay in memory from the first update to the end: weights, reference, moments, gradients and critic. Also
-//! counts the memory of the program and its libraries.
+//! The model states of a run, which stay in memory from the first update to the end: weights, reference, moments, gradients and critic.
+//! Also counts the memory of the program and its libraries.
 
 use super::workers;
 use crate::kernels::Target;
@@ -49,8 +49,8 @@ pub fn model_states(config: &ModelConfig, settings: &RunSettings, vocabulary: us
     states
 }
 
-/// Returns the bytes that remain with the settings that need the least memory: weights, one set of gradients, and 8-bit moments, each also of
-/// the critic.
+/// Returns the bytes that remain with the settings that need the least memory: weights, one set of gradients, and 8-bit moments, each also
+/// of the critic.
 pub fn minimum_bytes(config: &ModelConfig, settings: &RunSettings, target: &Target) -> u64 {
     let weights: u64 = policy_weights(config, settings, target).iter().map(|(_, bytes)| bytes).sum();
     let optim = OptimSettings { states: MomentDtype::Quantized, ..settings.optim.clone() };
@@ -75,8 +75,8 @@ fn policy_weights(config: &ModelConfig, settings: &RunSettings, target: &Target)
     }
 }
 
-/// Returns the names and sizes of the critic's states; empty without a critic. All its weights are trained, even if the policy has frozen weights
-/// or adapters.
+/// Returns the names and sizes of the critic's states; empty without a critic. All its weights are trained, even if the policy has frozen
+/// weights or adapters.
 fn critic_states(
     config: &ModelConfig,
     settings: &RunSettings,

@@ -52,8 +52,8 @@ fn plan_of_the_published_run_matches_counts_by_hand() {
     assert!((times.run - 2000.0 * (times.rollouts + times.update) - 101.0 * times.evaluation).abs() < 1e-3);
 }
 
-/// A GPU prefers smaller micro-batches to recomputing whole blocks, unless they would be too small. The choice depends on its total memory, not
-/// its free memory.
+/// A GPU prefers smaller micro-batches to recomputing whole blocks, unless they would be too small. The choice depends on its total memory,
+/// not its free memory.
 #[test]
 fn activation_plan_of_a_gpu_prefers_smaller_micro_batches_to_recomputation() {
     let config = known_models::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
@@ -67,8 +67,8 @@ fn activation_plan_of_a_gpu_prefers_smaller_micro_batches_to_recomputation() {
         Memory::of(&config, &settings, &work(), &target).unwrap()
     };
     let memory = check(Backend::Fused, 78, 16384, ActivationCheckpointing::Selective);
-    // In bf16. Saved in each block: two rows of the stream, queries, keys and values, attention, gate and up, and the log-sum-exp of 12 heads.
-    // Recomputed in one block: two norms and SwiGLU. Then the stream and its gradient.
+    // In bf16. Saved in each block: two rows of the stream, queries, keys and values, attention, gate and up, and the log-sum-exp of 12
+    // heads. Recomputed in one block: two norms and SwiGLU. Then the stream and its gradient.
     let block = 2 * (2 * 1536 + 2048 + 1536 + 2 * 8960) + 4 * 12;
     let cheap = 2 * (2 * 1536 + 8960) + 2 * 4;
     assert_eq!((memory.micro_batch_rows, block), (18610, 49_200));
@@ -120,8 +120,8 @@ fn memory_of_adapters_counts_their_own_moments_and_gradients() {
     let config = known_models::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
     let lora = settings(|s| s.lora.rank = 8);
     let memory = Memory::of(&config, &lora, &work(), &Target::cpu()).unwrap();
-    // The adapter of a projection from `i` to `o` numbers has rank * (i + o) numbers. Queries and output are 1536 x 1536, keys and values 1536 x
-    // 256, and the three projections of the feed-forward network 1536 x 8960.
+    // The adapter of a projection from `i` to `o` numbers has rank * (i + o) numbers. Queries and output are 1536 x 1536, keys and values
+    // 1536 x 256, and the three projections of the feed-forward network 1536 x 8960.
     let adapters = 4 * 28 * 8 * (2 * 3072 + 2 * 1792 + 3 * 10496);
     let projections = 4 * (2 * 1536 * 1536 + 2 * 1536 * 256 + 3 * 1536 * 8960);
     let block = projections + 4 * (2 * 1536 + 2048);
@@ -133,8 +133,8 @@ fn memory_of_adapters_counts_their_own_moments_and_gradients() {
     assert_eq!(Disk::of(&config, &lora, &work(), &Target::cpu()).state, 3 * adapters);
 }
 
-/// The critic has the policy's parameters with a head of one column and a bias instead of the head for logits. It needs memory for weights, two
-/// moments and gradients.
+/// The critic has the policy's parameters with a head of one column and a bias instead of the head for logits. It needs memory for weights,
+/// two moments and gradients.
 #[test]
 fn plan_counts_the_critic_as_a_second_trained_model() {
     for (name, head) in [("qwen2.5-math-1.5b", 0), ("qwen2.5-math-7b", 152_064 * 3584)] {

@@ -1,6 +1,6 @@
-//! Estimates the time of a run: the operations that follow from parameters and tokens, at this machine's measured rate, and the key/value cache
-//! that decoding reads, at the measured memory bandwidth. A run takes longer, because sampling, the optimizer's pass and grading are not
-//! counted.
+//! Estimates the time of a run: the operations that follow from parameters and tokens, at this machine's measured rate, and the key/value
+//! cache that decoding reads, at the measured memory bandwidth. A run takes longer, because sampling, the optimizer's pass and grading are
+//! not counted.
 
 use anyhow::Result;
 
@@ -91,9 +91,9 @@ impl Plan<'_> {
         Times { mean_tokens, rollouts, update, evaluation, run }
     }
 
-    /// Returns the cost of a step's updates, in forward passes over all its tokens. Policy and critic each cost 3 per epoch, 1 more per epoch if
-    /// whole blocks are recomputed, and 1 per step for old log-probabilities or values if there are several updates. The reference costs 1 per
-    /// epoch for KL in the loss, and 1 per step for KL in the reward.
+    /// Returns the cost of a step's updates, in forward passes over all its tokens. Policy and critic each cost 3 per epoch, 1 more per
+    /// epoch if whole blocks are recomputed, and 1 per step for old log-probabilities or values if there are several updates. The reference
+    /// costs 1 per epoch for KL in the loss, and 1 per step for KL in the reward.
     pub fn passes(&self) -> f64 {
         let (loss, reward, train) = (&self.settings.loss, &self.settings.reward, &self.settings.train);
         let count = |condition: bool| f64::from(u8::from(condition));

@@ -28,8 +28,8 @@ pub(super) fn problems(settings: &RunSettings, library: &Library, need: PrepareF
     }
 }
 
-/// Returns the training examples: problems of the embedded model, or examples by name or file. Leaves out examples without an answer if rewards
-/// need one.
+/// Returns the training examples: problems of the embedded model, or examples by name or file. Leaves out examples without an answer if
+/// rewards need one.
 pub(super) fn examples(settings: &RunSettings, library: &Library, print: &dyn Fn(&str)) -> Result<Vec<Problem>> {
     let reward_needs_label = Rewards::new(&settings.reward, settings.rollout.max_new_tokens)?.needs_label();
     let needs_label = reward_needs_label && settings.reward.label.is_empty();

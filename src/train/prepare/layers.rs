@@ -10,8 +10,8 @@ use crate::tiny::embedded;
 use crate::train::{Replay, RunSettings, algorithm};
 use crate::verify::Grader;
 
-/// Resolves layers of settings; later layers override earlier ones. If they name a recording, also returns the recording, whose sizes become
-/// defaults.
+/// Resolves layers of settings; later layers override earlier ones. If they name a recording, also returns the recording, whose sizes
+/// become defaults.
 ///
 /// # Errors
 /// If a layer has an unknown setting or an invalid value, or contradicts the recording, or if the recording cannot be read.
@@ -43,8 +43,8 @@ pub(super) fn resolve(layers: &[Table]) -> Result<(RunSettings, Option<Replay>)>
     Ok((settings, Some(replay)))
 }
 
-/// Returns the defaults for a model and an example. By default, the paper's examples have the graders of the published run, so that results are
-/// comparable. All others have our strict grader, which rejects fewer correct answers.
+/// Returns the defaults for a model and an example. By default, the paper's examples have the graders of the published run, so that results
+/// are comparable. All others have our strict grader, which rejects fewer correct answers.
 fn defaults(model: &str, example: Option<&str>) -> RunSettings {
     let mut defaults = RunSettings::defaults_for(model);
     if !is_published(example.unwrap_or(&defaults.example)) {

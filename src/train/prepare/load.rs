@@ -1,4 +1,5 @@
-//! Loads the weights of a prepared run: reads the policy, builds the prompts, validates a recording against the policy, and reads the reference.
+//! Loads the weights of a prepared run: reads the policy, builds the prompts, validates a recording against the policy, and reads the
+//! reference.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -65,8 +66,8 @@ impl<'a> Loaded<'a> {
     ///
     /// # Errors
     /// [`FolderInUse`](crate::checkpoint::lock::FolderInUse) if the folder of a new run exists by now.
-    /// [`Interrupted`](crate::interrupt::Interrupted) if a stop is requested while lost evaluations are repeated. Other errors if the checkpoint
-    /// cannot be loaded or a file cannot be written.
+    /// [`Interrupted`](crate::interrupt::Interrupted) if a stop is requested while lost evaluations are repeated. Other errors if the
+    /// checkpoint cannot be loaded or a file cannot be written.
     pub fn start(self) -> Result<Run<'a>> {
         let run = match &self.resumed {
             Some(resumption) => Run::resume(self.settings, resumption, self.inputs)?,

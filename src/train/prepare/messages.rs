@@ -54,7 +54,8 @@ impl Prepared<'_> {
         )
     }
 
-    /// Returns messages for the user, one line each: the headline, the algorithm's settings, notes on surprising settings, and changed labels.
+    /// Returns messages for the user, one line each: the headline, the algorithm's settings, notes on surprising settings, and changed
+    /// labels.
     ///
     /// # Errors
     /// If `algo` is not a known algorithm or its settings cannot be listed.
@@ -102,8 +103,8 @@ fn labels(prepared: &Prepared) -> Option<String> {
     })
 }
 
-/// Returns messages about prompts that request an answer format. Checks the rendered prompt if the model's template is available, or else the
-/// question with its instruction.
+/// Returns messages about prompts that request an answer format. Checks the rendered prompt if the model's template is available, or else
+/// the question with its instruction.
 pub(super) fn formats(prepared: &Prepared, text: Option<&Text>) -> Result<Vec<String>> {
     let settings = &prepared.settings;
     if prepared.replay.is_some() {

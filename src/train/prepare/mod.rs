@@ -41,8 +41,8 @@ pub struct RunRequest<'a> {
     pub data_dir: Option<PathBuf>,
     /// The file to write the first update's gradient to, before clipping; `None` to write nothing.
     pub dump_gradients: Option<PathBuf>,
-    /// The path of the `rlvr` program, which starts reward programs so that none outlives the run ([`reward::parent_guard`]); `None` to start
-    /// them directly.
+    /// The path of the `rlvr` program, which starts reward programs so that none outlives the run ([`reward::parent_guard`]); `None` to
+    /// start them directly.
     pub guard: Option<&'a Path>,
     /// Receives messages for the user, one line at a time.
     pub print: &'a dyn Fn(&str),
@@ -172,7 +172,8 @@ fn ensure_inputs_exist(settings: &RunSettings, need: PrepareFor) -> Result<()> {
     if is_plan && known_models::by_name(&settings.model).is_some() { Ok(()) } else { source::recognize(&settings.model) }
 }
 
-/// Checks settings and all names in them, without a download or a run folder. Returns the settings, and the benchmarks without their problems.
+/// Checks settings and all names in them, without a download or a run folder. Returns the settings, and the benchmarks without their
+/// problems.
 ///
 /// # Errors
 /// If a setting is invalid or a name is unknown. Returns the first such error.

@@ -82,8 +82,8 @@ fn resolve_paths(settings: &mut RunSettings, directory: &Path, print: &dyn Fn(&s
     }
 }
 
-/// Chooses the checkpoint to resume from: that of step `at`, or the newest intact one. Refuses a run that is complete. Locks and cleans up the
-/// folder only for [`PrepareFor::Run`]. For a plan, does not check the checkpoint.
+/// Chooses the checkpoint to resume from: that of step `at`, or the newest intact one. Refuses a run that is complete. Locks and cleans up
+/// the folder only for [`PrepareFor::Run`]. For a plan, does not check the checkpoint.
 pub(super) fn choose_checkpoint(
     mut folder: RunFolder,
     settings: &RunSettings,

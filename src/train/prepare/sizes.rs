@@ -59,8 +59,8 @@ impl Prepared<'_> {
     /// Checks whether the run fits on this machine. Prints its needs in one line.
     ///
     /// # Errors
-    /// If this machine lacks what `compute` requests, the settings do not suit the model, or its files are invalid. A run that does not fit is
-    /// not an error but a [`MachineCheck::refusal`].
+    /// If this machine lacks what `compute` requests, the settings do not suit the model, or its files are invalid. A run that does not fit
+    /// is not an error but a [`MachineCheck::refusal`].
     pub fn fit(&self) -> Result<MachineCheck> {
         let (settings, print) = (&self.settings, self.request.print);
         let kernels = source::open(&settings.compute, &settings.model)?;

@@ -90,8 +90,8 @@ impl Replay {
     /// Describes a gap; `None` if it is no larger than rounding errors.
     ///
     /// # Errors
-    /// If the gap exceeds `limit` (`rollout.replay_gap`), because the recording is of another policy or temperature. The message suggests the
-    /// cause.
+    /// If the gap exceeds `limit` (`rollout.replay_gap`), because the recording is of another policy or temperature. The message suggests
+    /// the cause.
     pub fn check_gap(&self, gap: Gap, limit: f32, temperature: f32) -> Result<Option<String>> {
         let Gap { mean, max } = gap;
         let likely_cause = match self.temperature(1) {

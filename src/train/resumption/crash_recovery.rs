@@ -1,6 +1,6 @@
-//! Repairs a run folder after its process ended early. A killed process leaves partial files or folders (`*.partial`) and folders that it was
-//! replacing (`*.old`). A process that a signal stops during an evaluation leaves the step's metrics line in its checkpoint state; the resumed
-//! run repeats the evaluation and then writes the line.
+//! Repairs a run folder after its process ended early. A killed process leaves partial files or folders (`*.partial`) and folders that it
+//! was replacing (`*.old`). A process that a signal stops during an evaluation leaves the step's metrics line in its checkpoint state; the
+//! resumed run repeats the evaluation and then writes the line.
 
 use std::path::{Path, PathBuf};
 
@@ -13,8 +13,8 @@ use crate::train::folder::RunFolder;
 /// The file's name in a checkpoint state.
 const LINE: &str = "line.json";
 
-/// Deletes partial files, empty folders, and replaced folders (`*.old`). A replaced folder without a successor gets its old name back instead.
-/// Returns a message that lists all changes; `None` if there was nothing to do.
+/// Deletes partial files, empty folders, and replaced folders (`*.old`). A replaced folder without a successor gets its old name back
+/// instead. Returns a message that lists all changes; `None` if there was nothing to do.
 ///
 /// # Errors
 /// If a file or folder cannot be read, renamed or deleted.

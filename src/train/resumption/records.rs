@@ -1,5 +1,5 @@
-//! The records outside its own folder that a checkpoint depends on: metrics and evaluations. A resumed run computes its results from them, so
-//! all must be intact. `state/records.json` lists them; without this file, as in checkpoints of older versions, the metrics do.
+//! The records outside its own folder that a checkpoint depends on: metrics and evaluations. A resumed run computes its results from them,
+//! so all must be intact. `state/records.json` lists them; without this file, as in checkpoints of older versions, the metrics do.
 
 use std::collections::BTreeMap;
 use std::path::Path;

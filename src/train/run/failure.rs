@@ -92,7 +92,8 @@ impl Run<'_> {
         error.context(report.message())
     }
 
-    /// Fails if the updates of too many consecutive steps were skipped: the policy no longer changes, so later updates would be skipped too.
+    /// Fails if the updates of too many consecutive steps were skipped: the policy no longer changes, so later updates would be skipped
+    /// too.
     pub(super) fn ensure_updates(&self) -> Result<()> {
         let skipped = self.monitor.skipped_in_a_row();
         if skipped < MAX_SKIPPED_IN_A_ROW {

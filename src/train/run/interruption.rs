@@ -7,8 +7,8 @@ use super::{Outcome, Run};
 use crate::interrupt::{Interrupt, Interrupted};
 
 impl Run<'_> {
-    /// Returns the interrupt that the current work checks. Once a step's updates have started, this interrupt never requests a stop, because
-    /// a partly updated policy cannot be saved.
+    /// Returns the interrupt that the current work checks. Once a step's updates have started, this interrupt never requests a stop,
+    /// because a partly updated policy cannot be saved.
     pub(super) fn active_interrupt(&self) -> &Interrupt {
         if self.policy_state == PolicyState::Updating { &self.no_interrupt } else { self.inputs.interrupt }
     }

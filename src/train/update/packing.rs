@@ -67,7 +67,8 @@ impl Packing<'_> {
     /// Returns the indices of the sequences in each micro-batch.
     ///
     /// Responses to a single prompt are distributed round-robin over at least one micro-batch per worker. Their number is chosen so that a
-    /// micro-batch exceeds the token budget only by the prompt and by uneven lengths. Responses to several prompts are split prompt by prompt.
+    /// micro-batch exceeds the token budget only by the prompt and by uneven lengths. Responses to several prompts are split prompt by
+    /// prompt.
     pub fn micro_batches(&self, sequences: &[Sequence]) -> Vec<Vec<usize>> {
         let (mut prompts, mut numbers) = (Vec::<PromptRows>::new(), HashMap::<&[u32], usize>::new());
         for (index, sequence) in sequences.iter().enumerate() {

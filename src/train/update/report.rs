@@ -19,8 +19,8 @@ pub struct UpdateReport {
 }
 
 impl UpdateReport {
-    /// Combines the reports of a step's updates: per-token counts and sums are added, loss terms, gradient norms and learning rates are averaged,
-    /// and the gap is that of the first update.
+    /// Combines the reports of a step's updates: per-token counts and sums are added, loss terms, gradient norms and learning rates are
+    /// averaged, and the gap is that of the first update.
     pub fn mean(reports: &[Self]) -> Self {
         let n = reports.len().max(1) as f64;
         let mut mean = Self::default();

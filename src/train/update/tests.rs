@@ -31,7 +31,8 @@ fn responses(prompts: usize) -> Vec<(Vec<u32>, Completion)> {
     (0..4 * prompts).map(one).collect()
 }
 
-/// Creates samples with old log-probabilities on both sides of every clip, and with advantages of both signs that differ from token to token.
+/// Creates samples with old log-probabilities on both sides of every clip, and with advantages of both signs that differ from token to
+/// token.
 fn samples<'a>(updater: &Updater, responses: &'a [(Vec<u32>, Completion)]) -> Result<Vec<Sample<'a>>> {
     let bare: Vec<Sample> = responses.iter().map(|(prompt, completion)| Sample::of(prompt, completion)).collect();
     let sequences: Vec<Sequence> = bare.iter().map(|sample| sample.sequence).collect();
