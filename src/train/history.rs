@@ -161,8 +161,8 @@ impl Evaluation {
         let has_several = self.passes(true).nth(1).is_some();
         let key = |pass: &str, subject: String| if has_several { format!("{pass}/{subject}") } else { subject };
         let subjects = |(pass, score): (&String, &Score)| {
-            let named = score.by_subject.iter().map(|(subject, part)| (key(pass, subject.clone()), part.mean()));
-            named.collect::<Vec<_>>()
+            let means = score.by_subject.iter().map(|(subject, part)| (key(pass, subject.clone()), part.mean()));
+            means.collect::<Vec<_>>()
         };
         let by_subject = self.passes(true).flat_map(subjects).collect();
         EvaluationSummary {

@@ -95,10 +95,10 @@ const MIN_REPEATS: usize = 16;
 /// True if a response contains broken characters, or if at least half of its tokens are one token repeated without a break. A broken
 /// character at the very end does not count, because the token limit may have cut it.
 pub fn is_garbled(text: &str, ids: &[u32]) -> bool {
-    let whole = text.strip_suffix(char::REPLACEMENT_CHARACTER).unwrap_or(text);
+    let complete = text.strip_suffix(char::REPLACEMENT_CHARACTER).unwrap_or(text);
     let is_broken = |c: char| c == char::REPLACEMENT_CHARACTER || (c.is_control() && !c.is_whitespace());
     let run = longest_run(ids);
-    whole.contains(is_broken) || (run >= MIN_REPEATS && 2 * run >= ids.len())
+    complete.contains(is_broken) || (run >= MIN_REPEATS && 2 * run >= ids.len())
 }
 
 fn longest_run(ids: &[u32]) -> usize {

@@ -23,18 +23,18 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Creates the reference of a run: the given model, or else the initial policy. With adapters, a fixed reference shares the base
+    /// Creates the reference of a run: `loaded`, or else the initial policy. With adapters, a fixed reference shares the base
     /// weights. Returns `None` without a KL term.
     ///
     /// # Errors
     /// If the weights cannot be copied.
-    pub fn new(settings: &RunSettings, given: Option<Decoder>, policy: &Decoder, lora: Option<&Lora>) -> Result<Option<Self>> {
+    pub fn new(settings: &RunSettings, loaded: Option<Decoder>, policy: &Decoder, lora: Option<&Lora>) -> Result<Option<Self>> {
         if !settings.has_reference() {
             return Ok(None);
         }
         let is_fixed = !settings.reference_moves();
-        let (decoder, is_base) = match (given, lora) {
-            (Some(given), _) => (given, false),
+        let (decoder, is_base) = match (loaded, lora) {
+            (Some(loaded), _) => (loaded, false),
             (None, Some(lora)) if is_fixed => (lora.base.clone(), true),
             (None, _) => (policy.deep_copy()?, false),
         };

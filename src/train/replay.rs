@@ -118,14 +118,14 @@ impl Replay {
                 if let Some(ScoredRollout { rollout, .. }) = self.steps.iter().flatten().find(lacks_mask) {
                     let (sample, group) = (rollout.sample, rollout.group);
                     anyhow::bail!(
-                        "rollout.truncated is renormalise, but the recorded sample {sample} of group {group} has no kept and logprobs_sampled: record \
+                        "rollout.truncated is renormalise, but the recorded sample {sample} of group {group} has no `kept` and `logprobs_sampled`: record \
                          the run with rollout.truncated=renormalise, or set rollout.truncated=mismatch to train on the distribution over the whole vocabulary"
                     );
                 }
             }
             Truncation::Refuse => ensure!(
                 !self.has_sampling_masks(),
-                "the recording was sampled from part of the vocabulary (it has kept), but rollout.truncated is refuse: set it to renormalise, as in the recorded run"
+                "the recording was sampled from part of the vocabulary (it has `kept`), but rollout.truncated is refuse: set it to renormalise, as in the recorded run"
             ),
             Truncation::Mismatch => {
                 self.steps.iter_mut().flatten().for_each(|scored| scored.rollout.completion.truncated = None);
@@ -205,15 +205,21 @@ fn masked_sample(ids: &[u32], kept: Option<SamplingMask>, logprobs: Option<Vec<f
     let (kept, logprobs) = match (kept, logprobs) {
         (None, None) => return Ok(None),
         (Some(kept), Some(logprobs)) => (kept, logprobs),
-        (Some(_), None) => anyhow::bail!("kept without logprobs_sampled; a run records both"),
-        (None, Some(_)) => anyhow::bail!("logprobs_sampled without kept; a run records both"),
+        (Some(_), None) => anyhow::bail!("`kept` without `logprobs_sampled`: a run records both"),
+        (None, Some(_)) => anyhow::bail!("`logprobs_sampled` without `kept`: a run records both"),
     };
     let counts = (kept.len(), logprobs.len());
-    ensure!(counts == (ids.len(), ids.len()), "{} kept and {} logprobs_sampled for {} completion_ids", counts.0, counts.1, ids.len());
-    ensure!(logprobs.iter().all(|logprob| logprob.is_finite()), "logprobs_sampled must be finite numbers");
+    ensure!(
+        counts == (ids.len(), ids.len()),
+        "{} `kept` and {} `logprobs_sampled` for {} `completion_ids`: expected one of each per token",
+        counts.0,
+        counts.1,
+        ids.len()
+    );
+    ensure!(logprobs.iter().all(|logprob| logprob.is_finite()), "`logprobs_sampled` must be finite numbers");
     if let Some(position) = (0..ids.len()).find(|position| !kept.contains(*position, ids[*position])) {
         anyhow::bail!(
-            "token {} at position {position} of completion_ids is not in its kept set, so it cannot have been sampled",
+            "token {} at position {position} of `completion_ids` is not in `kept`, so it cannot have been sampled",
             ids[position]
         );
     }
@@ -223,12 +229,12 @@ fn masked_sample(ids: &[u32], kept: Option<SamplingMask>, logprobs: Option<Vec<f
 /// Checks a line and converts it to a scored rollout.
 fn scored(line: Line) -> Result<ScoredRollout> {
     let missing = "a run records token ids and log-probabilities only at its evaluation steps (eval.every)";
-    let prompt_ids = line.prompt_ids.with_context(|| format!("no prompt_ids; {missing}"))?;
-    let ids = line.completion_ids.with_context(|| format!("no completion_ids; {missing}"))?;
-    let logprobs = line.logprobs.with_context(|| format!("no logprobs; {missing}"))?;
-    ensure!(!prompt_ids.is_empty(), "prompt_ids is empty; scoring the first response token needs at least one prompt token");
-    ensure!(logprobs.len() == ids.len(), "{} logprobs for {} completion_ids", logprobs.len(), ids.len());
-    ensure!(!ids.is_empty(), "completion_ids is empty; there is nothing to train on");
+    let prompt_ids = line.prompt_ids.with_context(|| format!("no `prompt_ids`: {missing}"))?;
+    let ids = line.completion_ids.with_context(|| format!("no `completion_ids`: {missing}"))?;
+    let logprobs = line.logprobs.with_context(|| format!("no `logprobs`: {missing}"))?;
+    ensure!(!prompt_ids.is_empty(), "`prompt_ids` is empty: scoring the first response token needs at least one prompt token");
+    ensure!(logprobs.len() == ids.len(), "{} `logprobs` for {} `completion_ids`: expected one per token", logprobs.len(), ids.len());
+    ensure!(!ids.is_empty(), "`completion_ids` is empty: there is nothing to train on");
     // Log-probabilities above 0 are accepted here, because test recordings shift them beyond the clip in both directions. `check_gap`
     // limits their distance from the policy's.
     for (index, logprob) in logprobs.iter().enumerate() {
@@ -297,8 +303,8 @@ mod tests {
         check(&[line(1, 0, 0), line(1, 0, 1), line(1, 0, 1)], "line 3: step 1 has sample 1 of group 0 twice");
         check(&[line(1, 0, 0), line(1, 0, 1), line(2, 0, 0)], "step 2 has 1 rollouts, expected 1 groups of 2");
         check(&[line(1, 0, 0), line(1, 0, 1), line(2, 0, 0), "{\"step\": 2".into()], "line 4: EOF");
-        check(&[r#"{"step": 1, "group": 0, "sample": 0, "reward": 1, "text": "x"}"#.into()], "line 1: no prompt_ids; a run records");
-        check(&[line(1, 0, 0).replace("[-0.5]", "[]")], "0 logprobs for 1 completion_ids");
+        check(&[r#"{"step": 1, "group": 0, "sample": 0, "reward": 1, "text": "x"}"#.into()], "line 1: no `prompt_ids`: a run records");
+        check(&[line(1, 0, 0).replace("[-0.5]", "[]")], "0 `logprobs` for 1 `completion_ids`");
         let two = |from: &str, to: &str| [line(1, 0, 0), line(1, 0, 1).replace(from, to)];
         check(
             &two("\"group\": 0", "\"group\": 18446744073709551615"),
@@ -313,14 +319,14 @@ mod tests {
         check(&two("\"reward\": 1", "\"reward\": 1, \"rewards\": {\"a\": -1e39}"), "line 2: `rewards.a`: number out of range");
         check(&two("\"reward\": 1", "\"reward\": 1, \"temperature\": 0"), "line 2: `temperature` is 0, expected");
         check(&two("\"reward\": 1", "\"reward\": 1, \"finish\": \"eos\""), "line 2: `finish`: unknown variant `eos`");
-        check(&[line(1, 0, 0).replace("[10]", "[]").replace("[-0.5]", "[]")], "line 1: completion_ids is empty");
+        check(&[line(1, 0, 0).replace("[10]", "[]").replace("[-0.5]", "[]")], "line 1: `completion_ids` is empty");
         let with = |kept: &str, sampled: &str| line(1, 0, 0).replace("\"reward\"", &format!("{kept}{sampled}\"reward\""));
-        check(&[with("\"kept\": [[10]], ", "")], "line 1: kept without logprobs_sampled");
-        check(&[with("", "\"logprobs_sampled\": [0], ")], "line 1: logprobs_sampled without kept");
-        check(&[with("\"kept\": [[10]], ", "\"logprobs_sampled\": [0, 0], ")], "1 kept and 2 logprobs_sampled for 1 completion_ids");
+        check(&[with("\"kept\": [[10]], ", "")], "line 1: `kept` without `logprobs_sampled`");
+        check(&[with("", "\"logprobs_sampled\": [0], ")], "line 1: `logprobs_sampled` without `kept`");
+        check(&[with("\"kept\": [[10]], ", "\"logprobs_sampled\": [0, 0], ")], "1 `kept` and 2 `logprobs_sampled` for 1 `completion_ids`");
         check(
             &[with("\"kept\": [[9, 11]], ", "\"logprobs_sampled\": [0], ")],
-            "token 10 at position 0 of completion_ids is not in its kept set",
+            "token 10 at position 0 of `completion_ids` is not in `kept`",
         );
         check(&[with("\"kept\": [[]], ", "\"logprobs_sampled\": [0], ")], "position 0 keeps no token");
     }
@@ -337,7 +343,7 @@ mod tests {
             let message = replay.with_truncation(truncated).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
         };
-        check(without, Truncation::Renormalise, "sample 0 of group 0 has no kept and logprobs_sampled: record the run with");
+        check(without, Truncation::Renormalise, "sample 0 of group 0 has no `kept` and `logprobs_sampled`: record the run with");
         check(with.clone(), Truncation::Refuse, "rollout.truncated is refuse: set it to renormalise");
         assert!(with.check(12, 9).unwrap_err().to_string().contains("kept token 12 is outside the model's vocabulary of 12"));
     }

@@ -144,7 +144,7 @@ impl<'a> Run<'a> {
         events: EventFile,
         step: u64,
     ) -> Result<Self> {
-        let given = inputs.reference.take();
+        let loaded_reference = inputs.reference.take();
         let decoder = &inputs.model.decoder;
         let target = decoder.target();
         let workers = Workers::new(plan::workers(&decoder.config, &settings, &target))?;
@@ -156,7 +156,7 @@ impl<'a> Run<'a> {
         let activations = ActivationPlan::of(&decoder.config, &settings, &load, &target);
         let lora = settings.lora.is_on().then(|| Lora::new(settings.lora.clone(), decoder, settings.seed)).transpose()?;
         let optimizer = AdamW::new(settings.optim.clone(), decoder.kernels(), &parameters(decoder, lora.as_ref()))?;
-        let reference = Reference::new(&settings, given, decoder, lora.as_ref())?;
+        let reference = Reference::new(&settings, loaded_reference, decoder, lora.as_ref())?;
         let gradients = (0..workers.count()).map(|_| Gradients::zeros(decoder, lora.as_ref())).collect::<Result<_>>()?;
         let critic = settings.has_critic().then(|| Critic::new(&settings, decoder, workers.count())).transpose()?;
         let rewards = Rewards::new(&settings.reward, settings.rollout.max_new_tokens)?;
@@ -280,7 +280,7 @@ impl<'a> Run<'a> {
         self.policy_state = PolicyState::Updating;
         self.reference.as_ref().map_or(Ok(()), |reference| reference.follow(&settings, step, &self.inputs.model.decoder))?;
         self.stopwatch.lap(Phase::Reference);
-        // The policy computes nothing while a critic warms up.
+        // The policy is not updated while a critic warms up.
         let terms = &updated.report.terms;
         if terms.tokens > 0.0 && terms.token_entropy.is_finite() {
             self.schedules.adapt_entropy(&settings.loss, terms.per_token(terms.token_entropy));

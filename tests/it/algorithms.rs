@@ -107,8 +107,8 @@ fn entropy_bonus_changes_entropy_without_a_policy_loss() {
     let run = |coefficient: &str| {
         let out = folder.path().join(coefficient);
         let sets = ["rollout.temperature=1.0", "loss.policy=0", "loss.kl=0", "optim.lr=0.001"].map(str::to_owned);
-        let named = [format!("model={model}"), format!("rollout.replay={rollouts}"), format!("loss.entropy={coefficient}")];
-        let sets: Vec<&str> = sets.iter().chain(&named).map(String::as_str).collect();
+        let more = [format!("model={model}"), format!("rollout.replay={rollouts}"), format!("loss.entropy={coefficient}")];
+        let sets: Vec<&str> = sets.iter().chain(&more).map(String::as_str).collect();
         train(&out, 11, &sets);
         let entropy = column(&out, "actor/entropy");
         // The recording has ten steps, so the eleventh repeats the first, token for token.

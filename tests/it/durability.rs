@@ -153,8 +153,8 @@ fn resume_skips_and_replaces_a_corrupt_newest_checkpoint() {
     for name in &names {
         let corrupt = |what: fn(&Path)| move |run: &Path| what(&run.join("checkpoints/00004").join(name));
         // A flipped bit in a manifest is reported for the file whose hash it changes.
-        let named = if name.ends_with("manifest.json") { "checkpoints/00004/" } else { name };
-        case.recovers(&format!("{name}, one bit"), corrupt(flip), &[], &[NEWEST, named, "resumed after step 3"]);
+        let reported = if name.ends_with("manifest.json") { "checkpoints/00004/" } else { name };
+        case.recovers(&format!("{name}, one bit"), corrupt(flip), &[], &[NEWEST, reported, "resumed after step 3"]);
         if ["model.safetensors", "state/first_moments.safetensors", "state/progress.json", "state/manifest.json"].contains(&name.as_str()) {
             case.recovers(&format!("{name}, cut"), corrupt(cut), &[], &[NEWEST, name, "resumed after step 3"]);
         }
@@ -279,9 +279,9 @@ fn resume_works_before_the_first_checkpoint_and_after_the_last() {
     let all_removed = |run: &Path| ["00001", "00002", "00003", "00004"].iter().for_each(|step| remove(&run.join("checkpoints").join(step)));
     case.refuses(all_removed, &[], 1, &["has records of 4 steps but no checkpoint with a state", "--at 0"]);
 
-    let begun = case.root.path().join("begun");
-    ["rollouts", "eval", "checkpoints"].iter().for_each(|part| std::fs::create_dir_all(begun.join(part)).unwrap());
-    let output = rlvr(&["train", "--resume", begun.to_str().unwrap()]);
+    let empty_skeleton = case.root.path().join("skeleton");
+    ["rollouts", "eval", "checkpoints"].iter().for_each(|part| std::fs::create_dir_all(empty_skeleton.join(part)).unwrap());
+    let output = rlvr(&["train", "--resume", empty_skeleton.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(2));
     assert!(prints(&output, "killed before it had written config.toml, so nothing is lost"), "{}", stderr(&output));
 }

@@ -33,8 +33,8 @@ fn update_that_fails_before_any_change_saves_the_run() {
     assert!(weights(&out, 3) == weights(&whole, 3), "the resumed run ended with other weights");
 }
 
-/// If the records of a step cannot be written, the step is not saved. The message names the last intact checkpoint, from which the run is
-/// bit-identical.
+/// If the records of a step cannot be written, the step is not saved. The message names the last intact checkpoint, from which a resumed
+/// run is bit-identical.
 #[test]
 fn step_that_cannot_be_recorded_names_the_last_intact_checkpoint() {
     let folder = tempfile::tempdir().unwrap();

@@ -47,7 +47,7 @@ fn run_retries_updates_that_run_out_of_memory() {
         let config = embedded::shape().unwrap().0;
         import::load(&folder.join("checkpoints/00002"), &config).unwrap()
     };
-    let (expected, found) = (weights("whole", 0), weights("short", 3));
+    let (expected, found) = (weights("whole", 0), weights("retried", 3));
     for ((name, expected), (_, found)) in expected.entries().into_iter().zip(found.entries()) {
         let distance = (expected - found).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
         // Two steps of Adam move a weight by up to 2e-4. Another order of sums changes some of the smallest gradients, and so these steps.

@@ -65,7 +65,7 @@ fn replay_reports_recordings_that_do_not_fit() {
     check(&["--replay", recording, "--reference", golden.to_str().unwrap()], "has a vocabulary of 50 tokens, but the policy's has 464");
     let cut = folder.path().join("cut.jsonl");
     std::fs::write(&cut, "{\"step\": 1, \"group\": 0, \"sample\": 0, \"reward\": 1, \"text\": \"x\"}\n").unwrap();
-    check(&["--replay", cut.to_str().unwrap()], "cut.jsonl, line 1: no prompt_ids; a run records");
+    check(&["--replay", cut.to_str().unwrap()], "cut.jsonl, line 1: no `prompt_ids`: a run records");
 }
 
 /// Writes a copy of a recording with `change` applied to every line. Returns the path of the copy.

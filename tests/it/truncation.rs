@@ -116,7 +116,7 @@ fn replay_of_a_renormalized_recording_is_bit_identical() {
         format!("{line}\n")
     });
     std::fs::write(&bare, without.collect::<String>()).unwrap();
-    check("renormalise", &bare, "has no kept and logprobs_sampled: record the run with rollout.truncated=renormalise");
+    check("renormalise", &bare, "has no `kept` and `logprobs_sampled`: record the run with rollout.truncated=renormalise");
 }
 
 #[test]

@@ -88,8 +88,8 @@ fn gradient_returns_known_estimates_and_clips_distant_values() -> Result<()> {
         Estimate { values: by(&estimate.values, -3.0), advantages: estimate.advantages.clone(), returns: by(&estimate.values, 9.0) }
     };
     let known: Vec<Estimate> = fresh.iter().map(moved).collect();
-    let (terms, given, gradients) = pass(4096, 2, Some(&known))?;
-    assert_eq!(given, known);
+    let (terms, found, gradients) = pass(4096, 2, Some(&known))?;
+    assert_eq!(found, known);
     assert_eq!(terms.per_token(terms.clipped), 1.0);
     // 0.5 (9 + 3 - 0.5)^2
     assert!((terms.loss - 0.5 * 11.5f64.powi(2)).abs() < 1e-3, "{}", terms.loss);

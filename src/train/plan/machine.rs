@@ -22,7 +22,8 @@ pub fn available_bytes() -> Option<u64> {
     Some(available.min(limited.unwrap_or(u64::MAX)).min(address_space_left().unwrap_or(u64::MAX)))
 }
 
-/// Returns the device of `kernels`, and the bytes available on it: of a GPU's free memory, or else of the machine's; `None` if unknown.
+/// Returns the device of `kernels` and the bytes of memory available on it: the GPU's if it reports them, or else the machine's; `None` if
+/// unknown.
 pub fn room(kernels: &dyn Kernels) -> (Target, Option<u64>) {
     let target = Target::of(kernels);
     (target, target.free.or_else(available_bytes))

@@ -78,7 +78,7 @@ impl<'a> Plan<'a> {
         Ok(Self { config, settings, work, target, workers, memory, disk })
     }
 
-    /// Checks that the run fits into the given bytes of memory and disk; `None` is unknown, and passes.
+    /// Checks that the run fits into the given bytes of memory and disk; `None` means unknown, which passes.
     ///
     /// # Errors
     /// If the run does not fit. The message suggests settings that would make it fit.

@@ -129,10 +129,7 @@ impl Run<'_> {
         }
         for warning in &warnings {
             let back = self.good_state(step).map_or_else(String::new, |good| {
-                format!(
-                    " The last state saved before any warning is that of step {good}: --resume {} --at {good}.",
-                    self.folder.root().display()
-                )
+                format!(" The last good state is that of step {good}: --resume {} --at {good}.", self.folder.root().display())
             });
             self.console.note(&format!("warning, step {step}: {}.{back}", warning.text));
             tracing::info!(step, cause = warning.key, "warned");
