@@ -22,7 +22,8 @@ pub(super) struct Recorded {
 /// Reads a run folder, applies changes to its settings, and prints their effects.
 ///
 /// # Errors
-/// If the folder is not a run folder, or `changes` has a setting other than `train.steps` and `compute.*`.
+/// If the folder is not a run folder or its records are corrupt, or if `changes` has an invalid value or a setting other than `train.steps`
+/// and `compute.*`.
 pub(super) fn read(root: &Path, changes: &Table, data_dir: Option<&Path>, print: &dyn Fn(&str)) -> Result<Recorded> {
     let (folder, before) = RunFolder::open(root)?;
     for (path, _) in config::flatten(changes) {
