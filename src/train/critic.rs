@@ -1,8 +1,8 @@
-//! PPO's critic: a copy of the initial policy with a scalar head, which predicts the remaining reward at each token of a response. Owns its
-//! model, its optimizer and its part of a step. Its estimates replace the group mean as the baseline.
+//! PPO's critic: a copy of the initial policy with a scalar head, which predicts the remaining reward at each token of a response. Its
+//! estimates replace the group mean as the baseline. Owns the value model, its optimizer and its part of a step.
 //!
-//! Conventions are verl's (`compute_gae_advantage_return`, `compute_value_loss`), which the published runs used: values are computed before
-//! the step's updates, the loss is a mean over the tokens of the mini-batch, and the critic learns before the policy.
+//! Follows the conventions of verl, which the published runs used (`compute_gae_advantage_return`, `compute_value_loss`): values are
+//! computed before the step's updates, the loss is a mean over the tokens of the mini-batch, and the critic is updated before the policy.
 
 use anyhow::{Context, Result};
 
@@ -28,10 +28,11 @@ pub struct Critic {
 /// The measurements of the critic in a step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CriticReport {
-    /// Sums over the tokens of all its updates; the loss is summed over updates.
+    /// Sums over the tokens of all updates; the loss is summed over updates.
     terms: ValueTerms,
     /// Gradient norms before clipping, summed over updates.
     grad_norm: f64,
+    /// The number of updates.
     updates: f64,
     lr: f64,
     explained_variance: f64,
@@ -48,16 +49,16 @@ struct Spread {
     min: f64,
 }
 
-/// The sums of one worker: loss terms, and the estimates of its sequences with their indices.
+/// The results of one worker: the sum of its loss terms, and the estimates of its sequences with their indices.
 type WorkerSums = (ValueTerms, Vec<(usize, Estimate)>);
 
-/// Computes estimates (GAE) from the rewards and values of each response token.
+/// Computes the GAE estimates of each response from the rewards and values of its tokens.
 pub fn estimates(settings: &AdvantageSettings, rewards: &[Vec<f32>], values: &[Vec<f32>]) -> Vec<Estimate> {
     rewards.iter().zip(values).map(|(rewards, values)| gae(rewards, values, settings.gamma, settings.lambda)).collect()
 }
 
 impl Critic {
-    /// Creates a critic from the current policy, with one set of gradients per worker.
+    /// Creates a critic from the current policy, with one set of gradients for each of `workers` workers.
     ///
     /// # Errors
     /// If the model's tensors cannot be copied or allocated.
@@ -68,7 +69,7 @@ impl Critic {
         Ok(Self { model, optimizer, gradients })
     }
 
-    /// Computes the current values of every response, one per response token.
+    /// Computes the values of each response, one per response token.
     ///
     /// # Errors
     /// If a kernel fails, or the run is interrupted.
@@ -80,11 +81,11 @@ impl Critic {
         Ok(by_sequence(sequences, workers.into_iter().flatten()))
     }
 
-    /// Computes the gradient of the value loss over a mini-batch, summed into the critic's own gradients. Returns the loss terms and the
-    /// estimates.
+    /// Computes the gradient of the value loss over a mini-batch and adds it to the critic's gradients, which must be zero before. Returns
+    /// the loss terms, and the estimates of each sequence.
     ///
-    /// `rewards` has one reward per response token. `known` has the estimates of these responses from before the step's first update;
-    /// without it, the values of this pass are used, so that one pass does both.
+    /// `rewards` has one reward per response token. `known` has the estimates from before the step's first update; if it is `None`, this
+    /// pass also computes the estimates, from its own values.
     ///
     /// # Errors
     /// If a kernel fails, or the run is interrupted.
@@ -115,19 +116,19 @@ impl Critic {
         })?;
         self.gradients[1..].iter().try_for_each(|other| self.gradients[0].add(other, body.kernels()))?;
         let (mut terms, mut estimates) = (ValueTerms::default(), vec![Estimate::default(); sequences.len()]);
-        for (of_workers, estimated) in workers {
-            terms.add(&of_workers);
+        for (worker_terms, estimated) in workers {
+            terms.add(&worker_terms);
             estimated.into_iter().for_each(|(number, estimate)| estimates[number] = estimate);
         }
         Ok((terms, estimates))
     }
 
-    /// Returns the gradient that [`gradient`](Self::gradient) computed.
+    /// Returns the gradient that the last call of [`gradient`](Self::gradient) computed.
     pub fn gradients(&self) -> &ValueGradients {
         &self.gradients[0]
     }
 
-    /// Discards an incomplete gradient.
+    /// Sets the gradients to zero.
     ///
     /// # Errors
     /// If a kernel fails.
@@ -135,10 +136,10 @@ impl Critic {
         self.gradients.iter().try_for_each(|gradients| gradients.clear(self.model.body.kernels()))
     }
 
-    /// Applies a gradient: clips it, takes an AdamW step, sets the gradients back to zero, and adds the update to the report.
+    /// Applies the gradient: clips it, takes an AdamW step, sets the gradients to zero, and adds the update to the report.
     ///
     /// # Errors
-    /// [`NotFinite`](crate::optim::NotFinite) if the gradient is not finite, before anything changes; other errors if a kernel fails.
+    /// [`NotFinite`](crate::optim::NotFinite) if the gradient is not finite; nothing has changed then. Other errors if a kernel fails.
     pub fn apply(&mut self, terms: &ValueTerms, report: &mut CriticReport) -> Result<()> {
         let kernels = self.model.body.kernels();
         let lr = self.optimizer.settings.lr;
@@ -168,7 +169,7 @@ impl Critic {
 }
 
 impl CriticReport {
-    /// Records the step's estimates and the advantages computed from them.
+    /// Records statistics of the step's estimates and of the advantages computed from them.
     pub fn observe(&mut self, estimates: &[Estimate], advantages: &[Vec<f32>]) {
         self.explained_variance = explained_variance(estimates);
         self.values = Spread::of(estimates.iter().flat_map(|estimate| &estimate.values));

@@ -1,5 +1,5 @@
-//! Dynamic sampling (DAPO, Yu et al. 2025): a group whose rewards are all equal teaches the policy nothing, so it is replaced by a new
-//! sample, up to a number of attempts. Decides which groups to replace and which examples to use. Does not sample.
+//! Dynamic sampling (DAPO, Yu et al. 2025): replaces groups whose rewards are all equal, which teach the policy nothing, by newly sampled
+//! ones. Decides which groups to replace and which examples they answer. Does not sample.
 
 use anyhow::Result;
 
@@ -10,22 +10,22 @@ use crate::objective::has_signal;
 use crate::rng::{CounterRng, Purpose};
 use crate::rollout::Request;
 
-/// Returns the indices of the groups whose rewards are all equal up to rounding.
+/// Returns the indices of the groups whose rewards are all equal, up to rounding.
 pub fn without_signal(scored: &[ScoredRollout], group_size: usize) -> Vec<usize> {
     let groups = scored.chunks(group_size).enumerate();
     groups.filter(|(_, group)| !has_signal(group.iter().map(|one| one.reward))).map(|(number, _)| number).collect()
 }
 
-/// Replaces groups without signal by the responses that `draw(attempt, groups)` returns for them, group after group, in up to
-/// `rollout.dynamic_sampling` attempts (from 1). Returns the step's responses and the number of attempts; groups still without signal after the
-/// last attempt stay.
+/// Replaces groups without signal by the responses that `sample(attempt, groups)` returns for them, group by group. Attempts count from 1
+/// to at most `rollout.dynamic_sampling`; groups that still lack signal after the last one are not replaced again. Returns the step's
+/// responses and the number of attempts.
 ///
 /// # Errors
-/// If `draw` fails.
-pub fn fill(
+/// If `sample` fails.
+pub fn replace_groups(
     settings: &RunSettings,
     mut scored: Vec<ScoredRollout>,
-    mut draw: impl FnMut(usize, &[usize]) -> Result<Vec<ScoredRollout>>,
+    mut sample: impl FnMut(usize, &[usize]) -> Result<Vec<ScoredRollout>>,
 ) -> Result<(Vec<ScoredRollout>, usize)> {
     let size = settings.rollout.group_size;
     for attempt in 1..=settings.rollout.dynamic_sampling {
@@ -33,7 +33,7 @@ pub fn fill(
         if groups.is_empty() {
             return Ok((scored, attempt - 1));
         }
-        for (index, mut one) in draw(attempt, &groups)?.into_iter().enumerate() {
+        for (index, mut one) in sample(attempt, &groups)?.into_iter().enumerate() {
             let group = groups[index / size];
             one.rollout.group = group;
             scored[group * size + index % size] = one;
@@ -42,13 +42,14 @@ pub fn fill(
     Ok((scored, settings.rollout.dynamic_sampling))
 }
 
-/// Returns the examples of replaced groups, each chosen uniformly from all `count`.
+/// Returns the index of an example for each group to replace, chosen uniformly from `count` examples.
 pub fn examples(settings: &RunSettings, count: usize, step: u64, attempt: usize, groups: &[usize]) -> Vec<usize> {
-    let draw = |group: &usize| CounterRng::uniform(settings.seed, Purpose::DynamicSampling, step as u32, *group as u32, attempt as u32, 0);
-    groups.iter().map(|group| (f64::from(draw(group)) * count as f64) as usize).collect()
+    let sample =
+        |group: &usize| CounterRng::uniform(settings.seed, Purpose::DynamicSampling, step as u32, *group as u32, attempt as u32, 0);
+    groups.iter().map(|group| (f64::from(sample(group)) * count as f64) as usize).collect()
 }
 
-/// Returns the requests of replaced groups, whose random numbers no other group of the step shares.
+/// Returns the requests of the groups to replace. No other group of the step has the same random numbers.
 pub fn requests(
     settings: &RunSettings,
     prompts: &[Prompt],
@@ -91,24 +92,25 @@ mod tests {
     }
 
     #[test]
-    fn fill_replaces_only_groups_without_signal() -> Result<()> {
+    fn replace_groups_replaces_only_groups_without_signal() -> Result<()> {
         let first = || [scored(0, &[1.0, 1.0]), scored(1, &[0.0, 1.0]), scored(2, &[0.0, 0.0])].concat();
         assert_eq!(without_signal(&first(), 2), [0, 2]);
         let rounded = [scored(0, &[100.1, f32::from_bits(100.1f32.to_bits() + 1)]), scored(1, &[100.1, 100.2])].concat();
         assert_eq!(without_signal(&rounded, 2), [0]);
-        // The first attempt fills group 0, the second group 2.
+        // The first attempt gives group 0 a signal, the second group 2.
         let mut calls = Vec::new();
-        let draw = |attempt: usize, groups: &[usize]| {
+        let sample = |attempt: usize, groups: &[usize]| {
             calls.push((attempt, groups.to_vec()));
             Ok(if attempt == 1 { [scored(0, &[0.0, 1.0]), scored(1, &[1.0, 1.0])].concat() } else { scored(0, &[1.0, 0.0]) })
         };
-        let (filled, attempts) = fill(&settings(5), first(), draw)?;
+        let (replaced, attempts) = replace_groups(&settings(5), first(), sample)?;
         assert_eq!((attempts, calls), (2, vec![(1, vec![0, 2]), (2, vec![2])]));
-        assert_eq!(filled.iter().map(|one| one.reward).collect::<Vec<_>>(), [0.0, 1.0, 0.0, 1.0, 1.0, 0.0]);
-        assert_eq!(filled.iter().map(|one| one.rollout.group).collect::<Vec<_>>(), [0, 0, 1, 1, 2, 2]);
-        // With 0 attempts nothing is sampled; after one attempt, the remaining groups stay.
-        assert_eq!(fill(&settings(0), first(), |_, _| unreachable!())?.1, 0);
-        let (_, attempts) = fill(&settings(1), first(), |_, groups| Ok(groups.iter().flat_map(|_| scored(0, &[0.5, 0.5])).collect()))?;
+        assert_eq!(replaced.iter().map(|one| one.reward).collect::<Vec<_>>(), [0.0, 1.0, 0.0, 1.0, 1.0, 0.0]);
+        assert_eq!(replaced.iter().map(|one| one.rollout.group).collect::<Vec<_>>(), [0, 0, 1, 1, 2, 2]);
+        // Without attempts, nothing is sampled. After the last attempt, a group without signal stays.
+        assert_eq!(replace_groups(&settings(0), first(), |_, _| unreachable!())?.1, 0);
+        let (_, attempts) =
+            replace_groups(&settings(1), first(), |_, groups| Ok(groups.iter().flat_map(|_| scored(0, &[0.5, 0.5])).collect()))?;
         assert_eq!(attempts, 1);
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The folder of a run: the paths of its records, and protection against overwriting them by accident.
+//! The folder of a run: the paths of its files, and protection against overwriting them by accident.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -14,22 +14,22 @@ use crate::config;
 use crate::data::example;
 
 /// Subfolders of a run folder.
-const PARTS: [&str; 3] = ["rollouts", "eval", "checkpoints"];
+const SUBFOLDERS: [&str; 3] = ["rollouts", "eval", "checkpoints"];
 
-/// The extension added to a corrupt folder that is kept aside.
+/// The extension added to the name of a corrupt folder that is set aside.
 const SET_ASIDE: &str = "broken";
 
 /// The folder of one run.
 #[derive(Clone, Debug)]
 pub struct RunFolder {
     root: PathBuf,
-    /// The writer's lock, held until the last clone is dropped; `None` for readers.
+    /// The lock of a writer, held until the last clone is dropped; `None` for a reader.
     lock: Option<Arc<FolderLock>>,
 }
 
 impl RunFolder {
-    /// Returns an unused path: `runs/MODEL-EXAMPLE`, with a number appended if it exists.
-    pub fn free(settings: &RunSettings) -> PathBuf {
+    /// Returns a path that does not exist yet: `runs/MODEL-EXAMPLE`, or the same with a number appended.
+    pub fn unused_path(settings: &RunSettings) -> PathBuf {
         let model =
             Path::new(&settings.model).file_name().map_or_else(|| settings.model.clone(), |name| name.to_string_lossy().into_owned());
         let example = example::title(&settings.example);
@@ -40,7 +40,7 @@ impl RunFolder {
         std::iter::once(Path::new("runs").join(&name)).chain(numbered).find(|path| !path.exists()).unwrap_or_default()
     }
 
-    /// Creates a new run folder, locks it and records the settings in it.
+    /// Creates a run folder, locks it and writes the settings to it.
     ///
     /// # Errors
     /// [`FolderInUse`] if the folder exists; other errors if it cannot be created or written.
@@ -48,19 +48,19 @@ impl RunFolder {
         let cannot = || format!("cannot create {}", root.display());
         std::fs::create_dir_all(root.parent().unwrap_or(Path::new(""))).with_context(cannot)?;
         match std::fs::create_dir(root) {
-            // If two runs start at once, the one that creates the folder gets it.
+            // If two runs start at the same time, only one of them creates the folder.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 return Err(FolderLock::holder(root).unwrap_or_else(|| FolderInUse { folder: root.to_owned(), holder: None }).into());
             }
-            made => made.with_context(cannot)?,
+            created => created.with_context(cannot)?,
         }
         let mut folder = Self { root: root.to_owned(), lock: None };
         folder.lock()?;
-        for part in PARTS {
+        for part in SUBFOLDERS {
             let path = root.join(part);
             std::fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
         }
-        folder.record(settings)?;
+        folder.write_settings(settings)?;
         folder.sync_records()?;
         Ok(folder)
     }
@@ -69,14 +69,14 @@ impl RunFolder {
     ///
     /// # Errors
     /// If the settings cannot be serialized or the file cannot be written.
-    pub fn record(&self, settings: &RunSettings) -> Result<()> {
+    pub fn write_settings(&self, settings: &RunSettings) -> Result<()> {
         write_file(&self.config(), toml::to_string(settings)?.as_bytes())
     }
 
     /// Locks the folder for writing until the last clone is dropped.
     ///
     /// # Errors
-    /// [`FolderInUse`] if another process writes there; other errors if the lock file cannot be opened.
+    /// [`FolderInUse`] if another process holds the lock; other errors if the lock file cannot be written.
     pub fn lock(&mut self) -> Result<()> {
         self.lock = Some(Arc::new(FolderLock::take(&self.root)?));
         Ok(())
@@ -91,8 +91,8 @@ impl RunFolder {
         let path = root.display();
         ensure!(root.exists(), "{path} is not a run folder: there is no such folder");
         ensure!(
-            folder.config().exists() || !folder.is_begun(),
-            "{path} is not a run folder yet: the run was killed before it had written config.toml, so nothing is lost. Delete the folder and \
+            folder.config().exists() || !folder.is_empty_skeleton(),
+            "{path} is not a run folder yet: the run was killed before it had written config.toml, so nothing is lost; delete the folder and \
              start the run again with the same arguments"
         );
         ensure!(folder.config().exists(), "{path} is not a run folder: it has no config.toml");
@@ -100,18 +100,18 @@ impl RunFolder {
         Ok((folder, settings))
     }
 
-    /// True if all subfolders exist and are empty.
-    fn is_begun(&self) -> bool {
-        PARTS.iter().all(|part| std::fs::read_dir(self.root.join(part)).is_ok_and(|mut entries| entries.next().is_none()))
+    /// True if all subfolders exist and are empty, as in a folder that was just created.
+    fn is_empty_skeleton(&self) -> bool {
+        SUBFOLDERS.iter().all(|part| std::fs::read_dir(self.root.join(part)).is_ok_and(|mut entries| entries.next().is_none()))
     }
 
-    /// Opens the run folder that contains a checkpoint; `None` if the checkpoint is not in one.
+    /// Opens the run folder that contains a checkpoint, with its settings; `None` if it is not in one, or the folder cannot be opened.
     pub fn of_checkpoint(checkpoint: &Path) -> Option<(Self, RunSettings)> {
         let checkpoints = checkpoint.parent().filter(|folder| folder.file_name().is_some_and(|name| name == "checkpoints"))?;
         Self::open(checkpoints.parent()?).ok()
     }
 
-    /// The path of the folder.
+    /// The path of the run folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -126,17 +126,17 @@ impl RunFolder {
         self.root.join("metrics.jsonl")
     }
 
-    /// `labels.jsonl`: the labels that replace an example's own answer, one per line; missing if there are none.
+    /// `labels.jsonl`: the labels that replace the examples' own answers, one per line; absent if there are none.
     pub fn labels(&self) -> PathBuf {
         self.root.join("labels.jsonl")
     }
 
-    /// `summary.json`: the result in numbers.
+    /// `summary.json`: the results in numbers.
     pub fn summary(&self) -> PathBuf {
         self.root.join("summary.json")
     }
 
-    /// `curves.svg`: the result as a picture.
+    /// `curves.svg`: the results as a picture.
     pub fn picture(&self) -> PathBuf {
         self.root.join("curves.svg")
     }
@@ -146,7 +146,7 @@ impl RunFolder {
         self.root.join("rollouts").join(format!("{step:05}.jsonl.gz"))
     }
 
-    /// The responses of the step whose update ended the run, as gzipped JSON lines that `--replay` reads.
+    /// The responses whose update made the run diverge, as gzipped JSON lines that `--replay` reads.
     pub fn diverged(&self, step: u64) -> PathBuf {
         self.root.join("diverged").join(format!("{step:05}.jsonl.gz"))
     }
@@ -166,8 +166,8 @@ impl RunFolder {
         self.root.join("checkpoints").join("best")
     }
 
-    /// Deletes the records of steps after `step`, which will run again, possibly with other settings. Also deletes the best checkpoint if
-    /// its step is later. Checkpoints go first, because an existing checkpoint must have its records.
+    /// Deletes the checkpoints, evaluations and rollouts of steps after `step`, which will run again, possibly with other settings. Also
+    /// deletes the best checkpoint if it is of a later step. Deletes checkpoints first, because an existing checkpoint needs its records.
     ///
     /// # Errors
     /// If a file or folder cannot be read or deleted.
@@ -180,7 +180,7 @@ impl RunFolder {
                 let path = entry?.path();
                 let name = path.file_name().and_then(|name| name.to_str()).filter(|name| !name.ends_with(SET_ASIDE));
                 let name = name.and_then(|name| name.split('.').next());
-                later.extend(name.and_then(|name| name.parse::<u64>().ok()).filter(|made| *made > step).map(|_| path.clone()));
+                later.extend(name.and_then(|name| name.parse::<u64>().ok()).filter(|found| *found > step).map(|_| path.clone()));
             }
         }
         for path in later {
@@ -190,7 +190,7 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Renames a corrupt folder to keep it until its step has run again.
+    /// Renames a corrupt folder, to keep it until its step has run again. Replaces an older copy.
     ///
     /// # Errors
     /// If the folder cannot be renamed, or an older copy cannot be deleted.
@@ -202,21 +202,21 @@ impl RunFolder {
         std::fs::rename(folder, &aside).with_context(|| format!("cannot rename {}", folder.display()))
     }
 
-    /// Deletes the copy of a folder that [`RunFolder::set_aside`] kept, if any.
+    /// Deletes the copy of a folder that [`set_aside`](Self::set_aside) made, if any.
     ///
     /// # Errors
     /// If the copy cannot be deleted.
-    pub fn replaced(&self, folder: &Path) -> Result<()> {
+    pub fn delete_set_aside(&self, folder: &Path) -> Result<()> {
         let aside = folder.with_added_extension(SET_ASIDE);
         let removed = if aside.exists() { std::fs::remove_dir_all(&aside) } else { Ok(()) };
         removed.with_context(|| format!("cannot remove {}", aside.display()))
     }
 
-    /// Returns the rollout files in order of their steps.
+    /// Returns the files in `rollouts/`, in order of their steps.
     ///
     /// # Errors
     /// If the folder `rollouts` cannot be read.
-    pub fn recorded(&self) -> Result<Vec<PathBuf>> {
+    pub fn rollout_files(&self) -> Result<Vec<PathBuf>> {
         let folder = self.root.join("rollouts");
         let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
         let paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
@@ -242,7 +242,7 @@ impl RunFolder {
         steps_in(&self.root.join("checkpoints"), "state/progress.json")
     }
 
-    /// Returns the steps with a checkpoint state, intact or not, in order.
+    /// Returns the steps whose checkpoint has a state, resumable or not, in order.
     ///
     /// # Errors
     /// If the folder `checkpoints` cannot be read.
@@ -250,7 +250,7 @@ impl RunFolder {
         steps_in(&self.root.join("checkpoints"), "state")
     }
 
-    /// Returns the steps with an exported model, in order.
+    /// Returns the steps with a checkpoint, resumable or not, in order.
     ///
     /// # Errors
     /// If the folder `checkpoints` cannot be read.
@@ -258,8 +258,8 @@ impl RunFolder {
         steps_in(&self.root.join("checkpoints"), "")
     }
 
-    /// Syncs to disk what checkpoints depend on: the metrics, and the directory entries of rollouts and evaluations, whose contents are
-    /// already synced.
+    /// Syncs the files that a checkpoint depends on to disk: metrics and labels, and the directory entries of rollouts, evaluations and
+    /// checkpoints, whose contents are already synced.
     ///
     /// # Errors
     /// If a file or folder cannot be synced.
@@ -271,6 +271,7 @@ impl RunFolder {
     }
 }
 
+/// Returns the steps that have a subfolder with the file or folder `marker`, in order.
 fn steps_in(folder: &Path, marker: &str) -> Result<Vec<u64>> {
     let mut steps = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
@@ -282,7 +283,7 @@ fn steps_in(folder: &Path, marker: &str) -> Result<Vec<u64>> {
     Ok(steps)
 }
 
-/// Atomically writes JSON lines as one gzipped file.
+/// Writes JSON lines as one gzipped file, atomically.
 ///
 /// # Errors
 /// If a line cannot be serialized or the file cannot be written.

@@ -1,4 +1,4 @@
-//! The results of a run: train accuracy by step, evaluations, saturation and the best step, from which `summary.json` is made.
+//! The results of a run: train accuracy, evaluations, saturation and the best step. Owns the contents of `summary.json`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,17 +14,17 @@ use crate::eval::store::write_conditions;
 use crate::eval::{Answer, EvalSettings, Pass, Score};
 use crate::metrics::jsonl;
 
-/// The value of `eval.best_by` that selects the mean over sets.
+/// The value of `eval.best_by` that selects the mean over benchmarks.
 pub const BY_MEAN: &str = "mean";
 
-/// One evaluation: the scores of its passes, by name, and each problem's score.
+/// One evaluation: the scores of its passes, and the score of each problem.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
-    /// The step that it follows; 0 is the base model.
+    /// The step that was evaluated; 0 is the base model.
     pub step: u64,
-    /// Scores by pass.
+    /// The score of each pass, by the pass's name.
     pub scores: BTreeMap<String, Score>,
-    /// The score of every problem, in order, by pass.
+    /// The scores of all problems in order, by the pass's name: 0 or 1, or a fraction of several samples.
     pub problems: BTreeMap<String, Vec<f64>>,
 }
 
@@ -33,37 +33,37 @@ pub struct Evaluation {
 pub struct History {
     /// `(step, fraction of correct responses)`, in order of steps.
     pub train_accuracy: Vec<(u32, f32)>,
-    /// Evaluations in order of steps, the base model's first.
+    /// Evaluations in order of steps, starting with the base model.
     pub evaluations: Vec<Evaluation>,
     /// The number of steps over which train accuracy is averaged to detect saturation.
     pub saturation_window: usize,
-    /// The set or pass that the best step is chosen by; empty uses the mean of all greedy passes.
+    /// The benchmark or pass that selects the best step, as in [`Evaluation::selection_score`].
     pub best_by: String,
     /// Descriptions of lost records that the run continued without.
     pub missing: Vec<String>,
 }
 
-/// The gain of each pass between two evaluations.
+/// The change of each pass's accuracy between two evaluations.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gain {
     /// The step of the first evaluation.
     pub from: u64,
     /// The step of the second evaluation.
     pub to: u64,
-    /// The second evaluation compared with the first, problem by problem, by pass.
+    /// The second evaluation compared with the first, problem by problem, by the pass's name.
     pub by_pass: BTreeMap<String, Comparison>,
 }
 
 /// The contents of `summary.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Summary {
-    /// The evaluation before training.
+    /// The evaluation of the base model; `None` if it was not evaluated.
     pub base: Option<EvaluationSummary>,
     /// The last evaluation.
     pub last: Option<EvaluationSummary>,
-    /// The best evaluation by the chosen benchmark, or by greedy accuracy (sampled if there is no greedy pass).
+    /// The best evaluation by `eval.best_by`.
     pub best: Option<EvaluationSummary>,
-    /// The first step at which the mean train accuracy over the window reaches 99%.
+    /// The first step at which the mean train accuracy over `eval.saturation_window` steps reaches 99%; `None` if there is none.
     pub saturation_step: Option<u32>,
     /// The gain from the base model to the first evaluation at or after saturation.
     #[serde(default)]
@@ -71,15 +71,15 @@ pub struct Summary {
     /// The gain from that evaluation to the last one.
     #[serde(default)]
     pub gain_after_saturation: Option<Gain>,
-    /// Sampled accuracy: mean of the last third of the evaluations after saturation minus the mean of the first two after it.
+    /// Sampled accuracy: the mean over the last third of the evaluations after saturation minus the mean over the first two.
     pub post_saturation_gain: Option<Estimate>,
     /// The same for greedy accuracy.
     pub post_saturation_gain_greedy: Option<Estimate>,
     /// The number of completed steps.
     pub steps: u64,
-    /// Seconds since the run started, without the time between interruption and resumption.
+    /// Seconds that the run took, without the time between an interruption and its resumption.
     pub elapsed_s: f64,
-    /// Descriptions of lost records, which the figures leave out.
+    /// Descriptions of lost records that these figures leave out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
 }
@@ -87,20 +87,20 @@ pub struct Summary {
 /// One evaluation in `summary.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EvaluationSummary {
-    /// The step that it follows; 0 is the base model.
+    /// The step that was evaluated; 0 is the base model.
     pub step: u64,
-    /// Mean accuracy over the sets decoded greedily; only boxed answers count.
+    /// Mean accuracy over the greedy passes; only boxed answers count.
     pub greedy: Option<f64>,
-    /// Mean accuracy over the sets decoded by sampling; only boxed answers count.
+    /// Mean accuracy over the sampled passes; only boxed answers count.
     pub sampled: Option<f64>,
-    /// Greedy accuracy by subject; empty if the sets have no subjects.
+    /// Greedy accuracy by subject; empty if the benchmarks have no subjects.
     pub by_subject: BTreeMap<String, f64>,
-    /// All scores, by pass.
+    /// The score of each pass, by the pass's name.
     pub passes: BTreeMap<String, Score>,
 }
 
 impl EvaluationSummary {
-    /// Returns the unweighted mean over sets; `None` unless there are several with one pass each.
+    /// Returns the unweighted mean over benchmarks; `None` unless there are several with one pass each.
     pub fn mean(&self) -> Option<Mean> {
         Mean::over(self.passes.iter().map(|(name, score)| (set_of(name), score)))
     }
@@ -114,35 +114,36 @@ impl Evaluation {
         Self { step, scores, problems: passes.iter().map(|pass| (pass.name.clone(), each(pass))).collect() }
     }
 
-    /// Returns the scores of all problems of the greedy (or sampled) passes, pass after pass by name.
-    pub fn each_problem(&self, greedy: bool) -> Vec<f64> {
+    /// Returns the scores of all problems of the greedy or sampled passes, concatenated in order of the passes' names.
+    pub fn problem_scores(&self, greedy: bool) -> Vec<f64> {
         self.problems.iter().filter(|(name, _)| is_greedy(name) == greedy).flat_map(|(_, scores)| scores).copied().collect()
     }
 
-    /// Returns the mean accuracy over the greedy (or sampled) passes; `None` if there are none.
+    /// Returns the mean accuracy over the greedy or sampled passes; `None` if there are none.
     pub fn accuracy(&self, greedy: bool) -> Option<f64> {
         let means: Vec<f64> = self.passes(greedy).map(|(_, score)| score.mean()).collect();
         (!means.is_empty()).then(|| means.iter().sum::<f64>() / means.len() as f64)
     }
 
-    /// Returns the mean accuracy of those passes with its 95% interval.
+    /// Returns the mean accuracy over the greedy or sampled passes with its 95% interval; `None` if there are none.
     pub fn estimate(&self, greedy: bool) -> Option<Estimate> {
         let estimates: Vec<Estimate> = self.passes(greedy).filter_map(|(_, score)| score.accuracy).collect();
         statistics::mean_of(&estimates)
     }
 
-    /// Returns the greedy (or sampled) passes, by name.
+    /// Returns the greedy or sampled passes with their scores, in order of their names.
     pub fn passes(&self, greedy: bool) -> impl Iterator<Item = (&String, &Score)> {
         self.scores.iter().filter(move |(name, _)| is_greedy(name) == greedy)
     }
 
-    /// Returns the unweighted mean over sets; `None` unless there are several with one pass each.
+    /// Returns the unweighted mean over benchmarks; `None` unless there are several with one pass each.
     pub fn mean(&self) -> Option<Mean> {
         Mean::over(self.scores.iter().map(|(name, score)| (set_of(name), score)))
     }
 
-    /// Returns the score that the best step is chosen by: the accuracy of a pass or a set's passes, greedy ones if there are any. Empty
-    /// selects every set. `mean` is the unweighted mean over sets with unboxed answers counted, as the paper chooses.
+    /// Returns the score that selects the best step: the mean accuracy over the passes that `best_by` names, only the greedy ones if there
+    /// are any; 0 if there are none. `best_by` is a benchmark or a pass; empty means all passes. `mean` is the unweighted mean over
+    /// benchmarks with unboxed answers counted, the paper's choice.
     pub fn selection_score(&self, best_by: &str) -> f64 {
         if let (Some(mean), BY_MEAN) = (self.mean(), best_by) {
             return mean.accuracy_with_fallback.mean;
@@ -156,12 +157,12 @@ impl Evaluation {
     }
 
     fn summary(&self) -> EvaluationSummary {
-        // Two sets may have subjects of the same name.
-        let several = self.passes(true).nth(1).is_some();
-        let place = |pass: &str, subject: String| if several { format!("{pass}/{subject}") } else { subject };
+        // Two benchmarks may have subjects of the same name.
+        let has_several = self.passes(true).nth(1).is_some();
+        let key = |pass: &str, subject: String| if has_several { format!("{pass}/{subject}") } else { subject };
         let subjects = |(pass, score): (&String, &Score)| {
-            let named = score.by_subject.iter().map(|(subject, part)| (place(pass, subject.clone()), part.mean()));
-            named.collect::<Vec<_>>()
+            let means = score.by_subject.iter().map(|(subject, part)| (key(pass, subject.clone()), part.mean()));
+            means.collect::<Vec<_>>()
         };
         let by_subject = self.passes(true).flat_map(subjects).collect();
         EvaluationSummary {
@@ -173,7 +174,7 @@ impl Evaluation {
         }
     }
 
-    /// Writes the graded responses, the conditions they were measured under, and the scores.
+    /// Writes the graded responses, their conditions and the scores to the run folder.
     ///
     /// # Errors
     /// If the folder or a file cannot be written.
@@ -188,14 +189,14 @@ impl Evaluation {
         })
     }
 
-    /// Reads an evaluation that `record` wrote.
+    /// Reads an evaluation that [`record`](Self::record) wrote to `folder`.
     ///
     /// # Errors
     /// If a file is missing or cannot be parsed.
     pub fn read(folder: &Path, step: u64) -> Result<Self> {
         let path = folder.join("scores.json");
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let scores: BTreeMap<String, Score> = serde_json::from_str(&text).with_context(|| format!("cannot parse {}", path.display()))?;
+        let scores: BTreeMap<String, Score> = serde_json::from_str(&text).with_context(|| format!("{} is corrupt", path.display()))?;
         let mut problems = BTreeMap::new();
         for (name, score) in &scores {
             let answers: Vec<Answer> = jsonl::read(&folder.join(format!("{name}.jsonl")))?;
@@ -209,7 +210,7 @@ fn is_greedy(pass: &str) -> bool {
     pass.ends_with("-greedy")
 }
 
-/// Returns the set of a pass: "aime24" for "aime24-t0.6x8".
+/// Returns the benchmark of a pass: "aime24" for "aime24-t0.6x8".
 pub fn set_of(pass: &str) -> &str {
     pass.rsplit_once('-').map_or(pass, |(set, _)| set)
 }
@@ -220,7 +221,7 @@ impl History {
         Self { saturation_window: settings.saturation_window, best_by: settings.best_by.clone(), ..Self::default() }
     }
 
-    /// Returns the first step at which the train accuracy is saturated.
+    /// Returns the first step at which the train accuracy is saturated; `None` if it is not.
     pub fn saturation_step(&self) -> Option<u32> {
         statistics::saturation_step(&self.train_accuracy, self.saturation_window, SATURATION_LEVEL)
     }
@@ -231,7 +232,7 @@ impl History {
         (!last.is_empty()).then(|| last.iter().map(|(_, accuracy)| f64::from(*accuracy)).sum::<f64>() / last.len() as f64)
     }
 
-    /// Returns the evaluation with the highest [`selection_score`](Evaluation::selection_score), the first of equals.
+    /// Returns the evaluation with the highest [`selection_score`](Evaluation::selection_score); of equal ones, the first.
     pub fn best(&self) -> Option<&Evaluation> {
         let selection_score = |evaluation: &Evaluation| evaluation.selection_score(&self.best_by);
         self.evaluations.iter().fold(None, |best: Option<&Evaluation>, one| match best {
@@ -240,8 +241,8 @@ impl History {
         })
     }
 
-    /// Returns the gains before and after saturation. The first evaluation at or after the saturation step separates them, so what was
-    /// learned in between counts as before. A gain is `None` without two evaluations on its side.
+    /// Returns the gains before and after saturation. The first evaluation at or after the saturation step separates them, so changes up to
+    /// that evaluation count as before saturation. A gain is `None` without two evaluations on its side.
     pub fn gains(&self) -> (Option<Gain>, Option<Gain>) {
         let saturation = self.saturation_step().map(u64::from);
         let boundary = saturation.and_then(|step| self.evaluations.iter().find(|evaluation| evaluation.step >= step));
@@ -250,16 +251,15 @@ impl History {
         (boundary.and_then(until), boundary.and_then(from))
     }
 
-    /// Returns the gain after saturation by the measure fixed beforehand ([`Summary::post_saturation_gain`]); `None` before there are
-    /// enough evaluations.
+    /// Returns the gain after saturation as defined in [`Summary::post_saturation_gain`]; `None` if there are too few evaluations.
     pub fn post_saturation_gain(&self, greedy: bool) -> Option<Estimate> {
         let saturation = u64::from(self.saturation_step()?);
         let after = self.evaluations.iter().filter(|evaluation| evaluation.step > saturation);
-        let scores: Vec<Vec<f64>> = after.map(|evaluation| evaluation.each_problem(greedy)).collect();
+        let scores: Vec<Vec<f64>> = after.map(|evaluation| evaluation.problem_scores(greedy)).collect();
         statistics::post_saturation_gain(&scores)
     }
 
-    /// Returns the contents of `summary.json`.
+    /// Returns the contents of `summary.json` after `steps` completed steps and `elapsed_s` seconds.
     pub fn summary(&self, steps: u64, elapsed_s: f64) -> Summary {
         let (gain_before_saturation, gain_after_saturation) = self.gains();
         Summary {
@@ -279,7 +279,7 @@ impl History {
 }
 
 impl Gain {
-    /// Returns `None` if both are the same evaluation or share no pass with the same problems.
+    /// Returns the gain from one evaluation to a later one; `None` if the second is not later, or no pass has the same problems in both.
     fn between(first: &Evaluation, second: &Evaluation) -> Option<Self> {
         let compared = second.problems.iter().filter_map(|(name, after)| {
             let before = first.problems.get(name)?;
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn best_is_chosen_by_a_benchmark() {
+    fn best_uses_the_benchmark_in_best_by() {
         let best = |best_by: &str| History { best_by: best_by.into(), ..history() }.best().map(|evaluation| evaluation.step);
         assert_eq!(best(""), Some(30));
         assert_eq!(best("math500"), Some(30));

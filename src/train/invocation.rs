@@ -1,5 +1,4 @@
-//! How a run was started, besides its settings, so that `--resume` works without repeating these arguments. Owns `launch.json` in the run
-//! folder.
+//! How a run was started, besides its settings, so that `--resume` needs no other arguments. Owns `launch.json` in the run folder.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +13,7 @@ const FILE: &str = "launch.json";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Invocation {
-    /// The folder that relative paths in the settings start from.
+    /// The folder that relative paths in the settings refer to.
     pub directory: PathBuf,
     /// The absolute path of `--data-dir`; `None` if data comes from the cache.
     pub data_dir: Option<PathBuf>,
@@ -23,12 +22,12 @@ pub struct Invocation {
 }
 
 impl Invocation {
-    /// Returns the launch of a run that starts in the current folder.
+    /// Describes a run that is started in the current folder. Leaves `computed_on` empty.
     ///
     /// # Errors
     /// If the current folder cannot be read.
     pub fn current(data_dir: Option<&Path>) -> Result<Self> {
-        let reading = "the current folder cannot be read";
+        let reading = "cannot read the current folder";
         let directory = std::env::current_dir().context(reading)?;
         let data_dir = data_dir.map(std::path::absolute).transpose().context(reading)?;
         Ok(Self { directory, data_dir, computed_on: String::new() })
@@ -54,6 +53,6 @@ impl Invocation {
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         serde_json::from_str(&text)
             .map(Some)
-            .with_context(|| format!("cannot parse {}; delete it and give --data-dir again", path.display()))
+            .with_context(|| format!("{} is corrupt (delete it and pass --data-dir again)", path.display()))
     }
 }

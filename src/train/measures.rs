@@ -1,4 +1,4 @@
-//! The measurements of a step and their metric names, including whether a response is readable text.
+//! The measurements of a step under their metric names. Also decides whether a response is readable text.
 
 use super::critic::CriticReport;
 use super::dynamic_sampling;
@@ -9,11 +9,11 @@ use crate::metrics::{Phase, PhaseTimes};
 
 /// The measurements of one step.
 pub struct Measures {
-    /// The number of extra batches sampled to replace groups without signal.
+    /// The number of attempts to replace groups without signal.
     pub further_batches: usize,
-    /// The time spent in each phase up to the last update.
+    /// The time spent in each phase of the step, up to its last update.
     pub times: PhaseTimes,
-    /// The results of its updates.
+    /// The results of the updates.
     pub updated: Updated,
 }
 
@@ -23,13 +23,13 @@ pub struct Updated {
     pub report: UpdateReport,
     /// The critic's report; `None` without a critic.
     pub critic: Option<CriticReport>,
-    /// The mean KL penalty of a response, as added to its reward.
+    /// The mean over responses of the KL penalty that is added to the reward.
     pub penalty: f64,
-    /// Why an update was skipped (its loss or gradient was not finite); `None` if none was.
+    /// Why the first skipped update was skipped (loss or gradient not finite); `None` if none was.
     pub skipped: Option<String>,
 }
 
-/// Returns the step's metrics: verl's names where verl has them, and our own.
+/// Returns the step's metrics, under verl's names if verl has them. `actor/*` and the logprob gap are absent while a critic warms up.
 pub fn metrics(settings: &RunSettings, scored: &[ScoredRollout], measures: &Measures) -> Vec<(&'static str, f64)> {
     let Updated { report, critic, penalty, skipped } = &measures.updated;
     let lengths = || scored.iter().map(|scored| scored.rollout.completion.ids.len() as f64);
@@ -74,7 +74,7 @@ pub fn metrics(settings: &RunSettings, scored: &[ScoredRollout], measures: &Meas
         ("perf/throughput", tokens / step_s),
     ];
     if report.terms.tokens == 0.0 {
-        // The policy computes nothing while the critic warms up.
+        // The policy is not updated while a critic warms up.
         metrics.retain(|(name, _)| !name.starts_with("actor/") && !name.starts_with("rollout/logprob_gap"));
     }
     if let Some(report) = critic {
@@ -84,21 +84,21 @@ pub fn metrics(settings: &RunSettings, scored: &[ScoredRollout], measures: &Meas
     metrics
 }
 
-/// Returns the mean of a value over responses.
+/// Returns the mean of a value over responses; 0 without responses.
 pub fn mean(scored: &[ScoredRollout], value: impl Fn(&ScoredRollout) -> f32) -> f64 {
     scored.iter().map(|scored| f64::from(value(scored))).sum::<f64>() / scored.len().max(1) as f64
 }
 
-/// A token repeated this often counts as garbled; fewer can be a row of zeros or a line of dashes.
-const REPEATED: usize = 16;
+/// The fewest consecutive copies of a token that can make a response garbled; fewer may be a row of zeros or a line of dashes.
+const MIN_REPEATS: usize = 16;
 
-/// True if a response contains broken characters, or if one token repeated without interruption fills at least half of it. A character cut
-/// in two at the very end by the token limit does not count.
+/// True if a response contains broken characters, or if at least half of its tokens are one token repeated without a break. A broken
+/// character at the very end does not count, because the token limit may have cut it.
 pub fn is_garbled(text: &str, ids: &[u32]) -> bool {
-    let whole = text.strip_suffix(char::REPLACEMENT_CHARACTER).unwrap_or(text);
+    let complete = text.strip_suffix(char::REPLACEMENT_CHARACTER).unwrap_or(text);
     let is_broken = |c: char| c == char::REPLACEMENT_CHARACTER || (c.is_control() && !c.is_whitespace());
     let run = longest_run(ids);
-    whole.contains(is_broken) || (run >= REPEATED && 2 * run >= ids.len())
+    complete.contains(is_broken) || (run >= MIN_REPEATS && 2 * run >= ids.len())
 }
 
 fn longest_run(ids: &[u32]) -> usize {
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_garbled_distinguishes_text_from_noise() {
+    fn is_garbled_detects_broken_characters_and_repeated_tokens() {
         let check = |text: &str, ids: &[u32], expected: bool| assert_eq!(is_garbled(text, ids), expected, "{text:?} {ids:?}");
         let words: Vec<u32> = (0..60).collect();
         check("Step by step, 4+6=10.\n\tSo \\boxed{10}. 東京 naïve 🙂", &words, false);
@@ -119,7 +119,7 @@ mod tests {
         check("\u{FFFD}\u{FFFD}", &words, true);
         check("bell \u{7}", &words, true);
         check("", &[], false);
-        // Twenty zeros in a number are fine, twenty of thirty tokens are not; a short response cannot repeat often enough.
+        // Twenty repeats are fine among eighty tokens, but not among thirty. A short response cannot have enough repeats.
         check("1000", &[&words[..], &[7; 20]].concat(), false);
         check("aaaa", &[&words[..10], &[7; 20]].concat(), true);
         check("aaaa", &[7; 12], false);

@@ -1,16 +1,19 @@
 //! The training loop: problem -> prompt -> group of rollouts -> rewards -> advantages -> per-token objective -> gradients -> update ->
 //! record.
 //!
-//! `run` implements that line, and the other modules each do one arrow. `rollouts` samples and grades (`replay` supplies recorded responses
-//! instead). `critic` estimates the value of each token if advantages need it. `update` scores sequences, computes the gradient and applies
-//! it. `measures` names the metrics of a step, `history` collects the results of the run, and `selection` reports how each example fared.
-//! `folder` knows the paths of all records, `resumption` chooses the checkpoint to resume from, and `invocation` records how the run was
-//! started. `prepare` turns settings and names into a [`Run`].
+//! [`run`] implements this pipeline; each of the other modules owns one part of it:
 //!
-//! `settings` declares every setting, including `algorithm`, which names presets. `schedules` computes the scheduled settings of each step,
-//! `reference` owns the model that the KL term compares with, and `dynamic_sampling` replaces groups that carry no signal. `watch` warns when a run
-//! diverges or cannot learn, and `prompt_format` detects the answer format that a prompt asks for. `plan` estimates memory, disk and time
-//! before a run, and `run_summary` prints the results after it.
+//! - **Before a run**: [`settings`] declares every setting, including the presets in [`algorithm`]. [`prepare`](mod@prepare) turns settings
+//!   and names into a [`Run`], and [`plan`] estimates its memory, disk and time. [`prompt_format`] detects which answer format a prompt
+//!   requests.
+//! - **During a step**: [`schedules`] computes the step's settings, [`rollouts`] samples and grades responses ([`replay`] reads recorded
+//!   ones instead), and [`dynamic_sampling`] replaces groups without signal. [`reference`] owns the model that the KL term compares the
+//!   policy with, [`critic`] estimates the value of each token, and [`update`] computes and applies the policy's gradient.
+//! - **After a step**: [`measures`] computes its metrics, [`history`] collects the results of the run, and [`monitor`] warns if the run
+//!   diverges or cannot learn.
+//! - **On disk**: [`RunFolder`] knows the paths of all records, [`invocation`] records how the run was started, and [`resumption`] chooses
+//!   the checkpoint to resume from.
+//! - **After a run**: [`run_summary`] prints the results, and [`selection`] reads the accuracy of each example at each step.
 
 pub mod critic;
 pub mod dynamic_sampling;

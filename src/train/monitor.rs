@@ -1,10 +1,10 @@
-//! Warns when a run diverges or cannot learn. Owns the causes of warnings and their thresholds. Works only on the numbers of a step's
-//! metrics line, so that a resumed run restores its state by reading the lines again. Knows nothing about models.
+//! Warns when a run diverges or cannot learn. Owns the health checks and their thresholds. Reads only the numbers of a step's metrics line,
+//! so that a resumed run restores its state from these lines. Knows nothing about models.
 //!
-//! Each cause has a rule that marks a step as *bad*. The cause is *active* once as many consecutive steps as its patience were bad, and
-//! clear again after `CLEAR_AFTER` steps that were not. It warns once each time it becomes active. A run that has learned its example looks
-//! much like a broken one (no entropy, no gradient, no group with signal), so most rules apply only while rewards are not near their best
-//! ([`Monitor::is_reward_near_best`]).
+//! Each check has a rule that marks a step as *bad*. A check becomes *active* after a number of consecutive bad steps (its patience), and
+//! warns once when it does. It becomes inactive after `CLEAR_AFTER` consecutive steps that are not bad. A run that has learned its example
+//! looks much like a failed one (no entropy, no gradient, no group with signal), so most rules apply only while rewards are not near their
+//! best ([`Monitor::is_reward_near_best`]).
 
 mod checks;
 
@@ -14,25 +14,24 @@ use serde_json::{Map, Value};
 
 pub use checks::HEALTH_CHECKS;
 
-/// A cause is clear after this many steps that were not bad.
+/// A check becomes inactive after this many consecutive steps that are not bad.
 const CLEAR_AFTER: usize = 5;
-/// The number of steps that means and initial values are taken over.
+/// The number of steps that recent means and initial values cover.
 const WINDOW: usize = 5;
-/// A reward is near its best above this fraction of the range between the lowest and highest reward of any response.
+/// A reward is near its best from this fraction of the range between the lowest and the highest reward of any response.
 const NEAR_BEST: f64 = 0.9;
-
-/// After a step with this many boxed answers, three steps without any are no accident: their probability is below 1e-15.
+/// After a step with this many boxed answers, three steps without any cannot be chance: their probability is below 1e-15.
 const MANY_BOXES: f64 = 16.0;
 
-/// The facts about a run that the rules depend on.
+/// The facts about a run that the checks depend on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RunTraits {
     /// The entropy of the uniform distribution over the vocabulary, in nats.
-    pub most_entropy: f64,
+    pub max_entropy: f64,
     /// The maximum number of tokens in a response.
     pub max_new_tokens: usize,
-    /// The number of independent samples in a step: all responses with one example, one per group with several.
-    pub independent: usize,
+    /// The number of independent samples in a step: every response if there is one example, one per group if there are several.
+    pub independent_samples: usize,
     /// True if a reward reads `\boxed{}`.
     pub reads_boxes: bool,
     /// True if the policy loss is on.
@@ -44,9 +43,9 @@ pub struct RunTraits {
 /// The metrics of one step.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StepMetrics {
-    /// Mean entropy in nats per token; `None` if the policy was not trained (critic warm-up).
+    /// Mean entropy in nats per token; `None` if the policy was not updated (critic warm-up).
     pub entropy: Option<f64>,
-    /// Gradient norm before clipping, NaN if not finite; `None` if the policy was not trained.
+    /// Gradient norm before clipping; NaN if an update was skipped, `None` if the policy was not updated.
     pub grad_norm: Option<f64>,
     /// Mean reward.
     pub reward: f64,
@@ -73,143 +72,144 @@ pub struct StepMetrics {
 /// A warning to print.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// The cause; its metric is `watch/KEY`.
+    /// The key of the check; its metric is `watch/KEY`.
     pub key: &'static str,
-    /// What was found, and what to try.
+    /// The finding, and what to try.
     pub text: String,
 }
 
-/// The state of one cause.
+/// The state of a check.
 #[derive(Clone, Copy, Debug, Default)]
-struct CauseState {
+struct CheckState {
     /// The number of consecutive bad steps.
-    bad: usize,
+    bad_steps: usize,
     /// The number of consecutive steps that were not bad.
-    clear: usize,
-    /// True while the cause is active: its warning was printed, and it is not clear yet.
-    warned: bool,
+    clear_steps: usize,
+    /// True if the check is active: its warning was printed, and it is not clear yet.
+    is_active: bool,
 }
 
-/// All checks of a run.
+/// The health checks of a run.
 #[derive(Clone, Debug)]
 pub struct Monitor {
-    subject: RunTraits,
+    traits: RunTraits,
     /// The first steps, which later ones are compared with.
     first: Vec<StepMetrics>,
+    /// The last steps.
     recent: VecDeque<StepMetrics>,
-    /// The lowest and highest reward of any response.
-    range: Option<(f64, f64)>,
-    /// The best mean reward over a full window.
+    /// The lowest and the highest reward of any response.
+    reward_range: Option<(f64, f64)>,
+    /// The highest mean reward over `WINDOW` steps.
     best_reward: Option<f64>,
-    /// True if a step had so many boxed answers that a few steps without any are no accident.
+    /// True if a step had at least `MANY_BOXES` boxed answers.
     had_boxes: bool,
     skipped_in_a_row: usize,
-    causes: [CauseState; HEALTH_CHECKS.len()],
-    /// Steps with an active cause or a skipped update, in order.
-    warned: Vec<u64>,
+    checks: [CheckState; HEALTH_CHECKS.len()],
+    /// Steps with an active check or a skipped update, in order.
+    steps_with_warning: Vec<u64>,
 }
 
 impl Monitor {
-    /// Creates the checks of a new run.
-    pub fn new(subject: RunTraits) -> Self {
+    /// Creates the monitor of a new run.
+    pub fn new(traits: RunTraits) -> Self {
         Self {
-            subject,
+            traits,
             first: Vec::new(),
             recent: VecDeque::new(),
-            range: None,
+            reward_range: None,
             best_reward: None,
             had_boxes: false,
             skipped_in_a_row: 0,
-            causes: [CauseState::default(); HEALTH_CHECKS.len()],
-            warned: Vec::new(),
+            checks: [CheckState::default(); HEALTH_CHECKS.len()],
+            steps_with_warning: Vec::new(),
         }
     }
 
     /// Records a step's metrics and returns the warnings that start at this step.
-    pub fn observe(&mut self, step: u64, shown: StepMetrics) -> Vec<Warning> {
-        self.record(shown);
-        let bad = HEALTH_CHECKS.map(|cause| (cause.is_bad)(self, &shown));
+    pub fn observe(&mut self, step: u64, metrics: StepMetrics) -> Vec<Warning> {
+        self.record(metrics);
+        let bad = HEALTH_CHECKS.map(|check| (check.is_bad)(self, &metrics));
         let mut warnings = Vec::new();
-        for ((cause, is_bad), number) in HEALTH_CHECKS.iter().zip(bad).zip(0..) {
-            let patience = (cause.patience)(self);
-            let state = &mut self.causes[number];
-            (state.bad, state.clear) = if is_bad { (state.bad + 1, 0) } else { (0, state.clear + 1) };
-            if state.clear >= CLEAR_AFTER {
-                state.warned = false;
+        for ((check, is_bad), number) in HEALTH_CHECKS.iter().zip(bad).zip(0..) {
+            let patience = (check.patience)(self);
+            let state = &mut self.checks[number];
+            (state.bad_steps, state.clear_steps) = if is_bad { (state.bad_steps + 1, 0) } else { (0, state.clear_steps + 1) };
+            if state.clear_steps >= CLEAR_AFTER {
+                state.is_active = false;
             }
-            if state.bad >= patience && !state.warned {
-                state.warned = true;
-                warnings.push(Warning { key: cause.key, text: format!("{}. {}", (cause.found)(self, &shown), cause.remedy) });
+            if state.bad_steps >= patience && !state.is_active {
+                state.is_active = true;
+                warnings.push(Warning { key: check.key, text: format!("{}. {}", (check.found)(self, &metrics), check.remedy) });
             }
         }
-        if self.active().next().is_some() || shown.skipped {
-            self.warned.push(step);
+        if self.active().next().is_some() || metrics.skipped {
+            self.steps_with_warning.push(step);
         }
         warnings
     }
 
-    /// Returns the keys of the active causes.
+    /// Returns the keys of the active checks.
     pub fn active(&self) -> impl Iterator<Item = &'static str> {
-        HEALTH_CHECKS.iter().zip(self.causes).filter(|(_, state)| state.warned).map(|(cause, _)| cause.key)
+        HEALTH_CHECKS.iter().zip(self.checks).filter(|(_, state)| state.is_active).map(|(check, _)| check.key)
     }
 
-    /// True if no cause was active and no update was skipped at a step, so that its state is safe to go back to.
+    /// True if no check was active and no update was skipped at a step.
     pub fn had_no_warning_at(&self, step: u64) -> bool {
-        self.warned.binary_search(&step).is_err()
+        self.steps_with_warning.binary_search(&step).is_err()
     }
 
-    /// Returns the number of consecutive steps, up to the last, with a skipped update.
+    /// Returns the number of consecutive steps with a skipped update, up to the last step.
     pub fn skipped_in_a_row(&self) -> usize {
         self.skipped_in_a_row
     }
 
-    fn record(&mut self, shown: StepMetrics) {
+    fn record(&mut self, metrics: StepMetrics) {
         if self.first.len() < WINDOW {
-            self.first.push(shown);
+            self.first.push(metrics);
         }
-        self.recent.push_back(shown);
+        self.recent.push_back(metrics);
         if self.recent.len() > WINDOW {
             self.recent.pop_front();
         }
-        let (low, high) = self.range.unwrap_or((shown.reward_min, shown.reward_max));
-        self.range = Some((low.min(shown.reward_min), high.max(shown.reward_max)));
+        let (low, high) = self.reward_range.unwrap_or((metrics.reward_min, metrics.reward_max));
+        self.reward_range = Some((low.min(metrics.reward_min), high.max(metrics.reward_max)));
         if self.recent.len() == WINDOW {
-            self.best_reward = Some(self.recent_mean(|shown| shown.reward).max(self.best_reward.unwrap_or(f64::NEG_INFINITY)));
+            self.best_reward = Some(self.recent_mean(|metrics| metrics.reward).max(self.best_reward.unwrap_or(f64::NEG_INFINITY)));
         }
-        self.had_boxes |= shown.boxed * self.subject.independent as f64 >= MANY_BOXES;
-        self.skipped_in_a_row = if shown.skipped { self.skipped_in_a_row + 1 } else { 0 };
+        self.had_boxes |= metrics.boxed * self.traits.independent_samples as f64 >= MANY_BOXES;
+        self.skipped_in_a_row = if metrics.skipped { self.skipped_in_a_row + 1 } else { 0 };
     }
 
-    /// Returns the mean over the last steps.
+    /// Returns the mean over the last `WINDOW` steps, or fewer at the start.
     fn recent_mean(&self, value: impl Fn(&StepMetrics) -> f64) -> f64 {
         self.recent.iter().map(value).sum::<f64>() / self.recent.len().max(1) as f64
     }
 
-    /// Returns the largest finite value of the first steps; `None` if they have none. Taking the largest lets a run that breaks among its
-    /// first steps be compared with its state before.
+    /// Returns the largest finite value of the first `WINDOW` steps; `None` if there is none. The largest, because some of these steps may
+    /// already have collapsed.
     fn initial_max(&self, value: impl Fn(&StepMetrics) -> Option<f64>) -> Option<f64> {
         self.first.iter().filter_map(value).filter(|value| value.is_finite()).reduce(f64::max)
     }
 
-    /// Returns the difference between the highest and lowest reward.
+    /// Returns the difference between the highest and the lowest reward of any response.
     fn reward_width(&self) -> f64 {
-        self.range.map_or(0.0, |(low, high)| high - low)
+        self.reward_range.map_or(0.0, |(low, high)| high - low)
     }
 
-    /// True if rewards are near their best, in the last step or over the last five: 90% of the responses are correct, or the mean reward is
-    /// at 90% of the range between the lowest and highest reward of any response.
+    /// True if rewards are near their best, in the last step or on average over the last `WINDOW` steps: at least 90% of the responses are
+    /// correct, or the mean reward has reached 90% of the range between the lowest and the highest reward of any response.
     pub fn is_reward_near_best(&self) -> bool {
-        let (low, width) = (self.range.map_or(0.0, |(low, _)| low), self.reward_width());
+        let (low, width) = (self.reward_range.map_or(0.0, |(low, _)| low), self.reward_width());
         let is_best = |accuracy: f64, reward: f64| accuracy >= NEAR_BEST || (width > 0.0 && reward - low >= NEAR_BEST * width);
         let last = self.recent.back().is_some_and(|last| is_best(last.accuracy, last.reward));
-        last || is_best(self.recent_mean(|shown| shown.accuracy), self.recent_mean(|shown| shown.reward))
+        last || is_best(self.recent_mean(|metrics| metrics.accuracy), self.recent_mean(|metrics| metrics.reward))
     }
 }
 
 impl StepMetrics {
-    /// Reads the numbers of a step's metrics line. Keys missing from lines of older versions get neutral values.
+    /// Reads the numbers of a step's metrics line. Keys that older versions did not write get values that cause no warning.
     pub fn from_record(line: &Map<String, Value>) -> Self {
-        // JSON has null for a number that is not finite.
+        // The line has null for a number that is not finite.
         let read = |key: &str| line.get(key).map(|value| value.as_f64().unwrap_or(f64::NAN));
         let or_zero = |key: &str| read(key).unwrap_or(0.0);
         let reward = or_zero("critic/score/mean");

@@ -1,9 +1,9 @@
-//! Detects the answer format that a prompt asks for, by its words. Owns these phrases. Knows nothing about which reward reads the answer.
+//! Detects which answer format a prompt requests, by its words. Owns these words. Knows nothing about rewards.
 
-/// The format that a prompt asks its answer in.
+/// A format that a prompt can request for the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnswerFormat {
-    /// In `\boxed{}`, the format that rewards read.
+    /// In `\boxed{}`, the format that the built-in rewards read.
     Boxed,
     /// After `####`, as in GSM8K.
     Hashes,
@@ -24,8 +24,8 @@ const MARKS: [(AnswerFormat, &[&str]); 5] = [
     (AnswerFormat::Json, &["\"answer\":"]),
 ];
 
-/// A mark is part of an instruction, rather than of the problem, if one of these words is near it.
-const ASKING: [&str; 22] = [
+/// A mark is part of an instruction, not of the problem, if one of these words is near it.
+const INSTRUCTION_WORDS: [&str; 22] = [
     "put", "write", "give", "output", "respond", "reply", "return", "provide", "present", "state", "place", "enclose", "enclosed", "wrap",
     "end", "format", "form", "line", "within", "inside", "after", "final",
 ];
@@ -33,8 +33,8 @@ const ASKING: [&str; 22] = [
 const NEAR: usize = 160;
 
 impl AnswerFormat {
-    /// Returns the format as written in messages.
-    pub fn written(self) -> &'static str {
+    /// Returns the format as shown in messages.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Boxed => "\\boxed{}",
             Self::Hashes => "####",
@@ -45,53 +45,56 @@ impl AnswerFormat {
     }
 }
 
-/// Returns the formats that a text asks for, in the order of [`AnswerFormat`]. `Answer:` at the end of the text is a cue for the response,
-/// not an instruction.
+/// Returns the formats that a text requests, in the order of [`AnswerFormat`]. A mark at the very end of the text, such as `Answer:`, is a
+/// cue for the response, not a request.
 pub fn asked(text: &str) -> Vec<AnswerFormat> {
     let text = text.trim_end().to_lowercase();
-    let is_asked = |marks: &[&str]| marks.iter().any(|mark| text.match_indices(mark).any(|(at, _)| is_instruction(&text, at, mark.len())));
-    MARKS.iter().filter(|(_, marks)| is_asked(marks)).map(|(format, _)| *format).collect()
+    let is_requested =
+        |marks: &[&str]| marks.iter().any(|mark| text.match_indices(mark).any(|(at, _)| is_instruction(&text, at, mark.len())));
+    MARKS.iter().filter(|(_, marks)| is_requested(marks)).map(|(format, _)| *format).collect()
 }
 
-/// True if a mark belongs to an instruction: some text, if only a quotation mark, follows it, and an asking word is near.
+/// True if the mark of `length` bytes at `at` belongs to an instruction: other text follows it, and an instruction word is near.
 fn is_instruction(text: &str, at: usize, length: usize) -> bool {
     let (before, after) = (&text[..at], &text[at + length..]);
     let start = before.char_indices().rev().nth(NEAR - 1).map_or(0, |(start, _)| start);
     let end = after.char_indices().nth(NEAR).map_or(after.len(), |(end, _)| end);
-    !after.is_empty() && (asks(&before[start..]) || asks(&after[..end]))
+    !after.is_empty() && (has_instruction_word(&before[start..]) || has_instruction_word(&after[..end]))
 }
 
-fn asks(text: &str) -> bool {
-    text.split(|c: char| !c.is_alphanumeric()).any(|word| ASKING.contains(&word))
+fn has_instruction_word(text: &str) -> bool {
+    text.split(|c: char| !c.is_alphanumeric()).any(|word| INSTRUCTION_WORDS.contains(&word))
 }
 
-/// A prompt with the formats it asks for.
+/// The answer formats that a prompt requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asking {
-    /// The name of the example.
+pub struct PromptFormats {
+    /// The id of the example.
     pub id: String,
-    /// True if `prompt.instruction` is left out because the question has its own instruction.
+    /// True if `prompt.instruction` is left out because the question has an instruction.
     pub is_left_out: bool,
-    /// The formats that the prompt asks for.
+    /// The formats that the prompt requests.
     pub formats: Vec<AnswerFormat>,
 }
 
-/// Returns messages about a run's prompts: which have their own instruction, and which ask for an answer format that a reward that reads
-/// boxes never finds.
-pub fn lines(prompts: &[Asking], reads_boxes: bool) -> Vec<String> {
+/// Returns messages for the user: which prompts keep their own instruction and, if `reads_boxes`, which prompts request only formats that
+/// the reward does not read.
+pub fn messages(prompts: &[PromptFormats], reads_boxes: bool) -> Vec<String> {
     let mut lines = Vec::new();
-    let left_out: Vec<&Asking> = prompts.iter().filter(|prompt| prompt.is_left_out).collect();
+    let left_out: Vec<&PromptFormats> = prompts.iter().filter(|prompt| prompt.is_left_out).collect();
     if !left_out.is_empty() {
         let which = counted(&left_out, prompts.len());
-        lines.push(format!("prompt.instruction is left out of {which}, which already ask for a format (prompt.append=always appends it)"));
+        lines.push(format!(
+            "prompt.instruction is left out of {which}, which have their own instruction (prompt.append=always appends it anyway)"
+        ));
     }
-    let is_unread = |prompt: &&Asking| reads_boxes && !prompt.formats.is_empty() && !prompt.formats.contains(&AnswerFormat::Boxed);
-    let unread: Vec<&Asking> = prompts.iter().filter(is_unread).collect();
+    let is_unread = |prompt: &&PromptFormats| reads_boxes && !prompt.formats.is_empty() && !prompt.formats.contains(&AnswerFormat::Boxed);
+    let unread: Vec<&PromptFormats> = prompts.iter().filter(is_unread).collect();
     if let Some(first) = unread.first() {
         let which = counted(&unread, prompts.len());
-        let formats: Vec<&str> = first.formats.iter().map(|format| format.written()).collect();
+        let formats: Vec<&str> = first.formats.iter().map(|format| format.name()).collect();
         lines.push(format!(
-            "warning: {which} ask for the answer as {}, but the reward reads \\boxed{{}} only, so responses that follow the prompt earn nothing. Ask for \
+            "warning: {which} ask for the answer as {}, but the reward reads \\boxed{{}} only, so responses that follow the prompt earn nothing: ask for \
              \\boxed{{}} in the question, or remove the instruction from it (prompt.instruction is then appended), or use your own reward \
              program (reward.name=command)",
             formats.join(" or ")
@@ -100,8 +103,8 @@ pub fn lines(prompts: &[Asking], reads_boxes: bool) -> Vec<String> {
     lines
 }
 
-/// Formats `1 of 3 prompts (a)`, with the names of the first few.
-fn counted(some: &[&Asking], all: usize) -> String {
+/// Formats a number of prompts as `1 of 3 prompts (a)`, with the ids of the first three.
+fn counted(some: &[&PromptFormats], all: usize) -> String {
     let names: Vec<&str> = some.iter().take(3).map(|prompt| prompt.id.as_str()).collect();
     format!("{} of {all} prompts ({}{})", some.len(), names.join(", "), if some.len() > 3 { ", ..." } else { "" })
 }
@@ -125,7 +128,7 @@ mod tests {
         check("Reason in <think> </think> tags, then give the result as <answer> 7 </answer>.", &[Tag]);
         check("Return JSON: {\"answer\": 7}", &[Json]);
         check("End with a line \"Answer: X\", where X stands in \\boxed{}.", &[Boxed, Line]);
-        // The embedded model's template, a cue for the response, and marks that belong to a problem.
+        // No requests: the embedded model's template, a cue for the response, and a mark that belongs to a problem.
         check("Q: Compute 334+556.\nA:", &[]);
         check("Question: What is 2+2?\nAnswer:", &[]);
         check("What number goes into the box: 3 + \\boxed{?} = 7", &[]);
@@ -133,17 +136,17 @@ mod tests {
     }
 
     #[test]
-    fn lines_name_prompts_with_formats_that_no_reward_reads() {
-        let asking =
-            |id: &str, is_left_out: bool, formats: &[AnswerFormat]| Asking { id: id.into(), is_left_out, formats: formats.to_vec() };
-        let prompts = [asking("a", false, &[Boxed]), asking("b", true, &[Line]), asking("c", true, &[Boxed, Tag]), asking("d", false, &[])];
-        let messages = lines(&prompts, true);
-        assert!(messages[0].starts_with("prompt.instruction is left out of 2 of 4 prompts (b, c)"), "{messages:?}");
+    fn messages_name_prompts_with_formats_that_no_reward_reads() {
+        let prompt =
+            |id: &str, is_left_out: bool, formats: &[AnswerFormat]| PromptFormats { id: id.into(), is_left_out, formats: formats.to_vec() };
+        let prompts = [prompt("a", false, &[Boxed]), prompt("b", true, &[Line]), prompt("c", true, &[Boxed, Tag]), prompt("d", false, &[])];
+        let found = messages(&prompts, true);
+        assert!(found[0].starts_with("prompt.instruction is left out of 2 of 4 prompts (b, c)"), "{found:?}");
         assert!(
-            messages[1].starts_with("warning: 1 of 4 prompts (b) ask for the answer as \"Answer:\", but the reward reads \\boxed{} only"),
-            "{messages:?}"
+            found[1].starts_with("warning: 1 of 4 prompts (b) ask for the answer as \"Answer:\", but the reward reads \\boxed{} only"),
+            "{found:?}"
         );
-        assert_eq!((messages.len(), lines(&prompts, false).len()), (2, 1));
-        assert!(lines(&prompts[..1], true).is_empty());
+        assert_eq!((found.len(), messages(&prompts, false).len()), (2, 1));
+        assert!(messages(&prompts[..1], true).is_empty());
     }
 }

@@ -1,5 +1,5 @@
-//! The reference of the KL term, and how it is synchronized with the policy: never, by copying every few steps, or as a moving average.
-//! Owns the reference's weights. Knows nothing about how they are used.
+//! The reference of the KL term. It is fixed, or a copy of the policy that is refreshed every few steps, or a moving average of the policy.
+//! Owns the reference's weights. Knows nothing about their use.
 
 use std::path::Path;
 
@@ -15,27 +15,27 @@ const FILE: &str = "reference.safetensors";
 
 /// The reference of the KL term.
 pub struct Reference {
-    /// The model; its weights are in host memory if the run streams them.
+    /// The reference model; its weights are in host memory if `train.stream_reference` is on.
     pub decoder: Decoder,
-    /// The moving average in f32; `None` if the decoder's weights are f32 or there is no moving average. The decoder's dtype would round
-    /// its small changes away.
+    /// The moving average in f32, because bf16 would round its small changes away; `None` without a moving average, or if the decoder's
+    /// weights are f32.
     average: Option<Weights>,
 }
 
 impl Reference {
-    /// Creates the reference of a run: the given model, or else the initial policy. With adapters, a fixed reference is their base, which
-    /// exists anyway. Returns `None` if no KL term is on.
+    /// Creates the reference of a run: `loaded`, or else the initial policy. With adapters, a fixed reference shares the base
+    /// weights. Returns `None` without a KL term.
     ///
     /// # Errors
     /// If the weights cannot be copied.
-    pub fn new(settings: &RunSettings, given: Option<Decoder>, policy: &Decoder, lora: Option<&Lora>) -> Result<Option<Self>> {
+    pub fn new(settings: &RunSettings, loaded: Option<Decoder>, policy: &Decoder, lora: Option<&Lora>) -> Result<Option<Self>> {
         if !settings.has_reference() {
             return Ok(None);
         }
-        let stays = !settings.reference_moves();
-        let (decoder, is_base) = match (given, lora) {
-            (Some(given), _) => (given, false),
-            (None, Some(lora)) if stays => (lora.base.clone(), true),
+        let is_fixed = !settings.reference_moves();
+        let (decoder, is_base) = match (loaded, lora) {
+            (Some(loaded), _) => (loaded, false),
+            (None, Some(lora)) if is_fixed => (lora.base.clone(), true),
             (None, _) => (policy.deep_copy()?, false),
         };
         let decoder = if settings.train.stream_reference && !is_base { decoder.offload_to_host()? } else { decoder };
@@ -46,12 +46,13 @@ impl Reference {
 
     /// Converts the weights to f32 on their current device.
     fn in_f32(decoder: &Decoder) -> Result<Weights> {
-        let is_here = decoder.weights.norm.device().same_device(decoder.kernels().device());
-        let wide = |tensor: &Tensor| if is_here { decoder.kernels().cast(tensor, DType::F32) } else { tensor.to_dtype(DType::F32) };
+        let is_on_device = decoder.weights.norm.device().same_device(decoder.kernels().device());
+        let wide = |tensor: &Tensor| if is_on_device { decoder.kernels().cast(tensor, DType::F32) } else { tensor.to_dtype(DType::F32) };
         decoder.weights.map(&decoder.config, |tensor| Ok(wide(tensor)?))
     }
 
-    /// Synchronizes the reference with the policy after a step (from 1), as the settings say.
+    /// Synchronizes the reference with the policy after a step, counted from 1, if `train.reference_every` or `train.reference_decay` says
+    /// so.
     ///
     /// # Errors
     /// If a kernel or a copy fails.
@@ -81,13 +82,13 @@ impl Reference {
         TrainedParameters::Weights(&self.decoder.config).write(&state.join(FILE), &tensors)
     }
 
-    /// Restores the weights that `save` wrote.
+    /// Restores the weights that [`save`](Self::save) wrote.
     ///
     /// # Errors
     /// If the file is missing or does not match the model.
     pub fn load(&self, state: &Path) -> Result<()> {
         let weights = import::load_file(&state.join(FILE), &self.decoder.config).context(
-            "cannot load the synchronized reference; was train.reference_every or train.reference_decay set when the run started?",
+            "cannot load the synchronized reference: was train.reference_every or train.reference_decay set when the run started?",
         )?;
         self.average.as_ref().map_or(Ok(()), |average| average.set(&weights, self.decoder.kernels()))?;
         self.decoder.weights.set(&weights, self.decoder.kernels())
@@ -112,7 +113,7 @@ mod tests {
         Ok(decoder.weights.embedding.flatten_all()?.to_vec1()?)
     }
 
-    fn follower(settings: &RunSettings, start: &Decoder) -> Result<Reference> {
+    fn new_reference(settings: &RunSettings, start: &Decoder) -> Result<Reference> {
         Ok(Reference::new(settings, None, start, None)?.expect("the KL term has a coefficient"))
     }
 
@@ -129,26 +130,26 @@ mod tests {
     }
 
     #[test]
-    fn follow_copies_or_averages_the_policy_and_load_restores_it() -> Result<()> {
+    fn follow_copies_or_averages_the_policy_and_load_restores_the_result() -> Result<()> {
         let (start, later) = (policy(1)?, policy(2)?);
         let mut settings = RunSettings::demonstration();
         settings.train.reference_every = 3;
-        let reference = follower(&settings, &start)?;
+        let reference = new_reference(&settings, &start)?;
         reference.follow(&settings, 2, &later)?;
         assert_eq!(embedding(&reference.decoder)?, embedding(&start)?);
         reference.follow(&settings, 3, &later)?;
         assert_eq!(embedding(&reference.decoder)?, embedding(&later)?);
 
         (settings.train.reference_every, settings.train.reference_decay) = (0, 0.75);
-        let reference = follower(&settings, &start)?;
+        let reference = new_reference(&settings, &start)?;
         reference.follow(&settings, 1, &later)?;
         let mixed = embedding(&reference.decoder)?;
         let expected = embedding(&start)?.into_iter().zip(embedding(&later)?).map(|(a, b)| 0.75 * a + 0.25 * b);
         assert!(mixed.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-7));
-        assert_ne!(embedding(&start)?, mixed, "the policy's own weights are not touched");
+        assert_ne!(embedding(&start)?, mixed, "the policy does not change");
         let folder = tempfile::tempdir()?;
         reference.save(folder.path())?;
-        let again = follower(&settings, &start)?;
+        let again = new_reference(&settings, &start)?;
         again.load(folder.path())?;
         assert_eq!(embedding(&again.decoder)?, mixed);
         Ok(())

@@ -1,5 +1,5 @@
-//! Replays recorded rollouts instead of sampling: reads the lines that a run writes to `rollouts/` back into the records of a step. Owns
-//! the requirements on a recording. Neither samples nor grades. `replay/fit` compares a recording with the policy.
+//! Replays recorded rollouts instead of sampling: reads the files that a run writes to `rollouts/`. Owns the requirements on a recording.
+//! Neither samples nor grades. `replay/checks` compares a recording with the policy.
 
 mod checks;
 
@@ -18,17 +18,17 @@ pub use checks::Gap;
 /// The recorded rollouts of one or more steps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Replay {
-    /// The responses of each step, group after group.
+    /// The responses of each step, group by group.
     steps: Vec<Vec<ScoredRollout>>,
     /// The number of groups in each step.
     pub groups: usize,
     /// The number of responses in each group.
     pub group_size: usize,
-    /// The sampling temperature of each step's log-probabilities; `None` if the recording does not state it.
+    /// The temperature of each step's log-probabilities; `None` if the recording does not state it.
     temperatures: Vec<Option<f32>>,
 }
 
-/// A line of a recording. Only metrics use `correct` and `boxed`; without `correct`, a positive reward counts as correct.
+/// A line of a recording. `correct` and `boxed` only affect metrics; if `correct` is missing, a positive reward counts as correct.
 #[derive(Deserialize)]
 struct Line {
     step: u64,
@@ -57,8 +57,8 @@ impl Replay {
     /// Reads a recording: JSON lines in any order, gzipped (`.gz`) or plain.
     ///
     /// # Errors
-    /// If the file cannot be read, a line lacks tokens or log-probabilities or has an invalid value, or the steps and groups differ in
-    /// size. The message names the file and line, or the step and group.
+    /// If the file cannot be read, a line lacks tokens or log-probabilities or has an invalid value, or steps or groups differ in size. The
+    /// message names the file and the line, or the step.
     pub fn read(path: &Path) -> Result<Self> {
         let file = path.display();
         let mut steps: BTreeMap<u64, BTreeMap<(usize, usize), ScoredRollout>> = BTreeMap::new();
@@ -74,8 +74,8 @@ impl Replay {
             *known = known.or(line.temperature);
             ensure!(*known == line.temperature || line.temperature.is_none(), "{at_line}: step {step} has responses at two temperatures");
             let scored = scored(line).with_context(|| at_line.clone())?;
-            let before = steps.entry(step).or_default().insert(at, scored);
-            ensure!(before.is_none(), "{at_line}: step {step} has sample {} of group {} twice", at.1, at.0);
+            let previous = steps.entry(step).or_default().insert(at, scored);
+            ensure!(previous.is_none(), "{at_line}: step {step} has sample {} of group {} twice", at.1, at.0);
         }
         let (groups, group_size) = match steps.values().next() {
             Some(first) => {
@@ -100,31 +100,32 @@ impl Replay {
         })
     }
 
-    /// True if any response was sampled from a recorded part of the vocabulary.
-    pub fn records_kept(&self) -> bool {
+    /// True if a recorded sampling mask excludes any token.
+    pub fn has_sampling_masks(&self) -> bool {
         let mut truncated = self.steps.iter().flatten().filter_map(|scored| scored.rollout.completion.truncated.as_ref());
         truncated.any(|truncated| !truncated.kept.is_whole())
     }
 
-    /// Applies `rollout.truncated` to the recording: keeps or removes its sampling masks.
+    /// Applies `rollout.truncated` to the recording: `renormalise` requires sampling masks, `refuse` requires that they exclude no token,
+    /// and `mismatch` removes them.
     ///
     /// # Errors
-    /// If the setting requires sampling masks that were not recorded, or refuses those that were.
-    pub fn under(mut self, truncated: Truncation) -> Result<Self> {
-        let lacks_kept = |scored: &&ScoredRollout| scored.rollout.completion.truncated.is_none();
+    /// If the recording lacks required sampling masks, or has masks that the setting refuses.
+    pub fn with_truncation(mut self, truncated: Truncation) -> Result<Self> {
+        let lacks_mask = |scored: &&ScoredRollout| scored.rollout.completion.truncated.is_none();
         match truncated {
             Truncation::Renormalise => {
-                if let Some(ScoredRollout { rollout, .. }) = self.steps.iter().flatten().find(lacks_kept) {
+                if let Some(ScoredRollout { rollout, .. }) = self.steps.iter().flatten().find(lacks_mask) {
                     let (sample, group) = (rollout.sample, rollout.group);
                     anyhow::bail!(
-                        "rollout.truncated is renormalise, but the recorded sample {sample} of group {group} has no kept and logprobs_sampled: record \
+                        "rollout.truncated is renormalise, but the recorded sample {sample} of group {group} has no `kept` and `logprobs_sampled`: record \
                          the run with rollout.truncated=renormalise, or set rollout.truncated=mismatch to train on the distribution over the whole vocabulary"
                     );
                 }
             }
             Truncation::Refuse => ensure!(
-                !self.records_kept(),
-                "the recording was sampled from part of the vocabulary (it has kept), but rollout.truncated is refuse: set it to renormalise, as in the recorded run"
+                !self.has_sampling_masks(),
+                "the recording was sampled from part of the vocabulary (it has `kept`), but rollout.truncated is refuse: set it to renormalise, as in the recorded run"
             ),
             Truncation::Mismatch => {
                 self.steps.iter_mut().flatten().for_each(|scored| scored.rollout.completion.truncated = None);
@@ -133,7 +134,7 @@ impl Replay {
         Ok(self)
     }
 
-    /// Returns the lengths in tokens of the first step's distinct prompts, and of the longest response of all steps.
+    /// Returns the lengths in tokens of the first step's distinct prompts, and the length of the longest response of all steps.
     pub fn lengths(&self) -> (Vec<usize>, usize) {
         let first = self.steps.first().map_or(&[][..], Vec::as_slice);
         let prompts: std::collections::BTreeSet<&[u32]> = first.iter().map(|scored| &*scored.rollout.prompt.ids).collect();
@@ -151,7 +152,7 @@ impl Replay {
         self.steps.is_empty()
     }
 
-    /// Returns the rollouts of `step` (from 1); after the last recorded step, the recording repeats from the first.
+    /// Returns the rollouts of `step`, counted from 1. After the last recorded step, the recording repeats from the first.
     ///
     /// # Panics
     /// If the recording is empty; [`Replay::read`] never returns an empty one.
@@ -159,71 +160,85 @@ impl Replay {
         &self.steps[(step.max(1) - 1) as usize % self.steps.len()]
     }
 
-    /// Returns the sampling temperature of those rollouts; `None` if the recording does not state it.
+    /// Returns the temperature of the log-probabilities of `step`, with steps as in [`step`](Self::step); `None` if the recording does not
+    /// state it.
     ///
     /// # Panics
-    /// If the recording is empty.
+    /// If the recording is empty; [`Replay::read`] never returns an empty one.
     pub fn temperature(&self, step: u64) -> Option<f32> {
         self.temperatures[(step.max(1) - 1) as usize % self.temperatures.len()]
     }
 
-    /// Checks that the model has the recorded tokens and that the sequences fit its context length.
+    /// Checks that the recorded tokens are in the model's vocabulary and that the sequences fit its context length.
     ///
     /// # Errors
-    /// If a token id is not below `vocabulary`, or a sequence is longer than `window` + 1 tokens. The message names group and sample.
-    pub fn check(&self, vocabulary: usize, window: usize) -> Result<()> {
+    /// If a token id is not below `vocabulary`, or a sequence is longer than `context_length` + 1 tokens (the last token is not an input).
+    /// The message names group and sample.
+    pub fn check(&self, vocabulary: usize, context_length: usize) -> Result<()> {
         for ScoredRollout { rollout, .. } in self.steps.iter().flatten() {
             let (prompt, completion) = (&rollout.prompt.ids, &rollout.completion.ids);
-            let place = || format!("the recorded sample {} of group {}", rollout.sample, rollout.group);
+            let location = || format!("the recorded sample {} of group {}", rollout.sample, rollout.group);
             let tokens = prompt.len() + completion.len();
-            ensure!(tokens <= window + 1, "{}: {tokens} tokens exceed the model's context length of {window}", place());
-            let kept = kept_vocabulary(&rollout.completion);
-            ensure!(kept <= vocabulary, "{}: kept token {} is outside the model's vocabulary of {vocabulary}", place(), kept - 1);
+            ensure!(tokens <= context_length + 1, "{}: {tokens} tokens exceed the model's context length of {context_length}", location());
+            let mask_size = mask_vocabulary(&rollout.completion);
+            ensure!(
+                mask_size <= vocabulary,
+                "{}: kept token {} is outside the model's vocabulary of {vocabulary}",
+                location(),
+                mask_size - 1
+            );
             if let Some(token) = prompt.iter().chain(completion).find(|token| **token as usize >= vocabulary) {
-                anyhow::bail!("{}: token {token} is outside the model's vocabulary of {vocabulary}", place());
+                anyhow::bail!("{}: token {token} is outside the model's vocabulary of {vocabulary}", location());
             }
         }
         Ok(())
     }
 }
 
-/// Returns one more than the largest token id in the sampling mask; 0 without one.
-fn kept_vocabulary(completion: &Completion) -> usize {
+/// Returns one more than the largest token id in the sampling mask; 0 without a mask.
+fn mask_vocabulary(completion: &Completion) -> usize {
     completion.truncated.as_ref().map_or(0, |truncated| truncated.kept.vocabulary())
 }
 
-/// Reads the sampling mask of a line; `None` if the line has none.
-fn truncated(ids: &[u32], kept: Option<SamplingMask>, logprobs: Option<Vec<f32>>) -> Result<Option<MaskedSample>> {
+/// Checks the sampling mask of a line; `None` if the line has none.
+fn masked_sample(ids: &[u32], kept: Option<SamplingMask>, logprobs: Option<Vec<f32>>) -> Result<Option<MaskedSample>> {
     let (kept, logprobs) = match (kept, logprobs) {
         (None, None) => return Ok(None),
         (Some(kept), Some(logprobs)) => (kept, logprobs),
-        (Some(_), None) => anyhow::bail!("kept without logprobs_sampled; a run records both"),
-        (None, Some(_)) => anyhow::bail!("logprobs_sampled without kept; a run records both"),
+        (Some(_), None) => anyhow::bail!("`kept` without `logprobs_sampled`: a run records both"),
+        (None, Some(_)) => anyhow::bail!("`logprobs_sampled` without `kept`: a run records both"),
     };
     let counts = (kept.len(), logprobs.len());
-    ensure!(counts == (ids.len(), ids.len()), "{} kept and {} logprobs_sampled for {} completion_ids", counts.0, counts.1, ids.len());
-    ensure!(logprobs.iter().all(|logprob| logprob.is_finite()), "logprobs_sampled must be finite numbers");
+    ensure!(
+        counts == (ids.len(), ids.len()),
+        "{} `kept` and {} `logprobs_sampled` for {} `completion_ids`: expected one of each per token",
+        counts.0,
+        counts.1,
+        ids.len()
+    );
+    ensure!(logprobs.iter().all(|logprob| logprob.is_finite()), "`logprobs_sampled` must be finite numbers");
     if let Some(position) = (0..ids.len()).find(|position| !kept.contains(*position, ids[*position])) {
         anyhow::bail!(
-            "token {} at position {position} of completion_ids is not in its kept set, so it cannot have been sampled",
+            "token {} at position {position} of `completion_ids` is not in `kept`, so it cannot have been sampled",
             ids[position]
         );
     }
     Ok(Some(MaskedSample { kept, logprobs }))
 }
 
+/// Checks a line and converts it to a scored rollout.
 fn scored(line: Line) -> Result<ScoredRollout> {
     let missing = "a run records token ids and log-probabilities only at its evaluation steps (eval.every)";
-    let prompt_ids = line.prompt_ids.with_context(|| format!("no prompt_ids; {missing}"))?;
-    let ids = line.completion_ids.with_context(|| format!("no completion_ids; {missing}"))?;
-    let logprobs = line.logprobs.with_context(|| format!("no logprobs; {missing}"))?;
-    ensure!(!prompt_ids.is_empty(), "prompt_ids is empty; scoring the first response token needs at least one prompt token");
-    ensure!(logprobs.len() == ids.len(), "{} logprobs for {} completion_ids", logprobs.len(), ids.len());
-    ensure!(!ids.is_empty(), "completion_ids is empty; there is nothing to train on");
-    // Log-probabilities above 0 are accepted: recordings made for tests shift them past the clip on both sides. The gap from the policy's
-    // decides.
-    for (place, logprob) in logprobs.iter().enumerate() {
-        ensure!(logprob.is_finite(), "`logprobs[{place}]` is {logprob}, expected a finite number");
+    let prompt_ids = line.prompt_ids.with_context(|| format!("no `prompt_ids`: {missing}"))?;
+    let ids = line.completion_ids.with_context(|| format!("no `completion_ids`: {missing}"))?;
+    let logprobs = line.logprobs.with_context(|| format!("no `logprobs`: {missing}"))?;
+    ensure!(!prompt_ids.is_empty(), "`prompt_ids` is empty: scoring the first response token needs at least one prompt token");
+    ensure!(logprobs.len() == ids.len(), "{} `logprobs` for {} `completion_ids`: expected one per token", logprobs.len(), ids.len());
+    ensure!(!ids.is_empty(), "`completion_ids` is empty: there is nothing to train on");
+    // Log-probabilities above 0 are accepted here, because test recordings shift them beyond the clip in both directions. `check_gap`
+    // limits their distance from the policy's.
+    for (index, logprob) in logprobs.iter().enumerate() {
+        ensure!(logprob.is_finite(), "`logprobs[{index}]` is {logprob}, expected a finite number");
     }
     let rewards = line.rewards.iter().map(|(name, reward)| (format!("rewards.{name}"), reward));
     for (name, reward) in rewards.chain([("reward".to_owned(), &line.reward)]) {
@@ -234,7 +249,7 @@ fn scored(line: Line) -> Result<ScoredRollout> {
     }
     let problem = Problem { id: line.example, ..Problem::default() };
     let prompt = Prompt { problem: Arc::new(problem), text: String::new(), ids: prompt_ids.into() };
-    let truncated = truncated(&ids, line.kept, line.logprobs_sampled)?;
+    let truncated = masked_sample(&ids, line.kept, line.logprobs_sampled)?;
     let completion = Completion { ids, logprobs, finish: line.finish.unwrap_or(FinishReason::Stop), truncated };
     Ok(ScoredRollout {
         rollout: Rollout { group: line.group, sample: line.sample, prompt, completion, text: line.text },
@@ -288,8 +303,8 @@ mod tests {
         check(&[line(1, 0, 0), line(1, 0, 1), line(1, 0, 1)], "line 3: step 1 has sample 1 of group 0 twice");
         check(&[line(1, 0, 0), line(1, 0, 1), line(2, 0, 0)], "step 2 has 1 rollouts, expected 1 groups of 2");
         check(&[line(1, 0, 0), line(1, 0, 1), line(2, 0, 0), "{\"step\": 2".into()], "line 4: EOF");
-        check(&[r#"{"step": 1, "group": 0, "sample": 0, "reward": 1, "text": "x"}"#.into()], "line 1: no prompt_ids; a run records");
-        check(&[line(1, 0, 0).replace("[-0.5]", "[]")], "0 logprobs for 1 completion_ids");
+        check(&[r#"{"step": 1, "group": 0, "sample": 0, "reward": 1, "text": "x"}"#.into()], "line 1: no `prompt_ids`: a run records");
+        check(&[line(1, 0, 0).replace("[-0.5]", "[]")], "0 `logprobs` for 1 `completion_ids`");
         let two = |from: &str, to: &str| [line(1, 0, 0), line(1, 0, 1).replace(from, to)];
         check(
             &two("\"group\": 0", "\"group\": 18446744073709551615"),
@@ -304,31 +319,31 @@ mod tests {
         check(&two("\"reward\": 1", "\"reward\": 1, \"rewards\": {\"a\": -1e39}"), "line 2: `rewards.a`: number out of range");
         check(&two("\"reward\": 1", "\"reward\": 1, \"temperature\": 0"), "line 2: `temperature` is 0, expected");
         check(&two("\"reward\": 1", "\"reward\": 1, \"finish\": \"eos\""), "line 2: `finish`: unknown variant `eos`");
-        check(&[line(1, 0, 0).replace("[10]", "[]").replace("[-0.5]", "[]")], "line 1: completion_ids is empty");
+        check(&[line(1, 0, 0).replace("[10]", "[]").replace("[-0.5]", "[]")], "line 1: `completion_ids` is empty");
         let with = |kept: &str, sampled: &str| line(1, 0, 0).replace("\"reward\"", &format!("{kept}{sampled}\"reward\""));
-        check(&[with("\"kept\": [[10]], ", "")], "line 1: kept without logprobs_sampled");
-        check(&[with("", "\"logprobs_sampled\": [0], ")], "line 1: logprobs_sampled without kept");
-        check(&[with("\"kept\": [[10]], ", "\"logprobs_sampled\": [0, 0], ")], "1 kept and 2 logprobs_sampled for 1 completion_ids");
+        check(&[with("\"kept\": [[10]], ", "")], "line 1: `kept` without `logprobs_sampled`");
+        check(&[with("", "\"logprobs_sampled\": [0], ")], "line 1: `logprobs_sampled` without `kept`");
+        check(&[with("\"kept\": [[10]], ", "\"logprobs_sampled\": [0, 0], ")], "1 `kept` and 2 `logprobs_sampled` for 1 `completion_ids`");
         check(
             &[with("\"kept\": [[9, 11]], ", "\"logprobs_sampled\": [0], ")],
-            "token 10 at position 0 of completion_ids is not in its kept set",
+            "token 10 at position 0 of `completion_ids` is not in `kept`",
         );
         check(&[with("\"kept\": [[]], ", "\"logprobs_sampled\": [0], ")], "position 0 keeps no token");
     }
 
     #[test]
-    fn under_keeps_or_removes_sampling_masks() {
+    fn with_truncation_applies_or_removes_sampling_masks() {
         let kept = line(1, 0, 0).replace("\"reward\"", "\"kept\": [[3, [10, 12]]], \"logprobs_sampled\": [-0.25], \"reward\"");
         let (with, without) = (read(&[kept]).unwrap(), read(&[line(1, 0, 0)]).unwrap());
         let sampled = |replay: Result<Replay>| replay.unwrap().step(1)[0].rollout.completion.sampled_logprobs().to_vec();
-        assert_eq!(sampled(with.clone().under(Truncation::Renormalise)), [-0.25]);
-        assert_eq!(sampled(with.clone().under(Truncation::Mismatch)), [-0.5]);
-        assert_eq!(sampled(without.clone().under(Truncation::Refuse)), [-0.5]);
+        assert_eq!(sampled(with.clone().with_truncation(Truncation::Renormalise)), [-0.25]);
+        assert_eq!(sampled(with.clone().with_truncation(Truncation::Mismatch)), [-0.5]);
+        assert_eq!(sampled(without.clone().with_truncation(Truncation::Refuse)), [-0.5]);
         let check = |replay: Replay, truncated, expected: &str| {
-            let message = replay.under(truncated).unwrap_err().to_string();
+            let message = replay.with_truncation(truncated).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
         };
-        check(without, Truncation::Renormalise, "sample 0 of group 0 has no kept and logprobs_sampled: record the run with");
+        check(without, Truncation::Renormalise, "sample 0 of group 0 has no `kept` and `logprobs_sampled`: record the run with");
         check(with.clone(), Truncation::Refuse, "rollout.truncated is refuse: set it to renormalise");
         assert!(with.check(12, 9).unwrap_err().to_string().contains("kept token 12 is outside the model's vocabulary of 12"));
     }

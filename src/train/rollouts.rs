@@ -1,4 +1,4 @@
-//! A step's batch: the example of each group, its requests, the responses, and their rewards.
+//! The rollouts of a step: chooses an example for each group, builds the requests, and decodes, grades and rewards the responses.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,26 +16,26 @@ use crate::rng::{Purpose, Stream};
 use crate::rollout::{Request, SamplingSettings};
 use crate::verify::Verdict;
 
-/// Returns the index of the example that each group of a step answers.
+/// Returns the index of the example that each group of a step answers, where `count` is the number of examples and `step` counts from 1.
 ///
-/// Every example comes once in a random order, then once more in another order, and so on through the run. A batch may end in the middle of
-/// an order; the next batch continues there. `count` is the number of examples; `step` counts from 1.
+/// A run goes through all examples in a random order, then through all of them in another order, and so on. A batch may end in the middle
+/// of an order; the next batch continues there.
 pub fn examples(settings: &RunSettings, count: usize, step: u64) -> Vec<usize> {
     let groups = settings.rollout.groups as u64;
     let first = step.saturating_sub(1) * groups;
     let mut order: (u64, Vec<usize>) = (u64::MAX, Vec::new());
-    let example = |place: u64| {
-        let (round, place) = (place / count as u64, (place % count as u64) as usize);
+    let example = |index: u64| {
+        let (round, index) = (index / count as u64, (index % count as u64) as usize);
         if order.0 != round {
             order = (round, (0..count).collect());
             Stream::new(settings.seed, Purpose::Order, round).shuffle(&mut order.1);
         }
-        order.1[place]
+        order.1[index]
     };
     (first..first + groups).map(example).collect()
 }
 
-/// Returns the requests of a step, group after group; group `i` has the prompt of example `examples[i]`.
+/// Returns the requests of a step, group by group. Group `i` has the prompt of example `examples[i]`.
 pub fn requests(settings: &RunSettings, prompts: &[Prompt], examples: &[usize], step: u64) -> Vec<Request> {
     let group = |(group, example): (usize, &usize)| {
         let ids = &prompts[*example].ids;
@@ -51,7 +51,7 @@ pub fn requests(settings: &RunSettings, prompts: &[Prompt], examples: &[usize], 
     examples.iter().enumerate().flat_map(group).collect()
 }
 
-/// Returns the sampling settings of training.
+/// Returns the sampling settings of a training step.
 pub fn sampling(settings: &RunSettings) -> SamplingSettings {
     let rollout = &settings.rollout;
     let filter = Filter { top_k: rollout.top_k, top_p: rollout.top_p, min_p: rollout.min_p };
@@ -61,8 +61,8 @@ pub fn sampling(settings: &RunSettings) -> SamplingSettings {
 
 /// Decodes completions into rollouts.
 ///
-/// Requests are ordered group after group, and `examples` gives the prompt of each group. A rollout takes group and sample number from its
-/// request; the pair is unique within a step.
+/// Requests are in order of groups, and `examples` has the example of each group. The group and sample numbers of a rollout are those of
+/// its request.
 ///
 /// # Errors
 /// If a completion's token ids cannot be decoded.
@@ -85,11 +85,11 @@ pub fn decode(
 /// The grade and the reward of a response.
 pub type GradedReward = (Verdict, RewardBreakdown);
 
-/// What rewards may need besides the responses.
+/// The inputs of rewards besides the responses.
 pub struct Sources<'a> {
     /// Scores text with the policy that sampled the responses.
     pub scorer: &'a dyn Scorer,
-    /// Stops waiting for a reward program.
+    /// Checked while waiting for a reward program.
     pub interrupt: &'a Interrupt,
     /// See [`Batch::guard`].
     pub guard: Option<&'a Path>,
@@ -121,15 +121,16 @@ pub fn scored(rollouts: Vec<Rollout>, graded: Vec<GradedReward>) -> Vec<ScoredRo
     scored.collect()
 }
 
-/// Returns the mean of each reward over a step's responses as metrics `reward/NAME/mean`. Empty if the responses come from a recording
-/// without separate rewards.
+/// Returns the mean of each reward over a step's responses as metrics `reward/NAME/mean`, by name. Empty if the responses were recorded
+/// without their separate rewards.
 pub fn reward_means(scored: &[ScoredRollout]) -> Vec<(String, f64)> {
     let mut sums: BTreeMap<&str, f64> = BTreeMap::new();
     scored.iter().flat_map(|scored| &scored.rewards).for_each(|(name, reward)| *sums.entry(name).or_default() += f64::from(*reward));
     sums.into_iter().map(|(name, sum)| (format!("reward/{name}/mean"), sum / scored.len() as f64)).collect()
 }
 
-/// Returns the JSON line of a rollout; `with_tokens` adds token ids and log-probabilities.
+/// Returns the JSON line of a rollout. `with_tokens` adds what a replay needs: token ids, log-probabilities, any sampling masks, and the
+/// temperature.
 pub fn line(settings: &RunSettings, step: u64, scored: &ScoredRollout, with_tokens: bool) -> Value {
     let Rollout { group, sample, prompt, completion, text } = &scored.rollout;
     let mut line = json!({
@@ -179,8 +180,8 @@ mod tests {
             seen.sort_unstable();
             assert_eq!(seen, (0..20).collect::<Vec<_>>());
         }
-        assert_ne!(all[..20], all[20..], "another order each time");
-        // Two examples share a batch equally.
+        assert_ne!(all[..20], all[20..], "the second round has another order");
+        // Two examples divide a batch equally.
         assert_eq!(check(8, 2, 1)[0].iter().sum::<usize>(), 4);
     }
 }

@@ -1,5 +1,6 @@
-//! The run: assembles its parts and runs its steps. `run/updates` performs the updates of a step, `run/records` writes to disk,
-//! `run/resume` resumes a run, `run/failure` handles every failure, and `run/finite` rejects weights that have diverged.
+//! The training run: assembles its parts and runs its steps. `run/updates` performs a step's updates, `run/records` writes to disk,
+//! `run/resume` resumes a run, `run/interruption` stops it at a signal, `run/failure` handles errors, and `run/finite` rejects weights that
+//! have diverged.
 
 mod failure;
 mod finite;
@@ -53,29 +54,29 @@ pub struct RunInputs<'a> {
     pub reference: Option<Decoder>,
     /// The training examples as prompts, with the labels that responses are graded against.
     pub prompts: Vec<Prompt>,
-    /// The labels that replace an example's own answer.
+    /// The labels that replace the examples' own answers.
     pub labels: Vec<Relabeled>,
-    /// Recorded rollouts that replace sampling.
+    /// Recorded rollouts to train on instead of sampling.
     pub replay: Option<Replay>,
-    /// The file to write the next update's gradient to, before clipping; `None` writes nothing.
+    /// The file to write the next update's gradient to, before clipping; `None` to write nothing.
     pub dump_gradients: Option<PathBuf>,
-    /// The sets to evaluate.
+    /// The benchmarks to evaluate on.
     pub sets: Vec<EvalSet>,
     /// The revision of the weights that `model` starts from.
     pub revision: String,
-    /// Requests to stop the run, and how soon.
+    /// Reports whether a stop was requested.
     pub interrupt: &'a Interrupt,
     /// The path of the `rlvr` program, which starts reward programs so that none outlives the run
-    /// ([`reward::parent_guard`](crate::reward::parent_guard)). `None` starts them directly.
+    /// ([`reward::parent_guard`](crate::reward::parent_guard)); `None` to start them directly.
     pub guard: Option<&'a Path>,
 }
 
 /// How a run ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// All steps are done.
+    /// All steps are complete.
     Done,
-    /// A signal stopped it; everything is saved.
+    /// A signal stopped it; all complete steps are saved.
     Interrupted {
         /// The signal's number.
         signal: usize,
@@ -86,7 +87,7 @@ pub enum Outcome {
 pub struct Run<'a> {
     /// The settings of the run; `schedules` derives each step's settings from them.
     settings: RunSettings,
-    /// Micro-batch size in tokens, which is halved on out-of-memory, and activation checkpointing.
+    /// Micro-batch size in tokens, which out-of-memory retries halve, and activation checkpointing.
     activations: ActivationPlan,
     schedules: Schedules,
     folder: RunFolder,
@@ -104,11 +105,11 @@ pub struct Run<'a> {
     console: Console,
     /// The last step's metrics line while its evaluation is pending.
     unfinished: Option<Map<String, Value>>,
-    /// Never requests a stop; used by work that must finish.
+    /// An interrupt that never requests a stop, for work that must finish.
     no_interrupt: Interrupt,
     /// The number of completed steps.
     step: u64,
-    /// Whether the policy matches the records of that step.
+    /// Whether the policy matches the records of the last completed step.
     policy_state: PolicyState,
     /// Warns when the run diverges or cannot learn.
     monitor: Monitor,
@@ -116,7 +117,7 @@ pub struct Run<'a> {
     batch: Option<Batch>,
     started: Instant,
     stopwatch: Stopwatch,
-    /// Seconds spent before the run was resumed.
+    /// Seconds of training before the run was resumed.
     earlier_s: f64,
     /// The recorded phases of those seconds.
     earlier_times: PhaseTimes,
@@ -126,7 +127,7 @@ impl<'a> Run<'a> {
     /// Starts a new run in a new folder.
     ///
     /// # Errors
-    /// If the folder exists or cannot be written, the model's tensors cannot be allocated, or the settings do not suit the model.
+    /// If the folder exists or cannot be written, tensors cannot be allocated, or the settings do not suit the model.
     pub fn start(settings: RunSettings, root: &Path, inputs: RunInputs<'a>) -> Result<Self> {
         let folder = RunFolder::create(root, &settings)?;
         record_labels(&folder, &inputs.labels)?;
@@ -143,7 +144,7 @@ impl<'a> Run<'a> {
         events: EventFile,
         step: u64,
     ) -> Result<Self> {
-        let given = inputs.reference.take();
+        let loaded_reference = inputs.reference.take();
         let decoder = &inputs.model.decoder;
         let target = decoder.target();
         let workers = Workers::new(plan::workers(&decoder.config, &settings, &target))?;
@@ -155,7 +156,7 @@ impl<'a> Run<'a> {
         let activations = ActivationPlan::of(&decoder.config, &settings, &load, &target);
         let lora = settings.lora.is_on().then(|| Lora::new(settings.lora.clone(), decoder, settings.seed)).transpose()?;
         let optimizer = AdamW::new(settings.optim.clone(), decoder.kernels(), &parameters(decoder, lora.as_ref()))?;
-        let reference = Reference::new(&settings, given, decoder, lora.as_ref())?;
+        let reference = Reference::new(&settings, loaded_reference, decoder, lora.as_ref())?;
         let gradients = (0..workers.count()).map(|_| Gradients::zeros(decoder, lora.as_ref())).collect::<Result<_>>()?;
         let critic = settings.has_critic().then(|| Critic::new(&settings, decoder, workers.count())).transpose()?;
         let rewards = Rewards::new(&settings.reward, settings.rollout.max_new_tokens)?;
@@ -193,10 +194,10 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Runs the remaining steps, or stops at a signal.
+    /// Runs the remaining steps, unless a signal stops the run.
     ///
     /// # Errors
-    /// If a step, an evaluation or a write fails. The message says up to which step the run is saved and how to continue.
+    /// If a step, an evaluation or a write fails. The message says what is saved and how to continue.
     pub fn run(mut self) -> Result<Outcome> {
         self.run_steps().or_else(|error| self.interrupted(error)).map_err(|error| self.failed(error))
     }
@@ -208,7 +209,7 @@ impl<'a> Run<'a> {
             self.evaluate()?;
         }
         if let Some(line) = self.unfinished.clone() {
-            // Save again: the existing state still lists the evaluation as pending.
+            // Save again: the checkpoint on disk still marks the evaluation as pending.
             self.finish_step(line, true)?;
             self.checkpoint()?;
         }
@@ -234,7 +235,7 @@ impl<'a> Run<'a> {
         Ok(Outcome::Done)
     }
 
-    /// Finishes a step: evaluates it if `evaluates`, and writes its metrics line.
+    /// Finishes a step: evaluates the policy if `evaluates`, and writes the step's metrics line.
     fn finish_step(&mut self, mut line: Map<String, Value>, evaluates: bool) -> Result<()> {
         if evaluates {
             self.inputs.interrupt.begin(format!("the evaluation after step {}", self.step));
@@ -257,7 +258,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Returns the settings of a step (from 1).
+    /// Returns the settings of a step, counted from 1.
     fn settings_at(&self, step: u64) -> RunSettings {
         let mut settings = self.schedules.at_step(&self.settings, step);
         if let Some(temperature) = self.inputs.replay.as_ref().and_then(|replay| replay.temperature(step)) {
@@ -279,7 +280,7 @@ impl<'a> Run<'a> {
         self.policy_state = PolicyState::Updating;
         self.reference.as_ref().map_or(Ok(()), |reference| reference.follow(&settings, step, &self.inputs.model.decoder))?;
         self.stopwatch.lap(Phase::Reference);
-        // The policy computes nothing while a critic warms up.
+        // The policy is not updated while a critic warms up.
         let terms = &updated.report.terms;
         if terms.tokens > 0.0 && terms.token_entropy.is_finite() {
             self.schedules.adapt_entropy(&settings.loss, terms.per_token(terms.token_entropy));
@@ -292,7 +293,7 @@ impl<'a> Run<'a> {
         Ok(line)
     }
 
-    /// Returns the scored responses of a step and the number of extra batches that replaced groups without signal.
+    /// Returns the scored responses of a step, and the number of attempts to replace groups without signal.
     fn sample(&mut self, settings: &RunSettings, step: u64) -> Result<(Vec<ScoredRollout>, usize)> {
         let _span = tracing::info_span!("rollouts").entered();
         if let Some(replay) = &self.inputs.replay {
@@ -304,14 +305,14 @@ impl<'a> Run<'a> {
         let examples = rollouts::examples(settings, count, step);
         let requests = rollouts::requests(settings, &self.inputs.prompts, &examples, step);
         let scored = self.sample_and_grade(settings, step, &requests, &examples)?;
-        dynamic_sampling::fill(settings, scored, |attempt, groups| {
+        dynamic_sampling::replace_groups(settings, scored, |attempt, groups| {
             let examples = dynamic_sampling::examples(settings, count, step, attempt, groups);
             let requests = dynamic_sampling::requests(settings, &self.inputs.prompts, &examples, step, attempt, groups);
             self.sample_and_grade(settings, step, &requests, &examples)
         })
     }
 
-    /// Samples the requests, then grades and rewards the responses.
+    /// Samples responses to the requests, then grades and rewards them.
     fn sample_and_grade(
         &mut self,
         settings: &RunSettings,
@@ -341,7 +342,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Returns the set of parameters that the optimizer trains: all weights, or the adapters.
+/// Returns the parameters that the optimizer trains: all weights, or the adapters.
 fn trained<'a>(policy: &'a Decoder, lora: Option<&'a Lora>) -> TrainedParameters<'a> {
     lora.map_or(TrainedParameters::Weights(&policy.config), |lora| TrainedParameters::Adapters(&lora.adapters))
 }

@@ -1,4 +1,4 @@
-//! Prints a run's results: a line per evaluation, the final tables, and the picture.
+//! Presents a run's results: a line per evaluation, the final tables, and the picture.
 
 use anyhow::Result;
 
@@ -12,7 +12,7 @@ use crate::eval::statistics::{Comparison, Estimate};
 use crate::metrics::{percent, table};
 use crate::report::curve::{Curve, Point, svg};
 
-/// Returns the last evaluation in one line, with the train accuracy at that step; empty before the first evaluation.
+/// Describes the last evaluation in one line, with the recent train accuracy; empty before the first evaluation.
 pub fn evaluation_line(history: &History) -> String {
     let Some(evaluation) = history.evaluations.last() else { return String::new() };
     let what = if evaluation.step == 0 { "base model".to_owned() } else { format!("step {}", evaluation.step) };
@@ -27,8 +27,8 @@ pub fn evaluation_line(history: &History) -> String {
     format!("{what}: {}{train}{styles}", passes.collect::<Vec<_>>().join(", "))
 }
 
-/// Returns "; answer styles: guess 55%, sketch 27%, careful 15%" of the samples, the most common first; empty if the set has no classifier
-/// of answer styles.
+/// Returns the shares of answer styles among sampled answers, the most common first: "; answer styles: guess 55%, sketch 27%". Empty if the
+/// benchmark does not classify answer styles.
 fn answer_styles(evaluation: &Evaluation) -> String {
     let Some((_, score)) = evaluation.passes(false).next() else { return String::new() };
     let mut styles: Vec<(&String, &f64)> = score.styles.iter().collect();
@@ -37,7 +37,7 @@ fn answer_styles(evaluation: &Evaluation) -> String {
     if styles.is_empty() { String::new() } else { format!("; answer styles: {}", styles.join(", ")) }
 }
 
-/// Returns the SVG picture of the run.
+/// Returns the picture of the run as SVG.
 pub fn picture(settings: &RunSettings, history: &History) -> String {
     let points = |greedy: bool| {
         let point = |evaluation: &Evaluation| Some(Point::new(evaluation.step as u32, evaluation.estimate(greedy)?));
@@ -99,13 +99,13 @@ pub fn print(settings: &RunSettings, folder: &RunFolder, history: &History, time
         );
     }
     for what in &history.missing {
-        message!("These figures leave out a lost record: {what}.");
+        message!("These figures leave out a lost record: {what}");
     }
     message!("All results are in {}; the picture is {}", folder.root().display(), folder.picture().display());
     Ok(())
 }
 
-/// Returns a line for the gains before saturation and one for those after it, pass by pass.
+/// Returns one line for the gains before saturation and one for the gains after it, if known. Each lists all passes.
 fn gain_lines(history: &History) -> Vec<String> {
     let line = |when: &str, gain: &Gain| {
         let from = if gain.from == 0 { "the base model".to_owned() } else { format!("step {}", gain.from) };

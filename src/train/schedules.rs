@@ -1,5 +1,5 @@
-//! Settings that change from step to step: scheduled temperature, scheduled or adaptive entropy coefficient. Owns the settings of a step
-//! and the coefficient that depends on earlier steps. Knows nothing about how a step is computed.
+//! Settings that change from step to step: a scheduled temperature, and a scheduled or adaptive entropy coefficient. Owns the adaptive
+//! coefficient. Knows nothing about how a step is computed.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use super::settings::RunSettings;
 use crate::checkpoint::write_file;
 use crate::objective::LossSettings;
 
-/// The schedules' state, which earlier steps pass on to later ones.
+/// The state of the schedules that depends on earlier steps.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Schedules {
-    /// The entropy coefficient: adapted towards `loss.entropy_target`, or `loss.entropy` if there is no target.
+    /// The adaptive entropy coefficient; `loss.entropy` at the start, and always if `loss.entropy_target` is 0.
     pub entropy: f32,
 }
 
@@ -26,7 +26,7 @@ impl Schedules {
         Self { entropy: settings.loss.entropy }
     }
 
-    /// Returns the settings of a step (from 1), with its scheduled temperature and entropy coefficient.
+    /// Returns the settings of a step, counted from 1, with its temperature and entropy coefficient.
     pub fn at_step(&self, settings: &RunSettings, step: u64) -> RunSettings {
         let mut now = settings.clone();
         let (rollout, loss) = (&settings.rollout, &settings.loss);
@@ -38,8 +38,9 @@ impl Schedules {
         now
     }
 
-    /// Adapts the entropy coefficient after a step with mean token entropy `entropy` (nats per token): raises it below the target, lowers
-    /// it above, and never below 0, so that it stays a bonus (after the adaptive control of Skywork Open Reasoner 1, He et al. 2025).
+    /// Adapts the entropy coefficient after a step whose mean token entropy was `entropy`, in nats: raises it by `loss.entropy_step` if the
+    /// entropy is below the target and lowers it if the entropy is above, but not below 0, so that it remains a bonus (after the adaptive
+    /// control of Skywork Open Reasoner 1, He et al. 2025). Changes nothing without a target.
     pub fn adapt_entropy(&mut self, loss: &LossSettings, entropy: f64) {
         let target = f64::from(loss.entropy_target);
         if target > 0.0 && entropy != target {
@@ -48,7 +49,7 @@ impl Schedules {
         }
     }
 
-    /// Writes the coefficient to a state folder if it is adaptive.
+    /// Writes the coefficient to a checkpoint state if it is adaptive.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -57,7 +58,7 @@ impl Schedules {
         if is_adaptive { write_file(&state.join(FILE), serde_json::to_string(self)?.as_bytes()) } else { Ok(()) }
     }
 
-    /// Reads the coefficient that `save` wrote, if it is adaptive.
+    /// Restores the coefficient that [`save`](Self::save) wrote, if it is adaptive.
     ///
     /// # Errors
     /// If the coefficient is adaptive and the file is missing or cannot be parsed.
@@ -66,15 +67,17 @@ impl Schedules {
             let path = state.join(FILE);
             let text = std::fs::read_to_string(&path).with_context(|| {
                 let path = path.display();
-                format!("cannot read {path}, which stores the coefficient adapted by loss.entropy_target; was loss.entropy_target set when the run started?")
+                format!(
+                    "cannot read {path}, which stores the adapted entropy coefficient: was loss.entropy_target set when the run started?"
+                )
             })?;
-            *self = serde_json::from_str(&text).with_context(|| format!("cannot parse {}", path.display()))?;
+            *self = serde_json::from_str(&text).with_context(|| format!("{} is corrupt", path.display()))?;
         }
         Ok(())
     }
 }
 
-/// Interpolates linearly from `from` at step 1 to `to` at step `steps` + 1 and stays there; returns `from` if `steps` is 0.
+/// Interpolates linearly from `from` at step 1 to `to` at step `steps` + 1; returns `to` at later steps, and always `from` if `steps` is 0.
 fn linear(from: f32, to: f32, steps: u64, step: u64) -> f32 {
     match step.saturating_sub(1) {
         _ if steps == 0 => from,
@@ -101,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn steer_approaches_the_target_and_load_restores_it_exactly() -> Result<()> {
+    fn adapt_entropy_approaches_the_target_and_load_restores_it_exactly() -> Result<()> {
         let mut settings = RunSettings::demonstration();
         (settings.loss.entropy, settings.loss.entropy_target, settings.loss.entropy_step) = (0.001, 0.5, 0.0007);
         let mut schedules = Schedules::new(&settings);

@@ -1,5 +1,5 @@
-//! The training history of each example of a run, by which the next run's example is chosen. Reads recorded rollouts. Knows nothing about
-//! how histories are ranked.
+//! The accuracy of each training example at each step, from recorded rollouts; `rlvr select` ranks examples by it. Knows nothing about the
+//! ranking.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::folder::RunFolder;
 use super::resumption::records::RecordIndex;
 use crate::metrics::jsonl;
 
-/// The fields of a rollout's line that are used.
+/// The fields that are read from a rollout's line.
 #[derive(Deserialize)]
 struct Line {
     example: String,
@@ -19,46 +19,47 @@ struct Line {
     correct: Option<bool>,
 }
 
-/// Returns the accuracy of every example at each step that sampled it, over all its responses in that step. Examples are in the order in
-/// which they were first sampled. With more examples than groups, each has one accuracy per epoch.
+/// Returns the accuracy of each example at every step that sampled it: the share of its responses in that step that are correct. Examples
+/// are in the order in which they were first sampled.
 ///
 /// # Errors
-/// If the folder is not a run folder, or a recording is missing or corrupt. The message names the file and line.
+/// If the folder is not a run folder or has no rollouts, or a rollout file is missing or corrupt. The message names the file, and the line
+/// if there is one.
 pub fn history(root: &Path) -> Result<Vec<(String, Vec<f64>)>> {
     let (folder, _) = RunFolder::open(root)?;
     let mut history: Vec<(String, Vec<f64>)> = Vec::new();
-    let mut places: HashMap<String, usize> = HashMap::new();
-    let recorded = folder.recorded()?;
-    ensure_whole(&folder, &recorded)?;
-    for path in recorded {
-        let mut step: BTreeMap<usize, (usize, usize)> = BTreeMap::new(); // place: (right, all)
+    let mut indices: HashMap<String, usize> = HashMap::new();
+    let files = folder.rollout_files()?;
+    ensure_complete(&folder, &files)?;
+    for path in files {
+        let mut step: BTreeMap<usize, (usize, usize)> = BTreeMap::new(); // index: (right, all)
         for (at_line, line) in jsonl::read_input::<Line>(&path)? {
             ensure!(!line.example.is_empty(), "{at_line}: the example is missing");
-            let place = *places.entry(line.example).or_insert_with_key(|example| {
+            let index = *indices.entry(line.example).or_insert_with_key(|example| {
                 history.push((example.clone(), Vec::new()));
                 history.len() - 1
             });
-            let (right, all) = step.entry(place).or_default();
+            let (right, all) = step.entry(index).or_default();
             *right += usize::from(line.correct.unwrap_or(line.reward > 0.0));
             *all += 1;
         }
-        for (place, (right, all)) in step {
-            history[place].1.push(right as f64 / all as f64);
+        for (index, (right, all)) in step {
+            history[index].1.push(right as f64 / all as f64);
         }
     }
     ensure!(!history.is_empty(), "{} has no recorded rollouts", root.display());
     Ok(history)
 }
 
-/// Fails if a step's rollouts are missing, because the examples would silently be ranked by the other steps.
-fn ensure_whole(folder: &RunFolder, recorded: &[PathBuf]) -> Result<()> {
-    let newest = recorded.last().and_then(|path| path.file_name()?.to_str()?.split('.').next()?.parse().ok());
+/// Fails if the rollouts of a step are missing, because examples would then be ranked by the other steps alone.
+fn ensure_complete(folder: &RunFolder, files: &[PathBuf]) -> Result<()> {
+    let newest = files.last().and_then(|path| path.file_name()?.to_str()?.split('.').next()?.parse().ok());
     let saved = folder.resumable_steps()?.last().copied();
     let last = newest.max(saved).unwrap_or(0).max(RecordIndex::open(folder)?.steps());
     match (1..=last).map(|step| folder.rollouts(step)).find(|path| !path.exists()) {
-        Some(missing) if !recorded.is_empty() => {
+        Some(missing) if !files.is_empty() => {
             bail!(
-                "{} is missing, but the run has recorded {last} steps: restore it from a backup, or repeat the step with train --resume DIR --at STEP",
+                "{} is missing, but the run has recorded {last} steps: restore the file from a backup, or repeat the step with train --resume DIR --at STEP",
                 missing.display()
             )
         }
@@ -87,7 +88,7 @@ mod tests {
         write_gzip_lines(&run.rollouts(3), [json!({"example": "c", "reward": 1.0})]).unwrap();
         let expected = [("a", vec![0.0, 0.5]), ("b", vec![0.0, 1.0]), ("c", vec![1.0])];
         assert_eq!(history(&root).unwrap(), expected.map(|(example, accuracies)| (example.to_owned(), accuracies)));
-        // A missing step would distort the ranking.
+        // Without step 2, the ranking would be wrong.
         std::fs::remove_file(run.rollouts(2)).unwrap();
         let message = history(&root).unwrap_err().to_string();
         assert!(message.contains("00002.jsonl.gz is missing, but the run has recorded 3 steps"), "{message}");

@@ -1,5 +1,5 @@
-//! An optimizer update from responses with advantages: loss and gradient in one sweep over packed micro-batches, then AdamW. `packing`
-//! divides sequences into micro-batches, `scoring` computes log-probabilities without a gradient, and `report` sums the measurements of an
+//! An update of the policy: computes loss and gradient in one pass over packed micro-batches, then takes an AdamW step. `packing` divides
+//! sequences into micro-batches, `scoring` computes log-probabilities without a gradient, and `report` collects the measurements of an
 //! update.
 
 mod packing;
@@ -22,28 +22,28 @@ pub use report::UpdateReport;
 use report::WorkerSums;
 pub use scoring::{PolicyScorer, logprobs};
 
-/// A response and the inputs of its loss, which have one number per response token.
+/// A response with the inputs of its loss, one number per response token each.
 #[derive(Clone, Debug)]
 pub struct Sample<'a> {
     /// The prompt and the response tokens.
     pub sequence: Sequence<'a>,
-    /// The log-probabilities that the sampler recorded, per response token.
+    /// The log-probabilities that the sampler recorded, in nats.
     pub sampled: &'a [f32],
-    /// Advantages, per response token; empty until they are computed.
+    /// Advantages; empty until they are computed.
     pub advantages: Vec<f32>,
-    /// Log-probabilities under the old policy in the ratio's denominator, per response token; `None` for a ratio of 1.
+    /// Log-probabilities under the old policy, for the ratio's denominator; `None` if the ratio is 1.
     pub old: Option<Vec<f32>>,
 }
 
 impl<'a> Sample<'a> {
-    /// Creates a sample without advantages and old log-probabilities.
+    /// Creates a sample without advantages or old log-probabilities.
     pub fn of(prompt: &'a [u32], completion: &'a Completion) -> Self {
         let sequence = Sequence::of(prompt, completion);
         Self { sequence, sampled: completion.sampled_logprobs(), advantages: Vec::new(), old: None }
     }
 }
 
-/// Computes the policy's log-probabilities and the gradient of the loss.
+/// Computes the gradient of the policy's loss, and log-probabilities under the policy and the reference.
 #[derive(Clone, Copy)]
 pub struct Updater<'a> {
     /// The settings of the step.
@@ -52,15 +52,15 @@ pub struct Updater<'a> {
     pub packing: Packing<'a>,
     /// The policy.
     pub policy: &'a Decoder,
-    /// The reference of a KL term; `None` without one.
+    /// The reference; `None` without a KL term.
     pub reference: Option<&'a Decoder>,
 }
 
 impl Updater<'_> {
-    /// Computes the gradient of the loss over a mini-batch and returns its loss terms.
+    /// Computes the gradient of the loss over a mini-batch. Returns its loss terms.
     ///
-    /// Sums over micro-batches into `gradients`, one per worker, which must be zero before; the total ends up in the first. `reference` has
-    /// the reference's log-probabilities of each sample's tokens, from [`loss_reference`](Self::loss_reference).
+    /// Each worker adds the gradients of its micro-batches to its entry of `gradients`, which must be zero before. Afterwards, the first
+    /// entry has the total. `reference` has the log-probabilities that [`loss_reference`](Self::loss_reference) returned for these samples.
     ///
     /// # Errors
     /// If a kernel fails, or the run is interrupted.
@@ -78,7 +78,7 @@ impl Updater<'_> {
 
     fn micro_batch(&self, packed: &Packed, tokens: &PackedTokens, gradients: &Gradients, sums: &mut WorkerSums) -> Result<()> {
         let (hidden, trace) = self.policy.forward(packed, self.packing.checkpointing)?;
-        // A sequence ratio needs all log-probabilities of a response before the loss of any token, so the head is swept twice.
+        // A sequence-level ratio needs all log-probabilities of a response before the loss of any token, so the head runs twice.
         let log_ratios = match &tokens.old {
             Some(old) if self.settings.loss.ratio == Ratio::Sequence => {
                 let scores = self.policy.score_hidden(&hidden, packed, self.temperature())?;
@@ -112,11 +112,11 @@ impl Updater<'_> {
     }
 }
 
-/// Applies a gradient: clips it, takes an AdamW step, merges adapters into the base, and sets the gradients back to zero. Returns the
-/// report with the gradient norm and the learning rate.
+/// Applies the gradient in `gradients[0]`: clips it, takes an AdamW step, merges adapters into the base weights, and sets all gradients to
+/// zero. Returns the report with its gradient norm and learning rate set.
 ///
 /// # Errors
-/// [`NotFinite`](crate::optim::NotFinite) if the gradient is not finite, before anything changes; other errors if a kernel fails.
+/// [`NotFinite`](crate::optim::NotFinite) if the gradient is not finite; nothing has changed then. Other errors if a kernel fails.
 pub fn apply(
     settings: &RunSettings,
     policy: &Decoder,
@@ -134,7 +134,7 @@ pub fn apply(
     Ok(report)
 }
 
-/// Returns the log of the whole response's ratio for each token of a micro-batch; response `s` has the tokens `offsets[s]..offsets[s + 1]`.
+/// Returns, for each token of a micro-batch, the log-ratio of its whole response. Response `s` has the tokens `offsets[s]..offsets[s + 1]`.
 fn sequence_log_ratios(offsets: &[usize], new: &[f32], old: &[f32]) -> Vec<f32> {
     let mut ratios = Vec::with_capacity(new.len());
     for ends in offsets.windows(2) {

@@ -1,5 +1,5 @@
-//! Algorithms as users run them: presets are printed and learn, schedules resume after an interruption, steps without signal are recorded,
-//! and contradictions are refused before weights load.
+//! Algorithms as users run them: presets are printed and train the policy, schedules are restored on resume, steps without signal are
+//! recorded, and contradictory settings are refused before weights load.
 
 use std::path::Path;
 
@@ -13,6 +13,7 @@ fn train(out: &Path, steps: u64, sets: &[&str]) -> String {
     stderr(&succeed(&arguments))
 }
 
+/// Returns a metric of each step.
 fn column(out: &Path, name: &str) -> Vec<f64> {
     metrics(out).iter().map(|line| line[name].as_f64().unwrap_or_else(|| panic!("no {name} in {line}"))).collect()
 }
@@ -58,12 +59,15 @@ fn resume_restores_schedules_and_references_bit_identically() {
         let temperatures = column(&parts, "rollout/temperature");
         assert!(temperatures.iter().zip([0.6, 0.7, 0.8, 0.9, 1.0, 1.0]).all(|(f, e)| (f - e).abs() < 1e-6), "{temperatures:?}");
         let coefficients = column(&parts, "actor/entropy_coeff");
-        assert!(coefficients.windows(2).all(|pair| (pair[1] - pair[0]).abs() > 1e-4), "each step changes it: {coefficients:?}");
+        assert!(
+            coefficients.windows(2).all(|pair| (pair[1] - pair[0]).abs() > 1e-4),
+            "the coefficient must change at each step: {coefficients:?}"
+        );
         let kl = column(&parts, "actor/kl_loss");
         let fixed_reference = ["checkpoint.every=3", "optim.schedule=constant", "rollout.groups=4", "loss.kl=0.1"];
         let fixed = folder.path().join(format!("{name}-fixed"));
         train(&fixed, 6, &[&schedules[..], &fixed_reference].concat());
-        assert_ne!(column(&fixed, "actor/kl_loss"), kl, "the reference does not move");
+        assert_ne!(column(&fixed, "actor/kl_loss"), kl, "the reference must change");
     }
 }
 
@@ -78,14 +82,14 @@ fn steps_without_signal_are_recorded_and_apply_other_terms() {
     assert_eq!(column(&out, "actor/pg_loss"), [0.0, 0.0]);
     assert!(column(&out, "actor/grad_norm").iter().all(|norm| *norm > 0.0));
     assert!(column(&out, "actor/kl_loss")[1] > 0.0);
-    // Groups without signal are replaced up to the limit and then kept.
-    let out = folder.path().join("resampled");
+    // Groups without signal are replaced until the last attempt.
+    let out = folder.path().join("replaced");
     train(&out, 1, &["rollout.max_new_tokens=1", "rollout.dynamic_sampling=2"]);
     assert_eq!(column(&out, "rollout/further_batches"), [2.0]);
 }
 
 #[test]
-fn resample_replaces_groups_until_they_have_signal() {
+fn dynamic_sampling_replaces_groups_until_they_have_signal() {
     let folder = tempfile::tempdir().unwrap();
     let [without, with] = [0, 20].map(|limit| {
         let out = folder.path().join(limit.to_string());
@@ -96,15 +100,15 @@ fn resample_replaces_groups_until_they_have_signal() {
 }
 
 #[test]
-fn entropy_loss_alone_changes_entropy_without_rewards() {
+fn entropy_bonus_changes_entropy_without_a_policy_loss() {
     let folder = tempfile::tempdir().unwrap();
     let golden = repository("tests/golden/llama");
     let [model, rollouts] = ["policy", "rollouts.jsonl"].map(|part| golden.join(part).to_str().unwrap().to_owned());
     let run = |coefficient: &str| {
         let out = folder.path().join(coefficient);
         let sets = ["rollout.temperature=1.0", "loss.policy=0", "loss.kl=0", "optim.lr=0.001"].map(str::to_owned);
-        let named = [format!("model={model}"), format!("rollout.replay={rollouts}"), format!("loss.entropy={coefficient}")];
-        let sets: Vec<&str> = sets.iter().chain(&named).map(String::as_str).collect();
+        let more = [format!("model={model}"), format!("rollout.replay={rollouts}"), format!("loss.entropy={coefficient}")];
+        let sets: Vec<&str> = sets.iter().chain(&more).map(String::as_str).collect();
         train(&out, 11, &sets);
         let entropy = column(&out, "actor/entropy");
         // The recording has ten steps, so the eleventh repeats the first, token for token.
@@ -115,7 +119,7 @@ fn entropy_loss_alone_changes_entropy_without_rewards() {
 }
 
 #[test]
-fn reward_kl_is_recorded_and_reduces_rewards() {
+fn reward_kl_is_recorded_and_changes_rewards() {
     let folder = tempfile::tempdir().unwrap();
     let run = |coefficient: &str| {
         let out = folder.path().join(coefficient);
@@ -130,7 +134,7 @@ fn reward_kl_is_recorded_and_reduces_rewards() {
 }
 
 #[test]
-fn settings_that_contradict_are_refused_before_the_run_starts() {
+fn settings_that_contradict_each_other_are_refused_before_the_run_starts() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("never");
     let check = |sets: &[&str], expected: &str| {

@@ -1,5 +1,5 @@
-//! Resuming a run folder after a crash, or after a file in it was corrupted, deleted or truncated: what is printed, and that the result is
-//! bit-identical. Every case is one change to a copy of one small run.
+//! Resuming a run after a crash, or after a file in its folder was corrupted, deleted or truncated: the messages are right, and the result
+//! is bit-identical. Every case makes one change to a copy of the same small run.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Returns what two runs with the same settings have in common bit for bit: everything except times.
+/// Returns the files of a run that are bit-identical in all runs with the same settings, without times.
 fn result(run: &Path) -> BTreeMap<String, Vec<u8>> {
     let is_timed = |name: &str| name.starts_with("perf/") || name == "elapsed_s";
     let without_times = |text: &[u8]| {
@@ -48,7 +48,7 @@ fn result(run: &Path) -> BTreeMap<String, Vec<u8>> {
         let bytes = match name {
             "metrics.jsonl" => bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).flat_map(without_times).collect(),
             "summary.json" | "progress.json" => without_times(&bytes),
-            // Hashes of files with times, the path of the test's folder, and files for each start of the run.
+            // These contain hashes of files with times or the path of the test's folder, or exist once per start of the run.
             "records.json" | "launch.json" | "lock" => return None,
             "manifest.json" if folder.ends_with("state") => return None,
             name if name.starts_with("events.out.tfevents") => return None,
@@ -74,7 +74,7 @@ impl Case {
         Self { root, expected }
     }
 
-    /// Changes a copy of the run and resumes it. Returns the copy, the exit code and the messages.
+    /// Changes a copy of the run and resumes it. Returns the copy's path, the exit code and the messages.
     fn resume(&self, change: impl Fn(&Path), more: &[&str]) -> (PathBuf, Option<i32>, String) {
         let run = self.root.path().join("run");
         let _ = std::fs::remove_dir_all(&run);
@@ -84,7 +84,7 @@ impl Case {
         (run, output.status.code(), stderr(&output))
     }
 
-    /// Checks that the changed run prints `expected` and ends like the uninterrupted one.
+    /// Checks that the changed run prints all of `expected`, and that its result is that of the uninterrupted run.
     fn recovers(&self, what: &str, change: impl Fn(&Path), more: &[&str], expected: &[&str]) {
         let (run, code, messages) = self.resume(change, more);
         assert_eq!(code, Some(0), "{what}: {messages}");
@@ -96,7 +96,7 @@ impl Case {
         }
     }
 
-    /// Checks that the changed run refuses to resume and changes nothing.
+    /// Checks that resuming the changed run fails with `code` and all of `expected`, and changes no file.
     fn refuses(&self, change: impl Fn(&Path), more: &[&str], code: i32, expected: &[&str]) {
         let changed = self.root.path().join("changed");
         let _ = std::fs::remove_dir_all(&changed);
@@ -105,10 +105,11 @@ impl Case {
         let (run, found, messages) = self.resume(change, more);
         assert_eq!(found, Some(code), "{messages}");
         expected.iter().for_each(|part| assert!(messages.contains(part), "expected \"{part}\" in {messages}"));
-        assert!(files(&run) == files(&changed), "a refused run has changed: {messages}");
+        assert!(files(&run) == files(&changed), "a refused resume changed files: {messages}");
     }
 }
 
+/// Flips one bit in the middle of a file.
 fn flip(path: &Path) {
     let mut bytes = std::fs::read(path).unwrap();
     let middle = bytes.len() / 2;
@@ -116,6 +117,7 @@ fn flip(path: &Path) {
     std::fs::write(path, bytes).unwrap();
 }
 
+/// Deletes the second half of a file.
 fn cut(path: &Path) {
     let bytes = std::fs::read(path).unwrap();
     std::fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
@@ -131,8 +133,8 @@ fn shorten(path: &Path, lines: usize) {
     std::fs::write(path, text.split_inclusive('\n').take(lines).collect::<String>()).unwrap();
 }
 
-/// Deletes files that older versions did not write.
-fn age(run: &Path) {
+/// Deletes the files that older versions did not write.
+fn remove_new_files(run: &Path) {
     for path in files(run).into_keys() {
         if ["manifest.json", "records.json", "launch.json"].iter().any(|name| path.ends_with(name)) {
             remove(&run.join(path));
@@ -150,9 +152,9 @@ fn resume_skips_and_replaces_a_corrupt_newest_checkpoint() {
     assert!(names.len() > 9, "{names:?}");
     for name in &names {
         let corrupt = |what: fn(&Path)| move |run: &Path| what(&run.join("checkpoints/00004").join(name));
-        // A flipped bit in the manifest is reported for the file whose hash it changed.
-        let named = if name.ends_with("manifest.json") { "checkpoints/00004/" } else { name };
-        case.recovers(&format!("{name}, one bit"), corrupt(flip), &[], &[NEWEST, named, "resumed after step 3"]);
+        // A flipped bit in a manifest is reported for the file whose hash it changes.
+        let reported = if name.ends_with("manifest.json") { "checkpoints/00004/" } else { name };
+        case.recovers(&format!("{name}, one bit"), corrupt(flip), &[], &[NEWEST, reported, "resumed after step 3"]);
         if ["model.safetensors", "state/first_moments.safetensors", "state/progress.json", "state/manifest.json"].contains(&name.as_str()) {
             case.recovers(&format!("{name}, cut"), corrupt(cut), &[], &[NEWEST, name, "resumed after step 3"]);
         }
@@ -162,14 +164,14 @@ fn resume_skips_and_replaces_a_corrupt_newest_checkpoint() {
     }
     let state = "checkpoints/00004/state";
     case.recovers("the state, removed", |run| remove(&run.join(state)), &[], &[NEWEST, "state is missing"]);
-    let two = |run: &Path| ["00003", "00004"].iter().for_each(|step| cut(&run.join("checkpoints").join(step).join("model.safetensors")));
-    case.recovers("two checkpoints", two, &[], &[NEWEST, "skipped the checkpoint of step 3: ", "resumed after step 2"]);
-    // The progress of another step, without a manifest that would reveal it.
+    let both = |run: &Path| ["00003", "00004"].iter().for_each(|step| cut(&run.join("checkpoints").join(step).join("model.safetensors")));
+    case.recovers("two checkpoints", both, &[], &[NEWEST, "skipped the checkpoint of step 3: ", "resumed after step 2"]);
+    // Without the manifest, only the step number shows that the progress is of another step.
     let other = |run: &Path| {
         std::fs::copy(run.join("checkpoints/00003/state/progress.json"), run.join(state).join("progress.json")).unwrap();
         remove(&run.join(state).join("manifest.json"));
     };
-    case.recovers("progress of another step", other, &[], &[NEWEST, "progress.json is of step 3, expected 4"]);
+    case.recovers("progress of another step", other, &[], &[NEWEST, "progress.json is of step 3, expected step 4"]);
 }
 
 #[test]
@@ -199,7 +201,7 @@ fn resume_repeats_lost_evaluations_or_skips_the_checkpoint() {
     let with_its_model = |run: &Path| ["eval/00003", "checkpoints/00003"].iter().for_each(|part| remove(&run.join(part)));
     case.recovers("an evaluation and its model", with_its_model, &[], &[NEWEST, "eval/00003 is missing", "resumed after step 2"]);
 
-    // If no checkpoint is intact, nothing is changed.
+    // If no checkpoint is intact with its records, nothing changes.
     let one_line = |run: &Path| shorten(&run.join("metrics.jsonl"), 1);
     let listed = ["no checkpoint of ", "step 4: ", "step 2: ", "Nothing was changed", "--at 4", "--at 0"];
     case.refuses(one_line, &[], 1, &listed);
@@ -213,18 +215,18 @@ fn resume_repeats_lost_evaluations_or_skips_the_checkpoint() {
 }
 
 #[test]
-fn resume_checks_folders_of_older_versions_by_their_records() {
+fn resume_checks_run_folders_of_older_versions() {
     let case = Case::new(&[]);
     let old = |change: fn(&Path)| {
         move |run: &Path| {
-            age(run);
+            remove_new_files(run);
             change(run);
         }
     };
     let (_, code, messages) = case.resume(old(|_| ()), &[]);
     assert_eq!(code, Some(2), "{messages}");
     assert!(messages.contains("has done 4 of 4 steps; --steps extends it"), "{messages}");
-    // Without manifests, existing files stay as they are, and only new ones get a manifest.
+    // Without manifests, existing files stay unchanged, and only new ones get a manifest.
     let check = |change: fn(&Path), expected: &[&str]| {
         let (run, code, messages) = case.resume(old(change), &[]);
         assert_eq!(code, Some(0), "{messages}");
@@ -267,19 +269,19 @@ fn resume_works_before_the_first_checkpoint_and_after_the_last() {
     let between_names = |run: &Path| std::fs::rename(run.join("checkpoints/00004"), run.join("checkpoints/00004.old")).unwrap();
     let (run, _, text) = case.resume(between_names, &[]);
     assert!(text.contains("restored checkpoints/00004") && run.join("checkpoints/00004/state").exists(), "{text}");
-    // All checkpoints were deleted.
+    // Some or all checkpoints were deleted.
     case.refuses(
         |run| remove(&run.join("checkpoints/00004")),
         &["--at", "4"],
         2,
         &["the state of step 4", "expected one of: 2 (intact), 3 (intact), 0"],
     );
-    let gone = |run: &Path| ["00001", "00002", "00003", "00004"].iter().for_each(|step| remove(&run.join("checkpoints").join(step)));
-    case.refuses(gone, &[], 1, &["has records of 4 steps but no checkpoint with a state", "--at 0"]);
+    let all_removed = |run: &Path| ["00001", "00002", "00003", "00004"].iter().for_each(|step| remove(&run.join("checkpoints").join(step)));
+    case.refuses(all_removed, &[], 1, &["has records of 4 steps but no checkpoint with a state", "--at 0"]);
 
-    let begun = case.root.path().join("begun");
-    ["rollouts", "eval", "checkpoints"].iter().for_each(|part| std::fs::create_dir_all(begun.join(part)).unwrap());
-    let output = rlvr(&["train", "--resume", begun.to_str().unwrap()]);
+    let empty_skeleton = case.root.path().join("skeleton");
+    ["rollouts", "eval", "checkpoints"].iter().for_each(|part| std::fs::create_dir_all(empty_skeleton.join(part)).unwrap());
+    let output = rlvr(&["train", "--resume", empty_skeleton.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(2));
     assert!(prints(&output, "killed before it had written config.toml, so nothing is lost"), "{}", stderr(&output));
 }
@@ -289,7 +291,7 @@ fn prints(output: &Output, part: &str) -> bool {
 }
 
 #[test]
-fn resume_at_goes_back_to_a_step_and_prints_what_it_deletes() {
+fn resume_at_goes_back_to_a_step_and_lists_the_deleted_records() {
     let case = Case::new(&[]);
     let deleted = "going back to step 2 deletes metrics and rollouts of steps 3 to 4; evaluations of 3, 4; checkpoints of 3, 4";
     case.recovers("--at 2", |_| (), &["--at", "2"], &[deleted, "resumed after step 2"]);
@@ -299,14 +301,14 @@ fn resume_at_goes_back_to_a_step_and_prints_what_it_deletes() {
         2,
         &["the state of step 1", "does not exist; expected one of: 2 (intact), 3 (intact), 4 (intact), 0"],
     );
-    let broken = |run: &Path| flip(&run.join("checkpoints/00003/state/second_moments.safetensors"));
-    case.refuses(broken, &["--at", "3"], 2, &["the state of step 3", "is corrupt", "has changed since it was written", "4 (intact)"]);
+    let corrupt = |run: &Path| flip(&run.join("checkpoints/00003/state/second_moments.safetensors"));
+    case.refuses(corrupt, &["--at", "3"], 2, &["the state of step 3", "is corrupt", "has changed since it was written", "4 (intact)"]);
     let output = rlvr(&["train", "--at", "2"]);
     assert!(output.status.code() == Some(2) && prints(&output, "--resume"), "{}", stderr(&output));
 }
 
 #[test]
-fn resume_does_not_use_a_rounded_export() {
+fn resume_refuses_a_rounded_model_without_exact_weights() {
     let case = Case::new(&["--export-dtype", "bf16"]);
     let lost = |run: &Path| {
         let state = run.join("checkpoints/00004/state");
@@ -315,7 +317,7 @@ fn resume_does_not_use_a_rounded_export() {
     };
     case.recovers("exact weights, removed", lost, &[], &[NEWEST, "weights.safetensors is missing, and the model next to it is rounded"]);
     let old = |run: &Path| {
-        age(run);
+        remove_new_files(run);
         let progress = run.join("checkpoints/00004/state/progress.json");
         let mut value: Value = json(&progress);
         value.as_object_mut().unwrap().remove("exact_weights");
@@ -335,7 +337,7 @@ fn resume_does_not_use_a_rounded_export() {
 }
 
 #[test]
-fn corrupt_models_and_evaluations_are_refused() {
+fn commands_refuse_corrupt_models_and_evaluations() {
     let case = Case::new(&[]);
     let run = case.root.path().join("whole");
     let (model, out) = (run.join("checkpoints/00001"), case.root.path().join("scores"));
@@ -383,7 +385,7 @@ fn resume_remembers_the_data_folder_and_the_device() {
     let recorded = || json(Path::new(&path("run/launch.json")));
     assert_eq!(recorded()["data_dir"].as_str(), Some(path("data").as_str()));
 
-    // From another folder, where the example's relative path does not exist.
+    // Resume from another folder, in which the example's relative path does not exist.
     let output = rlvr(&["train", "--resume", &path("run"), "--steps", "2"]);
     assert!(output.status.success() && prints(&output, "mine.jsonl is read from "), "{}", stderr(&output));
     assert_eq!(recorded()["data_dir"].as_str(), Some(path("data").as_str()));
@@ -394,7 +396,7 @@ fn resume_remembers_the_data_folder_and_the_device() {
         "{}",
         stderr(&output)
     );
-    // The recorded folder is really used: if it is missing, the run says so.
+    // The run uses the recorded data folder, and reports if it is missing.
     std::fs::remove_dir(path("other")).unwrap();
     let output = command(&["train", "--resume", "run", "--steps", "4"]);
     assert!(output.status.code() == Some(2) && prints(&output, "the data folder"), "{}", stderr(&output));

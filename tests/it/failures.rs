@@ -1,4 +1,4 @@
-//! Failing runs as users see them: what is printed, what is saved, and whether the advice works.
+//! Failing runs as users see them: what they print and save, and that their advice works.
 
 use std::path::Path;
 
@@ -20,9 +20,9 @@ fn small<'a>(out: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     ["train", "--out", out.to_str().unwrap()].into_iter().chain(sets).chain(more.iter().copied()).collect()
 }
 
-/// An update that fails before it changes anything: everything is saved, as the message says.
+/// If an update fails before it changes anything, the run is saved, as the message says.
 #[test]
-fn failed_update_that_changed_nothing_saves_the_run() {
+fn update_that_fails_before_any_change_saves_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let (out, whole) = (folder.path().join("run"), folder.path().join("whole"));
     let gradients = folder.path().join("nowhere/gradients.safetensors");
@@ -33,16 +33,16 @@ fn failed_update_that_changed_nothing_saves_the_run() {
     assert!(weights(&out, 3) == weights(&whole, 3), "the resumed run ended with other weights");
 }
 
-/// A step whose record cannot be written is not saved. The message names the last intact checkpoint, from which the run resumes
-/// bit-identically.
+/// If the records of a step cannot be written, the step is not saved. The message names the last intact checkpoint, from which a resumed
+/// run is bit-identical.
 #[test]
-fn failed_record_of_a_step_names_the_last_intact_checkpoint() {
+fn step_that_cannot_be_recorded_names_the_last_intact_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let (out, whole) = (folder.path().join("run"), folder.path().join("whole"));
     let script = folder.path().join("reward.sh");
     let program = format!("reward.command=[\"sh\", {:?}]", script.display().to_string());
     let more = ["--steps", "4", "--set", "checkpoint.every=2", "--set", "reward.name=command", "--set", &program];
-    // The program grades eight responses per step; it breaks the folder in the third step.
+    // The program grades eight responses per step, and deletes a folder of the run in the third step.
     let write = |at_third: &str| {
         let text = format!("n=0\nwhile read -r line; do n=$((n+1)); if [ $n = 17 ]; then {at_third}; fi; echo $((n % 3)); done\n");
         std::fs::write(&script, text).unwrap();
@@ -53,7 +53,7 @@ fn failed_record_of_a_step_names_the_last_intact_checkpoint() {
     let messages = fail(&small(&out, &more), &["step 3 updated the policy but could not be recorded, so it was not saved", "cannot write"]);
     assert!(messages.contains("continue from the checkpoint of step 2 with --resume") && !messages.contains("is saved:"), "{messages}");
     std::fs::create_dir(out.join("rollouts")).unwrap();
-    // The program counts from its start, so from step 3 on it must continue the earlier count.
+    // The resumed run starts the program anew at step 3, so it must continue the count.
     let text = "n=16\nwhile read -r line; do n=$((n+1)); echo $((n % 3)); done\n";
     std::fs::write(&script, text).unwrap();
     succeed(&["train", "--resume", out.to_str().unwrap()]);
@@ -62,7 +62,7 @@ fn failed_record_of_a_step_names_the_last_intact_checkpoint() {
     assert_eq!(steps, [1, 2, 3, 4]);
 }
 
-/// Sets the learning rate in a run's `config.toml`, as the message tells users to.
+/// Sets the learning rate in a run's `config.toml`, as the message advises.
 fn set_lr(run: &Path, lr: f64) {
     let path = run.join("config.toml");
     let mut settings: toml::Table = std::fs::read_to_string(&path).unwrap().parse().unwrap();
@@ -70,7 +70,7 @@ fn set_lr(run: &Path, lr: f64) {
     std::fs::write(&path, toml::to_string(&settings).unwrap()).unwrap();
 }
 
-/// A learning rate that destroys the weights: nothing of that is saved, and going back with the old rate ends with the weights of an
+/// A learning rate that destroys the weights stops the run without saving them. Going back with the old rate gives the weights of an
 /// undisturbed run.
 #[test]
 fn diverged_run_saves_nothing_and_goes_back_to_a_good_state() {
@@ -79,7 +79,7 @@ fn diverged_run_saves_nothing_and_goes_back_to_a_good_state() {
     let run = out.to_str().unwrap();
     succeed(&small(&out, &["--steps", "8", "--set", "checkpoint.every=4", "--set", "checkpoint.keep_last=1"]));
     let whole = weights(&out, 8);
-    // With `keep_last` 1, the state before the newest is kept too, because no later step has yet shown that the newest is good.
+    // With `keep_last` 1, the state before the newest is also kept, because no later step has shown yet that the newest is good.
     let states = |step: u64| out.join(format!("checkpoints/{step:05}/state")).exists();
     assert!(states(4) && states(8));
     set_lr(&out, 1e38);
@@ -106,7 +106,7 @@ fn diverged_run_saves_nothing_and_goes_back_to_a_good_state() {
     assert!(out.join("checkpoints/00003/state").exists());
 }
 
-/// Gradients beyond f32: each update is skipped with a message, and three in a row stop the run.
+/// Gradients too large for f32: each update is skipped with a message, and three consecutive skipped steps stop the run.
 #[test]
 fn ensure_updates_stops_the_run_after_three_skipped_steps() {
     let folder = tempfile::tempdir().unwrap();
@@ -132,7 +132,7 @@ fn ensure_updates_stops_the_run_after_three_skipped_steps() {
     assert!(messages.contains(&format!("{} (readable with --replay)", batch.display())), "{messages}");
     let skipped: Vec<bool> = metrics(&out).iter().map(|line| line["watch/skipped"] == 1.0).collect();
     assert_eq!(skipped, [false, false, true, true, true]);
-    // Replaying the batch skips its one update again without stopping the run.
+    // A replay of the batch skips its only update too, which does not stop the run.
     let again = folder.path().join("again");
     let replay = ["train", "--replay", batch.to_str().unwrap(), "--model", "tiny", "--algo", "dr_grpo", "--set", "loss.policy=1e6"];
     let messages = stderr(&succeed(&[&replay[..], &["--out", again.to_str().unwrap()]].concat()));
@@ -143,12 +143,12 @@ fn ensure_updates_stops_the_run_after_three_skipped_steps() {
     assert_eq!(steps, (1..=9).collect::<Vec<_>>());
 }
 
-/// A learning rate that ruins the policy but keeps it finite causes warnings in the console, the metrics and the events; an ordinary one
-/// does not.
+/// A learning rate that ruins the policy but leaves it finite causes warnings in the console, the metrics and the events. A normal one does
+/// not.
 #[test]
-fn watch_warns_once_of_a_ruined_policy() {
+fn monitor_warns_once_of_a_ruined_policy() {
     let folder = tempfile::tempdir().unwrap();
-    // With the demonstration's own batch, the first update already ruins the policy.
+    // With the demonstration's batch, the first update ruins the policy.
     let run = |name: &str, lr: &str| {
         let out = folder.path().join(name);
         let messages =
@@ -165,14 +165,14 @@ fn watch_warns_once_of_a_ruined_policy() {
     let mut events = events.filter(|path| path.display().to_string().contains("events.out")).map(|path| std::fs::read(path).unwrap());
     let has = |bytes: Vec<u8>| bytes.windows(13).any(|window| window == b"watch/garbled");
     assert!(events.any(has));
-    let (messages, metrics, _) = run("ordinary", "optim.lr=1e-4");
+    let (messages, metrics, _) = run("normal", "optim.lr=1e-4");
     assert!(!messages.contains("warning, step"), "{messages}");
     assert!(metrics.iter().all(|line| line["watch/warnings"] == 0.0));
 }
 
-/// A run that cannot learn prints a warning, and so does, before anything is computed, a prompt that asks for a format no reward reads.
+/// A run that cannot learn prints a warning. A dry run warns of a prompt that requests a format that the reward does not read.
 #[test]
-fn watch_and_dry_run_warn_of_a_run_that_cannot_learn() {
+fn monitor_and_dry_run_warn_of_a_run_that_cannot_learn() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let messages = stderr(&succeed(&small(
@@ -188,19 +188,20 @@ fn watch_and_dry_run_warn_of_a_run_that_cannot_learn() {
     assert_eq!((&metrics[18]["watch/no_signal"], &metrics[19]["watch/no_signal"]), (&Value::Null, &Value::from(1.0)));
 
     let never = folder.path().join("never");
-    let dry = |question: &str, more: &[&str]| {
+    let dry_run = |question: &str, more: &[&str]| {
         let run = ["train", "--model", "tiny", "--dry-run", "--answer", "4", "--question", question, "--out", never.to_str().unwrap()];
         stderr(&succeed(&[&run[..], more].concat()))
     };
     let warning = "warning: 1 of 1 prompts (inline) ask for the answer as";
-    let asks = "What is 2+2? End with a line of the form Answer: X, where X is the number.";
-    assert!(dry(asks, &[]).contains(&format!("{warning} \"Answer:\", but the reward reads \\boxed{{}} only")));
+    let requests = "What is 2+2? End with a line of the form Answer: X, where X is the number.";
+    assert!(dry_run(requests, &[]).contains(&format!("{warning} \"Answer:\", but the reward reads \\boxed{{}} only")));
     let instruction = ["--set", "prompt.instruction= Put the answer in \\boxed{}."];
-    let messages = dry("What is 2+2? Give the number after ####, nothing else.", &instruction);
+    let messages = dry_run("What is 2+2? Give the number after ####, nothing else.", &instruction);
     assert!(messages.contains("prompt.instruction is left out of 1 of 1 prompts (inline)") && messages.contains(warning), "{messages}");
-    // No warning for a box, for no instruction at all, and for a reward that does not read boxes.
-    for (question, more) in [("What is 2+2?", &instruction[..]), ("What is 2+2?", &[]), (asks, &["--set", "reward.name=length(1, 9)"])] {
-        let messages = dry(question, more);
+    // There is no warning if the prompt requests a box or no format, or if the reward does not read boxes.
+    for (question, more) in [("What is 2+2?", &instruction[..]), ("What is 2+2?", &[]), (requests, &["--set", "reward.name=length(1, 9)"])]
+    {
+        let messages = dry_run(question, more);
         assert!(!messages.contains("warning") && !messages.contains("left out"), "{messages}");
     }
 }

@@ -1,4 +1,4 @@
-//! `rlvr plan`, and the refusal of runs that cannot fit, as users see them.
+//! `rlvr plan` as users see it, and the refusal of runs that do not fit.
 
 use std::io::Write;
 use std::path::Path;
@@ -30,16 +30,16 @@ fn plan_prints_memory_disk_tokens_and_time() {
     check(&seven, 0, &["7,615,616,512 parameters", "reference (loss.kl is 0.001)", "prompts: about", "= 3,145,728", "no evaluation"]);
     let unknown = ["plan", "--model", "nobody/nothing", "--example", "tiny/addition/334+556", "--set", "eval.benchmarks="];
     check(&unknown, 2, &["is unknown until it is downloaded", "qwen2.5-math-7b"]);
-    // Without the paper's data, which the default example needs, the plan uses a typical question.
+    // Without the paper's data, a question of typical length replaces the default example.
     check(&["plan", "--model", "qwen2.5-math-1.5b"], 0, &["planned with a question of 480 characters", "1,543,714,304 parameters"]);
     check(&["plan", "--model", "qwen2.5-math-1.5b", "--example", "pi1"], 2, &["dsr_sub.parquet"]);
-    // GPUs that save activations, that save them with smaller micro-batches, and that have no memory for them.
-    let on_a_card = |gib: &str, expected: &[&str]| {
+    // GPUs with enough memory to save activations, with enough for smaller micro-batches, and with too little.
+    let on_a_gpu = |gib: &str, expected: &[&str]| {
         check(&["plan", "--model", "qwen2.5-math-1.5b", "--gpu-memory", gib, "--set", "compute.kernels=fused"], 0, expected);
     };
-    on_a_card("78", &["activations are saved, and the backward pass recomputes norms and SwiGLU"]);
-    on_a_card("60", &["activations are saved", "micro-batches have 8,192 tokens instead of 16,384, so that activations can be saved"]);
-    on_a_card("44", &["the backward pass recomputes each block"]);
+    on_a_gpu("78", &["activations are saved, and the backward pass recomputes norms and SwiGLU"]);
+    on_a_gpu("60", &["activations are saved", "micro-batches have 8,192 tokens instead of 16,384, so that activations can be saved"]);
+    on_a_gpu("44", &["the backward pass recomputes each block"]);
     check(&["plan", "--model", "nope"], 2, &["unknown model \"nope\""]);
     check(&["train", "--model", "qwen2.5-math-1.5b"], 2, &["is a shape without weights", "rlvr init --like qwen2.5-math-1.5b"]);
     check(
@@ -50,7 +50,7 @@ fn plan_prints_memory_disk_tokens_and_time() {
 }
 
 #[test]
-fn train_prints_what_it_needs_and_refuses_what_cannot_fit() {
+fn train_prints_its_needs_and_refuses_runs_that_do_not_fit() {
     let root = tempfile::tempdir().unwrap();
     let out = root.path().join("run").display().to_string();
     check(&["train", "--dry-run", "--out", &out], 0, &["227,392 parameters: up to", "on disk"]);
@@ -60,18 +60,18 @@ fn train_prints_what_it_needs_and_refuses_what_cannot_fit() {
     let config = r#"{"model_type": "qwen2", "hidden_size": 16384, "intermediate_size": 65536, "num_hidden_layers": 80, "num_attention_heads": 128,
         "num_key_value_heads": 8, "vocab_size": 152064, "max_position_embeddings": 4096, "rms_norm_eps": 1e-6, "rope_theta": 1e4}"#;
     std::fs::write(large.join("config.json"), config).unwrap();
-    write_hollow_weights(&large.join("model.safetensors"));
+    write_sparse_weights(&large.join("model.safetensors"));
     let large = large.display().to_string();
     let arguments = ["train", "--model", &large, "--example", "tiny/addition/334+556", "--set", "eval.benchmarks=", "--out", &out];
     let expected = if cfg!(target_os = "linux") { "no setting makes it fit" } else { "the run writes" };
     check(&arguments, 2, &[expected]);
-    // Its settings are valid nevertheless.
+    // Its settings are still valid, so a dry run succeeds.
     check(&[&arguments[..], &["--dry-run"]].concat(), 0, &["this machine would refuse the run: ", expected]);
     assert!(!root.path().join("run").exists());
 }
 
-/// Writes a sparse weights file of that shape: a complete header, and values that take no disk blocks.
-fn write_hollow_weights(path: &Path) {
+/// Writes a sparse weights file for the large model: a complete header, and values that occupy no disk blocks.
+fn write_sparse_weights(path: &Path) {
     let (hidden, feed_forward, narrow, vocabulary) = (16384, 65536, 1024, 152_064);
     let mut tensors = vec![
         ("model.embed_tokens.weight".to_owned(), vec![vocabulary, hidden]),

@@ -1,5 +1,5 @@
-//! PPO as users run it: with a critic as the baseline, training improves untrained problems, resumes bit-identically and warms up, and
-//! mistakes are reported.
+//! PPO as users run it: training with a critic improves untrained problems, is bit-identical after a resume, and can warm up the critic.
+//! Contradictory settings are reported.
 
 use std::path::Path;
 
@@ -32,15 +32,15 @@ fn ppo_improves_untrained_problems() {
             assert!(line[name].as_f64().is_some_and(f64::is_finite), "{name} in {line}");
         }
         assert!(line["critic/advantages/mean"].as_f64().unwrap().abs() < 1e-5, "whitened: {line}");
-        // With one update per step, values do not change before the update, so nothing is clipped.
+        // With one update per step, values have not changed since the estimates, so nothing is clipped.
         assert_eq!((&line["critic/vf_clipfrac"], &line["critic/lr"]), (&Value::from(0.0), &Value::from(1e-3)), "{line}");
-        let (of_step, of_tokens) = (line["critic/score/mean"].as_f64().unwrap(), line["critic/returns/max"].as_f64().unwrap());
-        // Returns include KL in the reward: 0.001 times some nats.
-        assert!((0.0..=1.0).contains(&of_step) && (-0.01..=1.01).contains(&of_tokens), "{line}");
+        let (score, max_return) = (line["critic/score/mean"].as_f64().unwrap(), line["critic/returns/max"].as_f64().unwrap());
+        // Returns include the KL penalty of the reward, 0.001 times a few nats.
+        assert!((0.0..=1.0).contains(&score) && (-0.01..=1.01).contains(&max_return), "{line}");
     }
     let explained =
         |part: &[Value]| part.iter().map(|line| line["critic/vf_explained_var"].as_f64().unwrap()).sum::<f64>() / part.len() as f64;
-    assert!(explained(&metrics[30..]) > 0.15, "values distinguish good answers from bad ones: {}", explained(&metrics[30..]));
+    assert!(explained(&metrics[30..]) > 0.15, "values predict rewards: {}", explained(&metrics[30..]));
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn ppo_resume_restores_policy_and_critic_bit_identically() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, killed) = (folder.path().join("whole"), folder.path().join("killed"));
     let settings = ["--steps", "14", "--set", "eval.every=0", "--set", "eval.benchmarks=", "--set", "checkpoint.every=4"];
-    // Several updates per step: the critic is clipped around values from before them.
+    // With several updates per step, the critic's values are clipped around those from before the first update.
     let settings = [&settings[..], &["--set", "train.updates_per_rollout=2", "--set", "optim.schedule=constant"]].concat();
     train(&whole, &settings);
     let arguments = [&["train", "--out", killed.to_str().unwrap()][..], &PPO, &settings].concat();
@@ -85,8 +85,8 @@ fn critic_warmup_leaves_the_policy_unchanged() {
     let critic = |step: &str| bytes(&out, &format!("{step}/state/critic/weights.safetensors"));
     assert_ne!(critic("00001"), critic("00002"));
     for line in metrics(&out) {
-        let waits = line["step"].as_u64().unwrap() <= 2;
-        assert_eq!(line["actor/grad_norm"].is_null(), waits, "{line}");
+        let is_warmup = line["step"].as_u64().unwrap() <= 2;
+        assert_eq!(line["actor/grad_norm"].is_null(), is_warmup, "{line}");
         assert!(line["critic/grad_norm"].as_f64().is_some_and(|norm| norm > 0.0), "{line}");
     }
 }
@@ -97,13 +97,13 @@ fn ppo_trains_a_full_critic_with_adapters() {
     let out = folder.path().join("run");
     train(&out, &["--steps", "2", "--lora", "4", "--set", "eval.benchmarks=", "--set", "optim.states=8bit"]);
     assert!(metrics(&out).iter().all(|line| line["critic/grad_norm"].as_f64().is_some_and(|norm| norm > 0.0)));
-    // All weights of the critic are saved, including its embedding.
+    // The state has all weights of the critic, including the embedding, not only adapters.
     let weights = candle_core::safetensors::load(out.join("checkpoints/00002/state/critic/weights.safetensors"), &candle_core::Device::Cpu);
     assert!(weights.unwrap().contains_key("embedding"));
 }
 
 #[test]
-fn ppo_settings_that_contradict_are_reported_before_weights_load() {
+fn ppo_settings_that_contradict_each_other_are_reported_before_weights_load() {
     for (settings, expected) in [
         (["advantage.baseline=critic", "advantage.scale=batch"], "critic.lr is 0: set it to the critic's learning rate"),
         (

@@ -1,10 +1,10 @@
-//! Replay as users run it: a run's own recording reproduces it bit for bit, and mistakes say what to do.
+//! Replay as users run it: replaying a run's recording reproduces its weights bit for bit, and mistakes are reported with advice.
 
 use std::path::Path;
 
 use crate::fixture::{bytes, fail, gzipped_json_lines, repository, stderr, succeed};
 
-/// Trains two steps that are recorded with their tokens.
+/// Trains two steps and records them with tokens. Returns the run folder.
 fn recorded(folder: &Path) -> std::path::PathBuf {
     let out = folder.join("recorded");
     succeed(&[
@@ -27,7 +27,7 @@ fn recorded(folder: &Path) -> std::path::PathBuf {
 fn replay_of_a_runs_own_recording_is_bit_identical() {
     let folder = tempfile::tempdir().unwrap();
     let run = recorded(folder.path());
-    // Both steps in one file, as concatenated gzip members.
+    // One file has both steps, as concatenated gzip members.
     let recording = folder.path().join("rollouts.jsonl.gz");
     let steps = ["rollouts/00002.jsonl.gz", "rollouts/00001.jsonl.gz"].map(|step| bytes(&run.join(step)));
     std::fs::write(&recording, steps.concat()).unwrap();
@@ -37,8 +37,8 @@ fn replay_of_a_runs_own_recording_is_bit_identical() {
     assert!(messages.contains("2 recorded steps of") && messages.contains("2 groups of 8"), "{messages}");
     let weights = "checkpoints/00002/model.safetensors";
     assert!(bytes(&run.join(weights)) == bytes(&out.join(weights)), "the weights differ");
-    assert!(bytes(&dump).len() > 900_000, "a gradient in f32 for each of 227,392 parameters");
-    // The recorded settings replay it again.
+    assert!(bytes(&dump).len() > 900_000, "an f32 gradient for each of 227,392 parameters");
+    // The recorded settings replay the recording again.
     let again = folder.path().join("again");
     let config = out.join("config.toml");
     succeed(&["train", "--config", config.to_str().unwrap(), "--out", again.to_str().unwrap()]);
@@ -46,7 +46,7 @@ fn replay_of_a_runs_own_recording_is_bit_identical() {
 }
 
 #[test]
-fn replay_errors_say_what_is_wrong() {
+fn replay_reports_recordings_that_do_not_fit() {
     let folder = tempfile::tempdir().unwrap();
     let run = recorded(folder.path());
     let recording = run.join("rollouts/00001.jsonl.gz");
@@ -65,10 +65,10 @@ fn replay_errors_say_what_is_wrong() {
     check(&["--replay", recording, "--reference", golden.to_str().unwrap()], "has a vocabulary of 50 tokens, but the policy's has 464");
     let cut = folder.path().join("cut.jsonl");
     std::fs::write(&cut, "{\"step\": 1, \"group\": 0, \"sample\": 0, \"reward\": 1, \"text\": \"x\"}\n").unwrap();
-    check(&["--replay", cut.to_str().unwrap()], "cut.jsonl, line 1: no prompt_ids; a run records");
+    check(&["--replay", cut.to_str().unwrap()], "cut.jsonl, line 1: no `prompt_ids`: a run records");
 }
 
-/// Writes a copy of a recording with every line changed, and returns its path.
+/// Writes a copy of a recording with `change` applied to every line. Returns the path of the copy.
 fn changed(recording: &Path, to: &Path, change: impl Fn(&mut serde_json::Map<String, serde_json::Value>)) -> String {
     let line = |mut line: serde_json::Value| {
         change(line.as_object_mut().unwrap());
@@ -84,12 +84,12 @@ fn replay_cuts_padding_after_the_end_token_and_reports_it() {
     let folder = tempfile::tempdir().unwrap();
     let run = recorded(folder.path());
     let recording = run.join("rollouts/00001.jsonl.gz");
-    let longest = 600;
-    // The embedded model's end token is 0, which other trainers also use as padding.
+    let padded_length = 600;
+    // The embedded model's end token is 0, a common padding token.
     let padded = changed(&recording, &folder.path().join("padded.jsonl"), |line| {
         for (key, padding) in [("completion_ids", serde_json::json!(0)), ("logprobs", serde_json::json!(-1.0))] {
             let list = line[key].as_array_mut().unwrap();
-            list.resize(longest, padding);
+            list.resize(padded_length, padding);
         }
     });
     let weights = |replay: &str, name: &str| {
@@ -115,7 +115,7 @@ fn replay_reports_or_refuses_logprobs_at_another_temperature() {
     let folder = tempfile::tempdir().unwrap();
     let run = recorded(folder.path());
     let recording = run.join("rollouts/00001.jsonl.gz");
-    let by = |gap: f64| {
+    let shifted = |gap: f64| {
         changed(&recording, &folder.path().join(format!("{gap}.jsonl")), |line| {
             line.remove("temperature");
             let first = &mut line["logprobs"][0];
@@ -123,11 +123,11 @@ fn replay_reports_or_refuses_logprobs_at_another_temperature() {
         })
     };
     let out = folder.path().join("reported");
-    let messages = stderr(&succeed(&["train", "--replay", &by(0.5), "--out", out.to_str().unwrap()]));
+    let messages = stderr(&succeed(&["train", "--replay", &shifted(0.5), "--out", out.to_str().unwrap()]));
     assert!(messages.contains("differ from the policy's by up to 0.50 nats"), "{messages}");
     assert!(messages.contains("the recording does not state its temperature, and 0.6 was assumed (rollout.temperature)"), "{messages}");
     let never = folder.path().join("never");
-    let messages = fail(&["train", "--replay", &by(13.0), "--out", never.to_str().unwrap()], 2);
+    let messages = fail(&["train", "--replay", &shifted(13.0), "--out", never.to_str().unwrap()], 2);
     assert!(messages.contains("by up to 13.00 nats") && messages.contains("the limit is 12"), "{messages}");
     assert!(!never.exists());
     let group = changed(&recording, &folder.path().join("group.jsonl"), |line| line["group"] = serde_json::json!(u64::MAX));

@@ -1,5 +1,5 @@
-//! Runs that are stopped by signals, lose their readers, meet a second writer or are killed: what they leave, and that a resumed run equals
-//! an uninterrupted one.
+//! Runs that a signal stops or kills, whose output is closed, or whose folder has a second writer. A resumed run is bit-identical to an
+//! uninterrupted one.
 #![cfg(unix)]
 
 use std::io::{BufRead, BufReader, Read};
@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::fixture::{self, wait_for};
 
 fn rlvr(arguments: &[&str]) -> Command {
-    // The tests themselves may run with SIGHUP ignored, as under nohup.
+    // If the tests run under nohup, they ignore SIGHUP, which the program would inherit.
     let mut command = match cfg!(target_os = "linux") {
         true => fixture::command_under(&["env", "--default-signal=HUP"], arguments),
         false => fixture::command(arguments),
@@ -20,7 +20,7 @@ fn rlvr(arguments: &[&str]) -> Command {
     command
 }
 
-/// A running program, with the messages read from it.
+/// A running program, and the messages read from it.
 struct Running {
     child: Child,
     messages: String,
@@ -44,12 +44,13 @@ impl Running {
             assert!(lines.read_line(&mut line).unwrap() > 0, "never printed {text:?}: {}", self.messages);
             self.messages += &line;
         }
-        // The reader's buffer belongs to the text, too.
+        // The reader has buffered more of the output.
         self.messages += &String::from_utf8_lossy(lines.buffer());
         self.child.stderr = Some(lines.into_inner());
     }
 
-    fn end(mut self) -> (ExitStatus, String) {
+    /// Waits for the program to end. Returns its status and all messages.
+    fn wait(mut self) -> (ExitStatus, String) {
         if let Some(mut stderr) = self.child.stderr.take() {
             stderr.read_to_string(&mut self.messages).unwrap();
         }
@@ -58,7 +59,7 @@ impl Running {
 }
 
 fn finish(command: Command) -> (ExitStatus, String) {
-    Running::start(command).end()
+    Running::start(command).wait()
 }
 
 fn succeed(command: Command) -> String {
@@ -83,7 +84,7 @@ fn resume(out: &Path) -> Command {
     rlvr(&["train", "--resume", out.to_str().unwrap()])
 }
 
-/// Returns a run's results without times: the last weights, all metrics lines, all evaluations.
+/// Returns a run's last weights, its metrics lines without times, and its evaluations.
 fn results(out: &Path) -> (Vec<u8>, Vec<Value>, Vec<Vec<u8>>) {
     let weights = fixture::weights(out, 12);
     let mut metrics = lines(&out.join("metrics.jsonl"));
@@ -96,21 +97,21 @@ fn results(out: &Path) -> (Vec<u8>, Vec<Value>, Vec<Vec<u8>>) {
 }
 
 #[test]
-fn resume_after_a_signal_equals_an_uninterrupted_run() {
+fn resume_after_a_signal_is_bit_identical() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     succeed(train(&path("whole")));
     let whole = results(&path("whole"));
     let steps_done = |out: &PathBuf, count: usize| lines(&out.join("metrics.jsonl")).len() >= count;
-    let rolled_out = |out: &PathBuf, step: u64| out.join(format!("rollouts/{step:05}.jsonl.gz")).exists();
+    let has_rollouts = |out: &PathBuf, step: u64| out.join(format!("rollouts/{step:05}.jsonl.gz")).exists();
     for (name, signal, code) in [("term", "TERM", 143), ("hup", "HUP", 129), ("int", "INT", 130)] {
-        // Stop during a step, and during the evaluation after step 4, whose rollouts exist and whose line does not.
+        // Stop during a step, or during the evaluation after step 4, which has rollouts but no metrics line yet.
         for in_evaluation in [false, true] {
             let out = path(&format!("{name}-{in_evaluation}"));
             let run = Running::start(train(&out));
-            wait_for("the moment", || if in_evaluation { rolled_out(&out, 4) } else { steps_done(&out, 2) });
+            wait_for("the time to stop", || if in_evaluation { has_rollouts(&out, 4) } else { steps_done(&out, 2) });
             run.signal(signal);
-            let (status, messages) = run.end();
+            let (status, messages) = run.wait();
             assert_eq!(status.code(), Some(code), "{name}: {messages}");
             assert!(messages.contains("--resume"), "{name}: {messages}");
             assert_eq!(
@@ -137,7 +138,7 @@ fn second_sigint_stops_immediately() {
     run.signal("INT");
     run.wait_for_message("finishing the evaluation of the base model");
     run.signal("INT");
-    let (status, messages) = run.end();
+    let (status, messages) = run.wait();
     assert_eq!(status.code(), Some(130), "{messages}");
     assert!(messages.contains("stopping now") && messages.contains("starts over at step 0"), "{messages}");
 }
@@ -152,7 +153,7 @@ fn sighup_ignored_at_the_start_stays_ignored() {
     let run = Running::start(command);
     wait_for("a step", || !lines(&out.join("metrics.jsonl")).is_empty());
     run.signal("HUP");
-    let (status, messages) = run.end();
+    let (status, messages) = run.wait();
     assert!(status.success(), "{messages}");
     assert_eq!(lines(&out.join("metrics.jsonl")).len(), 12);
 }
@@ -183,15 +184,15 @@ fn run_folder_lock_admits_one_writer() {
     assert!(messages.contains("another process is writing in") && messages.contains(&format!("process {pid} on ")), "{messages}");
     let (status, messages) = finish(train(&out));
     assert_eq!(status.code(), Some(2), "{messages}");
-    // A dead process holds no lock.
+    // The lock of a killed process does not block the next one.
     wait_for("steps", || lines(&out.join("metrics.jsonl")).len() >= 6);
     first.signal("KILL");
-    let (status, messages) = first.end();
+    let (status, messages) = first.wait();
     assert_eq!(status.code(), None, "{messages}");
     assert!(out.join("lock").exists());
     // Of several concurrent resumes, one succeeds and the others are refused.
     let runs: Vec<Running> = (0..3).map(|_| Running::start(resume(&out))).collect();
-    let ends: Vec<(ExitStatus, String)> = runs.into_iter().map(Running::end).collect();
+    let ends: Vec<(ExitStatus, String)> = runs.into_iter().map(Running::wait).collect();
     let codes: Vec<Option<i32>> = ends.iter().map(|(status, _)| status.code()).collect();
     assert_eq!(codes.iter().filter(|code| **code == Some(0)).count(), 1, "{ends:?}");
     assert_eq!(codes.iter().filter(|code| **code == Some(2)).count(), 2, "{ends:?}");
@@ -202,7 +203,7 @@ fn run_folder_lock_admits_one_writer() {
     let new = folder.path().join("new");
     let start = || Running::start(rlvr(&["train", "--steps", "1", "--set", "eval.benchmarks=", "--out", new.to_str().unwrap()]));
     let runs: Vec<Running> = (0..3).map(|_| start()).collect();
-    let mut codes: Vec<Option<i32>> = runs.into_iter().map(|run| run.end().0.code()).collect();
+    let mut codes: Vec<Option<i32>> = runs.into_iter().map(|run| run.wait().0.code()).collect();
     codes.sort_unstable();
     assert_eq!(codes, [Some(0), Some(2), Some(2)]);
 }
@@ -217,24 +218,24 @@ fn eval_stops_at_the_next_token_and_resumes() {
     let (whole, stopped) = (folder.path().join("whole"), folder.path().join("stopped"));
     succeed(eval(&whole, &[]));
     let run = Running::start(eval(&stopped, &[]));
-    let kept = || lines(&stopped.join("tiny-t0.6x4.jsonl.unfinished")).len();
-    wait_for("answers", || kept() > 10);
+    let response_count = || lines(&stopped.join("tiny-t0.6x4.jsonl.unfinished")).len();
+    wait_for("answers", || response_count() > 10);
     let (status, messages) = finish(eval(&stopped, &["--resume"]));
     assert!(status.code() == Some(2) && messages.contains("another process is writing in"), "{messages}");
     run.signal("TERM");
-    let (status, messages) = run.end();
+    let (status, messages) = run.wait();
     assert_eq!(status.code(), Some(143), "{messages}");
     assert!(messages.contains("run the same command with --resume to continue"), "{messages}");
-    let before = kept();
+    let before = response_count();
     succeed(eval(&stopped, &["--resume"]));
     let pass = |out: &Path| std::fs::read(out.join("tiny-t0.6x4.jsonl")).unwrap();
     assert!(before > 10 && pass(&stopped) == pass(&whole));
 
     let run = Running::start(rlvr(&["eval", "--model", "tiny", "--benchmarks", "tiny", "--decoding", "t0.6x64", "-v"]));
-    // Nothing is printed at the first token. A signal that arrives before the handler is installed ends the program the default way.
-    wait_for("handlers", || catches(run.child.id(), 15));
+    // No message shows that the program has started. A signal before it installs its handler would end it without a message.
+    wait_for("the signal handler", || catches(run.child.id(), 15));
     run.signal("TERM");
-    let (status, messages) = run.end();
+    let (status, messages) = run.wait();
     assert!(status.code() == Some(143) && messages.contains("no responses are saved: add --out to save them"), "{status}: {messages}");
 }
 
@@ -266,14 +267,14 @@ fn reward_program_does_not_outlive_its_run() {
     };
     assert!(is_alive());
     run.signal("KILL");
-    run.end();
+    run.wait();
     wait_for("the program's end", || !is_alive());
-    // A signal is handled while the run waits for the program.
+    // A signal also stops a run that waits for its reward program.
     std::fs::remove_file(&pid).unwrap();
     std::fs::remove_dir_all(&out).unwrap();
     let run = start();
     wait_for("the program", || pid.exists());
     run.signal("TERM");
-    let (status, messages) = run.end();
+    let (status, messages) = run.wait();
     assert!(status.code() == Some(143) && messages.contains("interrupted after step 0; everything is saved"), "{status}: {messages}");
 }

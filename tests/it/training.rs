@@ -1,4 +1,4 @@
-//! Training as users run it: the demonstration in small, its records, interruption and resumption, the paper's example with a real
+//! Training as users run it: a small demonstration with its records, interruption and resumption, the paper's example with a real
 //! tokenizer, and mistakes.
 
 use std::path::Path;
@@ -21,7 +21,8 @@ fn train_on_one_example_improves_untrained_problems() {
     let output = succeed(&[&["train", "--steps", "40", "--out", out.to_str().unwrap()][..], &SMALL].concat());
     let messages = stderr(&output);
     assert!(
-        messages.contains("1 example x 8 rows x 8 = 64 rollouts a step, 8 groups of 8 (tiny/addition/334+556: \"Compute 334+556.\", 890)"),
+        messages
+            .contains("1 example x 8 groups x 8 = 64 rollouts a step, 8 groups of 8 (tiny/addition/334+556: \"Compute 334+556.\", 890)"),
         "{messages}"
     );
 
@@ -40,7 +41,7 @@ fn train_on_one_example_improves_untrained_problems() {
         for name in ["actor/pg_loss", "actor/entropy", "actor/kl_loss", "actor/grad_norm", "critic/score/mean", "response_length/mean"] {
             assert!(line[name].as_f64().is_some_and(f64::is_finite), "{name} in {line}");
         }
-        // Lines of evaluated steps have test accuracy next to train accuracy.
+        // Only the lines of evaluated steps have held-out accuracy.
         assert_eq!(line["val/tiny-greedy"].is_f64(), line["step"].as_u64().unwrap().is_multiple_of(20), "{line}");
     }
     assert_eq!(metrics[39]["val/tiny-greedy"], summary["last"]["greedy"]);
@@ -60,15 +61,15 @@ fn train_on_one_example_improves_untrained_problems() {
         assert_eq!(text(&again.join(pass)), text(&out.join("eval/00040").join(pass)), "{pass}");
     }
 
-    // Its own configuration repeats the run bit for bit.
+    // Training again with the recorded configuration gives bit-identical weights.
     let repeated = folder.path().join("repeated");
     let config = out.join("config.toml");
     succeed(&["train", "--config", config.to_str().unwrap(), "--out", repeated.to_str().unwrap()]);
-    assert!(weights(&out, 40) == weights(&repeated, 40), "the same settings produced other weights");
+    assert!(weights(&out, 40) == weights(&repeated, 40), "the same settings gave other weights");
 }
 
 #[test]
-fn one_example_of_the_library_trains() {
+fn one_example_trains_as_a_library_user() {
     let folder = tempfile::tempdir().unwrap();
     let metrics = one_example::train(&folder.path().join("run")).unwrap();
     assert_eq!(metrics.len(), 10);
@@ -80,19 +81,19 @@ fn one_example_of_the_library_trains() {
 fn train_with_8_bit_optimizer_states_learns() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let coded = ["train", "--steps", "40", "--out", out.to_str().unwrap(), "--set", "optim.states=8bit"];
-    succeed(&[&coded[..], &SMALL].concat());
+    let arguments = ["train", "--steps", "40", "--out", out.to_str().unwrap(), "--set", "optim.states=8bit"];
+    succeed(&[&arguments[..], &SMALL].concat());
     let summary = json(&out.join("summary.json"));
     let greedy = |which: &str| summary[which]["greedy"].as_f64().unwrap();
     assert!(greedy("last") >= greedy("base") + 0.3, "greedy {} to {}", greedy("base"), greedy("last"));
     let state = out.join("checkpoints/00040/state");
     let bytes = |name: &str| std::fs::metadata(state.join(name)).map_or(0, |file| file.len());
-    // 227,392 parameters at 2 bytes, a scale for every 256 of them, and vectors in f32.
+    // Two bytes for each of 227,392 parameters, two f32 scales for every 256 of them, and vectors in f32.
     assert!((460_000..490_000).contains(&bytes("moments_8bit.safetensors")) && bytes("first_moments.safetensors") == 0);
 }
 
 #[test]
-fn resume_of_a_killed_or_interrupted_run_ends_with_the_same_weights() {
+fn resume_of_a_killed_or_interrupted_run_is_bit_identical() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let settings = ["--steps", "30", "--set", "eval.limit=20", "--set", "eval.every=10", "--set", "checkpoint.every=5"];
@@ -122,7 +123,7 @@ fn resume_of_a_killed_or_interrupted_run_ends_with_the_same_weights() {
     assert_eq!(states.count(), 2, "only the last two checkpoints are resumable");
 }
 
-/// Returns the seconds of a metrics line, by phase.
+/// Returns the seconds that a metrics line assigns to each phase.
 fn phases(line: &serde_json::Value) -> std::collections::BTreeMap<&str, f64> {
     let all = line.as_object().unwrap().iter();
     all.filter_map(|(key, value)| Some((key.strip_prefix("perf/phase/")?.strip_suffix("_s")?, value.as_f64()?))).collect()
@@ -145,14 +146,14 @@ fn metrics_lines_have_phase_times_that_add_up() {
         for name in ["optimizer", "reference", "reward", "sample", "save", "update"] {
             assert!(phases[name] > 0.0, "{name} in {phases:?}");
         }
-        // The base is evaluated before step 1, the policy after the last step.
+        // The base model is evaluated before step 1, and the policy after the last step.
         assert_eq!((phases["evaluate"] > 0.0, phases["critic"]), (line["step"] != 2, 0.0), "{phases:?}");
         let (elapsed, sum) = (line["perf/elapsed_s"].as_f64().unwrap(), phases.values().sum::<f64>());
-        // No second counts twice; on an idle machine, the phases are nearly all of it.
+        // No time counts twice. On an idle machine, the phases account for nearly all of it.
         assert!((0.5..1.001).contains(&(sum / (elapsed - before))), "{sum} of {} s: {phases:?}", elapsed - before);
         before = elapsed;
     }
-    // A resumed run adds the times of earlier lines, and `-v` prints a step's phases.
+    // The summary of a resumed run includes the times of earlier lines, and `-v` prints the phases of each step.
     let output = succeed(&["-v", "train", "--resume", out.to_str().unwrap(), "--steps", "4"]);
     let messages = String::from_utf8_lossy(&output.stderr).into_owned();
     let step = messages.lines().find(|line| line.starts_with("step 4/4")).unwrap_or_else(|| panic!("{messages}"));
@@ -174,7 +175,7 @@ fn lora_trains_only_adapters_and_resumes_bit_identically() {
     for line in metrics(&out) {
         assert_eq!(line["rollout/logprob_gap_max"], 0.0, "sampler and trainer use the same merged weights");
         assert!(line["actor/grad_norm"].as_f64().is_some_and(|norm| norm > 0.0), "{line}");
-        // The base is the reference: the KL is 0 before the first update and positive after it.
+        // The base model is the reference: KL is 0 before the first update and positive afterwards.
         assert_eq!(line["actor/kl_loss"] == 0.0, line["step"] == 1, "{line}");
     }
     let files = ["model.safetensors", "adapter/adapter_model.safetensors", "state/weights.safetensors", "state/second_moments.safetensors"];
@@ -189,7 +190,7 @@ fn lora_trains_only_adapters_and_resumes_bit_identically() {
     assert_eq!((config["r"].as_u64(), config["lora_alpha"].as_u64()), (Some(4), Some(8)));
     assert_eq!(config["target_modules"].as_array().map(Vec::len), Some(7));
 
-    // Distributing the batch to workers and micro-batches changes no gradient beyond rounding.
+    // The number of workers and the micro-batch size change the gradient only by rounding.
     let norm = |name: &str, more: &[&str]| {
         let out = folder.path().join(name);
         let one = ["train", "--lora", "4", "--steps", "1", "--set", "eval.benchmarks=", "--out", out.to_str().unwrap()];
@@ -207,7 +208,7 @@ fn lora_trains_only_adapters_and_resumes_bit_identically() {
     assert!(gradients.names().iter().all(|name| name.starts_with("base_model.model.model.layers.") && name.contains(".lora_")));
 }
 
-/// Packing changes no gradient beyond rounding.
+/// Workers, micro-batch size and activation checkpointing change the gradient only by rounding.
 #[test]
 fn train_gradient_does_not_depend_on_packing() {
     let folder = tempfile::tempdir().unwrap();
@@ -219,7 +220,7 @@ fn train_gradient_does_not_depend_on_packing() {
     let whole = norm("whole", &[]);
     for (name, settings) in [
         ("small", ["--set", "train.micro_batch_tokens=100"]),
-        ("lanes", ["--set", "train.workers=3"]),
+        ("workers", ["--set", "train.workers=3"]),
         ("again", ["--set", "train.activation_checkpointing=full"]),
     ] {
         let found = norm(name, &settings);
@@ -247,7 +248,7 @@ fn train_on_pi1_uses_the_real_tokenizer_and_template() {
     let run = ["train", "--example", "pi1", "--algo", "grpo", "--model", &small_model, "--steps", "2", "--out", &out, "--data-dir"];
     succeed(&run.into_iter().chain([data.to_str().unwrap()]).chain(small).collect::<Vec<_>>());
     for line in metrics(&folder.path().join("run")) {
-        assert_eq!(line["prompt_length/mean"], 140.0, "pi1's prompt in its real tokens");
+        assert_eq!(line["prompt_length/mean"], 140.0, "the length of pi1's prompt with the real tokenizer");
         assert!(line["actor/loss"].as_f64().is_some_and(f64::is_finite), "{line}");
         assert_eq!(line["rollout/logprob_gap_max"], 0.0, "{line}");
     }
@@ -271,9 +272,9 @@ fn usage_mistakes_print_one_error_and_write_nothing() {
     std::fs::create_dir(folder.path().join("empty-model")).unwrap();
     let (taken, empty_model, new) = (path("taken"), path("empty-model"), path("new"));
     let (empty, unlabeled) = (write("empty.jsonl", ""), write("unlabeled.jsonl", "{\"question\": \"What?\"}\n"));
-    let broken = path("broken");
-    succeed(&["init", "--like", "tiny", "--out", &broken]);
-    let weights = folder.path().join("broken/model.safetensors");
+    let truncated = path("truncated");
+    succeed(&["init", "--like", "tiny", "--out", &truncated]);
+    let weights = folder.path().join("truncated/model.safetensors");
     std::fs::write(&weights, &std::fs::read(&weights).unwrap()[..1000]).unwrap();
     let config = write("typo.toml", "[loss]\nentropi = 1\n");
     let cases: [(&[&str], i32, &str); 21] = [
@@ -295,7 +296,7 @@ fn usage_mistakes_print_one_error_and_write_nothing() {
         (
             &["train", "--set", "eval.best_by=math500", "--out", &new],
             2,
-            "eval.best_by is math500, which is not evaluated; known are tiny, tiny-greedy",
+            "eval.best_by is math500, which is not evaluated; expected one of tiny, tiny-greedy",
         ),
         (
             &["train", "--set", "eval.saturation_window=0", "--out", &new],
@@ -307,7 +308,7 @@ fn usage_mistakes_print_one_error_and_write_nothing() {
             1,
             "it exceeds the model's context length of 8192: set rollout.max_new_tokens to at most",
         ),
-        (&["eval", "--model", &broken, "--benchmarks", "tiny"], 1, "is truncated"),
+        (&["eval", "--model", &truncated, "--benchmarks", "tiny"], 1, "is truncated"),
         (&["eval", "--model", &empty_model, "--benchmarks", "tiny"], 1, "config.json"),
         (&["eval", "--model", "no-such-model", "--benchmarks", "tiny"], 1, "unknown model \"no-such-model\""),
     ];
@@ -322,7 +323,7 @@ fn usage_mistakes_print_one_error_and_write_nothing() {
     assert_eq!(std::fs::read_dir(folder.path().join("taken")).unwrap().count(), 0);
 }
 
-/// Pre-training reproduces the recorded losses of the shipped base.
+/// Pre-training reproduces the recorded losses of the embedded model.
 #[test]
 fn pretraining_reproduces_the_first_losses_of_the_shipped_base() -> anyhow::Result<()> {
     let recorded = json(&repository("src/tiny/base/pretrain.json"));

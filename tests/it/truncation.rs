@@ -1,5 +1,5 @@
-//! Truncated sampling (top-k, top-p, min-p): refused unless `rollout.truncated` allows it; renormalised, sampler and trainer agree bit for
-//! bit.
+//! Truncated sampling (top-k, top-p, min-p) is refused unless `rollout.truncated` allows it. With `renormalise`, sampler and trainer agree
+//! bit for bit.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use crate::fixture::{command, error_of, metrics, rlvr, rollouts, stderr, weights};
 
-const RENORMALISE: &str = "rollout.truncated=renormalise";
+const RENORMALIZE: &str = "rollout.truncated=renormalise";
 
-/// Trains `steps` steps on two groups, recording tokens at every step.
+/// Trains `steps` steps with two groups each, and records tokens at every step.
 fn train(out: &Path, steps: u64, sets: &[&str]) -> Output {
     let mut command = command(&["train", "--steps", &steps.to_string(), "--out", out.to_str().unwrap()]);
     for set in [&["eval.every=1", "eval.limit=1", "rollout.groups=2", "rollout.max_new_tokens=40"], sets].concat() {
@@ -19,7 +19,7 @@ fn train(out: &Path, steps: u64, sets: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-/// Returns the messages of a run, which must have succeeded.
+/// Returns the messages of a run. Panics unless it succeeded.
 fn succeed(output: &Output) -> String {
     error_of(output, 0)
 }
@@ -28,6 +28,7 @@ fn replay(recording: &Path, out: &Path, more: &[&str]) -> Output {
     rlvr(&[&["train", "--replay", recording.to_str().unwrap(), "--out", out.to_str().unwrap()], more].concat())
 }
 
+/// Returns the largest logprob gap of each step.
 fn gaps(run: &Path) -> Vec<f64> {
     metrics(run).iter().map(|line| line["rollout/logprob_gap_max"].as_f64().unwrap()).collect()
 }
@@ -36,20 +37,20 @@ fn numbers(line: &Value, key: &str) -> Vec<f64> {
     line[key].as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
 }
 
-/// Returns the number of token ids a position keeps; `None` for the whole vocabulary.
+/// Returns the number of token ids that the mask of a position keeps; `None` for the whole vocabulary.
 fn size(kept: &Value) -> Option<u64> {
     let of_ids = |ids: &Value| ids.as_array().map_or(1, |run| run[1].as_u64().unwrap() - run[0].as_u64().unwrap() + 1);
     kept.as_array().map(|ids| ids.iter().map(of_ids).sum())
 }
 
-/// The settings of a replay of `recorded`.
+/// The settings that replay the run of [`recorded`].
 const REPLAYED: [&str; 4] = ["--set", "rollout.temperature=1.1", "--set", "train.updates_per_rollout=2"];
 
 /// Records two steps with all filters and two updates each. Returns the run folder and the recording.
 fn recorded(folder: &Path) -> (PathBuf, PathBuf) {
     let run = folder.join("recorded");
     let filters = ["rollout.top_p=0.9", "rollout.top_k=5", "rollout.min_p=0.05", "rollout.temperature=1.1"];
-    succeed(&train(&run, 2, &[&filters[..], &[RENORMALISE, "train.updates_per_rollout=2"]].concat()));
+    succeed(&train(&run, 2, &[&filters[..], &[RENORMALIZE, "train.updates_per_rollout=2"]].concat()));
     let recording = folder.join("recording.jsonl.gz");
     let steps = [1, 2].map(|step| std::fs::read(run.join(format!("rollouts/{step:05}.jsonl.gz"))).unwrap());
     std::fs::write(&recording, steps.concat()).unwrap();
@@ -57,7 +58,7 @@ fn recorded(folder: &Path) -> (PathBuf, PathBuf) {
 }
 
 #[test]
-fn renormalised_sampler_and_trainer_agree_bit_for_bit() {
+fn renormalized_sampler_and_trainer_agree_bit_for_bit() {
     let folder = tempfile::tempdir().unwrap();
     let filters: [&[&str]; 4] = [
         &["rollout.top_p=0.9", "rollout.temperature=1.0"],
@@ -67,7 +68,7 @@ fn renormalised_sampler_and_trainer_agree_bit_for_bit() {
     ];
     for (number, filter) in filters.into_iter().enumerate() {
         let run = folder.path().join(number.to_string());
-        let messages = succeed(&train(&run, 2, &[filter, &[RENORMALISE]].concat()));
+        let messages = succeed(&train(&run, 2, &[filter, &[RENORMALIZE]].concat()));
         assert!(!messages.contains("warning"), "{messages}");
         assert_eq!(gaps(&run), [0.0; 2], "{filter:?}");
         let mut truncated = 0;
@@ -83,23 +84,23 @@ fn renormalised_sampler_and_trainer_agree_bit_for_bit() {
                 truncated += usize::from(sampled > logprob);
             }
         }
-        assert!(truncated > 10, "{filter:?} removed tokens at {truncated} positions");
+        assert!(truncated > 10, "{filter:?} excluded tokens at {truncated} positions only");
     }
 }
 
 #[test]
-fn replay_of_a_renormalised_recording_is_bit_identical() {
+fn replay_of_a_renormalized_recording_is_bit_identical() {
     let folder = tempfile::tempdir().unwrap();
     let (run, recording) = recorded(folder.path());
-    assert_eq!(gaps(&run), [0.0; 2], "gaps of the first update of each step");
+    assert_eq!(gaps(&run), [0.0; 2], "the gap of each step's first update");
     let again = folder.path().join("again");
     succeed(&replay(&recording, &again, &REPLAYED));
     assert_eq!(gaps(&again), [0.0; 2]);
     assert!(weights(&run, 2) == weights(&again, 2), "the weights differ");
-    // Over the whole vocabulary, the same tokens have another gradient.
+    // With the distribution over the whole vocabulary, the same tokens have another gradient.
     let whole = folder.path().join("whole");
     succeed(&replay(&recording, &whole, &[&REPLAYED[..], &["--set", "rollout.truncated=mismatch"]].concat()));
-    assert!(weights(&run, 2) != weights(&whole, 2), "the sampling masks change nothing");
+    assert!(weights(&run, 2) != weights(&whole, 2), "the sampling masks must change the weights");
     let check = |truncated: &str, recording: &Path, expected: &str| {
         let truncated = format!("rollout.truncated={truncated}");
         let output = replay(recording, &folder.path().join("never"), &[&REPLAYED[..], &["--set", &truncated]].concat());
@@ -115,7 +116,7 @@ fn replay_of_a_renormalised_recording_is_bit_identical() {
         format!("{line}\n")
     });
     std::fs::write(&bare, without.collect::<String>()).unwrap();
-    check("renormalise", &bare, "has no kept and logprobs_sampled: record the run with rollout.truncated=renormalise");
+    check("renormalise", &bare, "has no `kept` and `logprobs_sampled`: record the run with rollout.truncated=renormalise");
 }
 
 #[test]
@@ -136,6 +137,6 @@ fn filters_are_refused_unless_truncation_is_allowed() {
         messages.contains("warning: rollout.truncated is mismatch and rollout.top_p is 0.7: responses are sampled from part"),
         "{messages}"
     );
-    assert_eq!(gaps(&out), [0.0], "both use the whole vocabulary");
+    assert_eq!(gaps(&out), [0.0], "both log-probabilities are over the whole vocabulary");
     assert!(rollouts(&out, 1).iter().all(|line| line.get("kept").is_none() && line.get("logprobs_sampled").is_none()));
 }

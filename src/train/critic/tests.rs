@@ -4,7 +4,7 @@ use crate::model::{ModelConfig, init};
 use crate::objective::{Baseline, Scale};
 use crate::workers::Workers;
 
-/// Responses of several lengths to two prompts, each with its prompt.
+/// Eight prompts and responses: four responses of different lengths to each of two prompts.
 fn responses() -> Vec<(Vec<u32>, Vec<u32>)> {
     let one = |number: usize| {
         let (prompt, length) = ([vec![5u32, 6, 7], vec![9; 8]][number / 4].clone(), [1, 7, 12, 3][number % 4] + number / 4);
@@ -30,10 +30,10 @@ fn policy() -> Result<Decoder> {
     Decoder::new(config, weights)
 }
 
-/// Terms, estimates and gradients by name.
+/// Loss terms, estimates, and gradients by name.
 type Pass = (ValueTerms, Vec<Estimate>, Vec<(String, Vec<f32>)>);
 
-/// Computes values and gradients of a new critic with `tokens` tokens per micro-batch and `workers` workers.
+/// Computes estimates and gradients of a new critic on `workers` workers, with at most `tokens` tokens per micro-batch.
 fn pass(tokens: usize, workers: usize, known: Option<&[Estimate]>) -> Result<Pass> {
     let settings = settings();
     let policy = policy()?;
@@ -46,7 +46,7 @@ fn pass(tokens: usize, workers: usize, known: Option<&[Estimate]>) -> Result<Pas
         interrupt: &interrupt,
     };
     let sequences: Vec<Sequence> = responses.iter().map(|(prompt, response)| Sequence { prompt, response, kept: None }).collect();
-    // Every second response has a reward, at its last token.
+    // Every second response has a reward of 1 at its last token.
     let reward = |(number, sequence): (usize, &Sequence)| {
         let mut rewards = vec![0.0; sequence.response.len()];
         rewards[sequence.response.len() - 1] = (number % 2) as f32;
@@ -69,7 +69,7 @@ fn gradient_does_not_depend_on_packing_beyond_rounding() -> Result<()> {
     assert_eq!(terms.tokens, 50.0);
     for (tokens, workers) in [(1, 1), (20, 2), (100_000, 3)] {
         let (other, same, gradients) = pass(tokens, workers, None)?;
-        assert_eq!(same, estimates, "{tokens} tokens, {workers} lanes");
+        assert_eq!(same, estimates, "{tokens} tokens, {workers} workers");
         assert!((other.loss - terms.loss).abs() < 1e-9, "{} against {}", other.loss, terms.loss);
         for ((name, a), (_, b)) in whole.iter().zip(&gradients) {
             let largest = a.iter().fold(0.0f32, |m, x| m.max(x.abs()));
@@ -80,16 +80,16 @@ fn gradient_does_not_depend_on_packing_beyond_rounding() -> Result<()> {
 }
 
 #[test]
-fn gradient_keeps_known_estimates_and_clips_distant_values() -> Result<()> {
+fn gradient_returns_known_estimates_and_clips_distant_values() -> Result<()> {
     let (_, fresh, _) = pass(4096, 2, None)?;
-    // Old values far below, returns far above: each clipped value is farther from its return than the value itself.
+    // Old values far below and returns far above: clipping moves each value away from its return, so the clipped loss is the larger one.
     let moved = |estimate: &Estimate| {
         let by = |values: &[f32], by: f32| values.iter().map(|value| value + by).collect();
         Estimate { values: by(&estimate.values, -3.0), advantages: estimate.advantages.clone(), returns: by(&estimate.values, 9.0) }
     };
     let known: Vec<Estimate> = fresh.iter().map(moved).collect();
-    let (terms, given, gradients) = pass(4096, 2, Some(&known))?;
-    assert_eq!(given, known);
+    let (terms, found, gradients) = pass(4096, 2, Some(&known))?;
+    assert_eq!(found, known);
     assert_eq!(terms.per_token(terms.clipped), 1.0);
     // 0.5 (9 + 3 - 0.5)^2
     assert!((terms.loss - 0.5 * 11.5f64.powi(2)).abs() < 1e-3, "{}", terms.loss);

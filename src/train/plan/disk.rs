@@ -1,4 +1,4 @@
-//! Disk: what a run writes to its folder.
+//! The disk space of a run folder.
 
 use super::RunWorkload;
 use crate::kernels::Target;
@@ -6,24 +6,25 @@ use crate::model::{ModelConfig, Weights, lora, value};
 use crate::optim::{MomentDtype, OptimSettings};
 use crate::train::settings::{ExportDtype, RunSettings};
 
-/// Compressed bytes per recorded response token: its text, and in evaluated steps its id and log-probability.
+/// Compressed bytes of text per recorded response token.
 const TEXT_BYTES: f64 = 1.5;
+/// Compressed bytes of the id and the log-probability per response token, which evaluation steps record.
 const TOKEN_BYTES: f64 = 11.0;
 
 /// The disk space of a run, in bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Disk {
-    /// The number of checkpoints, all of which keep their weights.
+    /// The number of checkpoints; each keeps its weights.
     pub checkpoints: u64,
-    /// The weights of one checkpoint.
+    /// The bytes of the weights of one checkpoint.
     pub weights: u64,
-    /// The state of one resumable checkpoint.
+    /// The bytes of the state of one resumable checkpoint.
     pub state: u64,
-    /// The number of states at once: one more than are kept, while the newest is written.
+    /// The maximum number of states at once: those that are kept, and the one being written.
     pub states: u64,
-    /// The best checkpoint, and its successor while that is written.
+    /// The bytes of the best checkpoint, and of its successor while it is being written; 0 without evaluation.
     pub best: u64,
-    /// The approximate size of recorded responses if all have the maximum length.
+    /// The approximate bytes of recorded responses if all have the maximum length.
     pub rollouts: u64,
 }
 
@@ -50,14 +51,14 @@ impl Disk {
         let steps = settings.train.steps.saturating_sub(work.done);
         let checkpoints = if checkpoint.every == 0 { 1 } else { steps.div_ceil(checkpoint.every).max(1) };
         let tokens = (settings.rollout.groups * settings.rollout.group_size * settings.rollout.max_new_tokens) as f64;
-        let with_ids = steps.checked_div(settings.eval.every).unwrap_or(0);
+        let token_steps = steps.checked_div(settings.eval.every).unwrap_or(0);
         Self {
             checkpoints,
             weights,
             state,
             states: checkpoints.min(checkpoint.keep_last as u64 + 1),
             best: if work.evaluations.is_empty() { 0 } else { 2 * weights },
-            rollouts: (tokens * (steps as f64 * TEXT_BYTES + with_ids as f64 * TOKEN_BYTES)) as u64,
+            rollouts: (tokens * (steps as f64 * TEXT_BYTES + token_steps as f64 * TOKEN_BYTES)) as u64,
         }
     }
 
@@ -66,7 +67,7 @@ impl Disk {
         self.checkpoints * self.weights + self.states * self.state + self.best + self.rollouts
     }
 
-    /// Suggests settings that make the checkpoints fit into `free` bytes; `None` if none do.
+    /// Suggests settings with which the run fits into `free` bytes; `None` if not even one checkpoint fits.
     pub fn advice(&self, settings: &RunSettings, free: u64) -> Option<String> {
         let rest = self.total() - self.checkpoints * self.weights;
         let fitting = free.checked_sub(rest)? / self.weights.max(1);

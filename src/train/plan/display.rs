@@ -8,7 +8,7 @@ use crate::checkpoint::disk::gigabytes;
 use crate::model::decoder::ActivationCheckpointing;
 
 impl Plan<'_> {
-    /// Returns one line, which `rlvr train` prints first.
+    /// Summarizes the plan in one line, which `rlvr train` prints before it starts.
     pub fn short(&self, free_memory: Option<u64>, free_disk: Option<u64>) -> String {
         let of = |free: Option<u64>| free.map_or_else(|| "unknown".to_owned(), gigabytes);
         format!(
@@ -16,13 +16,13 @@ impl Plan<'_> {
             grouped(self.config.parameter_count() as u64),
             gigabytes(self.memory.peak()),
             of(free_memory),
-            self.memory.worst().name,
+            self.memory.largest_phase().name,
             gigabytes(self.disk.total()),
             of(free_disk),
         )
     }
 
-    /// Returns the complete plan on several lines, with estimated times if `rates` were measured.
+    /// Describes the complete plan on several lines, with estimated times if `rates` were measured.
     pub fn long(&self, free_memory: Option<u64>, free_disk: Option<u64>, rates: Option<Rates>) -> String {
         let mut text = String::new();
         self.write(&mut text, free_memory, free_disk, rates).map_or_else(|error| error.to_string(), |()| text)
@@ -37,7 +37,7 @@ impl Plan<'_> {
         writeln!(out, "{}: {parameters} parameters, {dtype} on {device}, {workers} worker{plural}", settings.model)?;
         writeln!(out, "\nmemory, if every response has the maximum length")?;
         let mut row = |name: &str, bytes: u64, note: &str| writeln!(out, "  {name:<52} {:>9}{note}", gigabytes(bytes));
-        for (name, bytes) in &self.memory.held {
+        for (name, bytes) in &self.memory.model_states {
             row(name, *bytes, "")?;
         }
         for phase in &self.memory.phases {
@@ -48,7 +48,7 @@ impl Plan<'_> {
         row("+ retained by the allocator, about", self.memory.allocator_overhead(), "")?;
         let available =
             free_memory.map_or_else(|| "available memory is unknown here".to_owned(), |free| format!("{} available", gigabytes(free)));
-        row(&format!("= at most, in {}", self.memory.worst().name), self.memory.peak(), &format!("  {available}"))?;
+        row(&format!("= at most, in {}", self.memory.largest_phase().name), self.memory.peak(), &format!("  {available}"))?;
         let activations = match self.memory.activations.checkpointing {
             ActivationCheckpointing::Full => "the backward pass recomputes each block",
             ActivationCheckpointing::Selective => "activations are saved, and the backward pass recomputes norms and SwiGLU",
@@ -60,8 +60,8 @@ impl Plan<'_> {
             let (chosen, most) = (grouped(chosen as u64), grouped(most as u64));
             writeln!(
                 out,
-                "  micro-batches have {chosen} tokens instead of {most}, so that activations can be saved: products are as fast, and no block\n  \
-                 is recomputed"
+                "  micro-batches have {chosen} tokens instead of {most}, so that activations can be saved: products are just as fast, and no\n  \
+                 block is recomputed"
             )?;
         }
 
@@ -89,13 +89,13 @@ impl Plan<'_> {
         )?;
         let most = (load.requests * load.max_new_tokens) as u64;
         writeln!(out, "  responses: at most {} x {} = {}", load.requests, load.max_new_tokens, grouped(most))?;
-        for mean in self.means() {
+        for mean in self.shorter_means() {
             writeln!(out, "  at a mean of {mean} tokens: {}", grouped((load.requests * mean) as u64))?;
         }
         let Some(rates) = rates else { return Ok(()) };
         writeln!(out, "\ntime, estimated")?;
-        let recomputed = 2.0 * self.passes();
-        for mean in std::iter::once(load.max_new_tokens).chain(self.means()) {
+        let update_operations = 2.0 * self.passes();
+        for mean in std::iter::once(load.max_new_tokens).chain(self.shorter_means()) {
             let times = self.times(rates, mean);
             let evaluation =
                 if self.evaluations() == 0 { String::new() } else { format!(", an evaluation {}", duration(times.evaluation)) };
@@ -110,19 +110,19 @@ impl Plan<'_> {
         }
         writeln!(
             out,
-            "  assumes 2 operations per token for each of {} computed parameters in rollouts and {recomputed:.0} in the update, at the\n  \
+            "  assumes 2 operations per token for each of {} computed parameters in rollouts and {update_operations:.0} in the update, at the\n  \
              {:.0} and {:.0} GFLOP/s just measured here for products of this model's width. Attention, sampling and the optimizer's\n  \
-             own pass come on top; {} steps and {} evaluations",
+             pass are not included; {} steps and {} evaluations",
             grouped(self.config.matmul_parameters() as u64),
-            rates.decoding / 1e9,
-            rates.training / 1e9,
+            rates.decoding_flops / 1e9,
+            rates.training_flops / 1e9,
             settings.train.steps.saturating_sub(self.work.done),
             self.evaluations(),
         )
     }
 
-    /// Returns mean response lengths that are more likely than the maximum.
-    fn means(&self) -> Vec<usize> {
+    /// Returns mean response lengths to estimate for besides the maximum: a half and a quarter of it.
+    fn shorter_means(&self) -> Vec<usize> {
         [2, 4].map(|part| self.settings.rollout.max_new_tokens / part).into_iter().filter(|mean| *mean > 0).collect()
     }
 }
@@ -140,6 +140,7 @@ fn grouped(number: u64) -> String {
     text
 }
 
+/// Formats seconds in the largest suitable unit.
 fn duration(seconds: f64) -> String {
     match seconds {
         0.0..1.0 => format!("{seconds:.2} s"),

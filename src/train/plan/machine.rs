@@ -1,4 +1,4 @@
-//! What this machine has: available memory and operations per second.
+//! Finds out what this machine has: available memory, and measured rates of computing and reading memory.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -10,8 +10,8 @@ use crate::kernels::{Kernels, Target};
 use crate::model::ModelConfig;
 use crate::workers::Workers;
 
-/// Returns the bytes of memory that a program may still use: the system's available memory, or less if a control group or `ulimit -v`
-/// limits it. `None` if the system does not report it.
+/// Returns the bytes of memory that this process may still allocate: the system's available memory, or less if a control group or
+/// `ulimit -v` limits it. `None` if the system does not report it.
 pub fn available_bytes() -> Option<u64> {
     let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
     let available = meminfo_field(&meminfo, "MemAvailable:")? * 1024;
@@ -22,7 +22,8 @@ pub fn available_bytes() -> Option<u64> {
     Some(available.min(limited.unwrap_or(u64::MAX)).min(address_space_left().unwrap_or(u64::MAX)))
 }
 
-/// Returns the device that `kernels` compute on and the bytes available there: of the GPU's own memory, or of the machine's.
+/// Returns the device of `kernels` and the bytes of memory available on it: the GPU's if it reports them, or else the machine's; `None` if
+/// unknown.
 pub fn room(kernels: &dyn Kernels) -> (Target, Option<u64>) {
     let target = Target::of(kernels);
     (target, target.free.or_else(available_bytes))
@@ -41,16 +42,18 @@ fn address_space_left() -> Option<u64> {
     None
 }
 
+/// Returns the bytes left below a limit on the address space, where `status` is the text of `/proc/self/status`.
 fn left_below_limit(limit: u64, status: &str) -> Option<u64> {
     Some(limit.saturating_sub(meminfo_field(status, "VmSize:")? * 1024))
 }
 
+/// Returns the number after a name in the format of `/proc/meminfo`, in KiB.
 fn meminfo_field(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
 }
 
-/// Returns a control group's folder and its ancestors, from a line of /proc/self/cgroup: `0::/a/b` (version 2) or `4:memory:/a/b` (version
-/// 1).
+/// Returns the folders of a control group and its ancestors, from a line of `/proc/self/cgroup`: `0::/a/b` (version 2) or `4:memory:/a/b`
+/// (version 1).
 fn group_folders(line: &str) -> Vec<PathBuf> {
     let mut fields = line.splitn(3, ':').skip(1);
     let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { return Vec::new() };
@@ -59,12 +62,12 @@ fn group_folders(line: &str) -> Vec<PathBuf> {
         list if list.split(',').any(|controller| controller == "memory") => Path::new("/sys/fs/cgroup/memory"),
         _ => return Vec::new(),
     };
-    let inside = root.join(path.trim_start_matches('/'));
-    // In a container the group may be mounted as the root itself.
-    inside.ancestors().take_while(|folder| folder.starts_with(root)).map(Path::to_owned).collect()
+    let group = root.join(path.trim_start_matches('/'));
+    // In a container, the root folder may be the group itself.
+    group.ancestors().take_while(|folder| folder.starts_with(root)).map(Path::to_owned).collect()
 }
 
-/// Returns the bytes left by a control group's limit, counting droppable file pages as free; `None` without a limit.
+/// Returns the bytes left below a control group's limit, counting cached file pages as free; `None` without a limit.
 fn left_in_group(folder: &Path) -> Option<u64> {
     let number = |name: &str| std::fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
     let limit = number("memory.max").or_else(|| number("memory.limit_in_bytes"))?;
@@ -75,49 +78,49 @@ fn left_in_group(folder: &Path) -> Option<u64> {
     Some(limit.saturating_sub(used.saturating_sub(files)))
 }
 
-/// Measures the operations per second, summed over all workers, of a product of `rows` rows with a matrix of the model's width, for about
-/// `seconds`.
+/// Measures the floating-point operations per second, summed over all workers, of a product of `rows` rows with a matrix of the model's
+/// width. Takes about `seconds`.
 ///
 /// # Errors
 /// If a kernel fails.
-pub fn measured_rate(config: &ModelConfig, kernels: &dyn Kernels, workers: &Workers, rows: usize, seconds: f64) -> Result<f64> {
+pub fn measure_flops(config: &ModelConfig, kernels: &dyn Kernels, workers: &Workers, rows: usize, seconds: f64) -> Result<f64> {
     // Larger than the caches, like a model's matrices, but at most 64 MiB.
     let (k, n) = (config.hidden, (2 * config.feed_forward).min((16 << 20) / config.hidden).max(1));
     let rates = workers.run(|_| {
         let full = |value: f32, shape| kernels.cast(&Tensor::full(value, shape, &Device::Cpu)?, kernels.dtype());
         let (x, weight) = (full(0.5, (rows, k))?, full(0.25, (k, n))?);
-        // Synchronize with a GPU only once per 16 products.
+        // Synchronize with a GPU only after every 16 products.
         let at_once = if kernels.device().is_cpu() { 1 } else { 16 };
         let products = |count: usize| {
             (0..count).try_for_each(|_| kernels.product(&x, &weight, None).map(|_| ()))?;
             kernels.device().synchronize()
         };
         products(1)?;
-        let (began, mut count) = (Instant::now(), 0);
-        while count == 0 || began.elapsed().as_secs_f64() < seconds {
+        let (start, mut count) = (Instant::now(), 0);
+        while count == 0 || start.elapsed().as_secs_f64() < seconds {
             products(at_once)?;
             count += at_once;
         }
-        Ok(2.0 * (count * rows * k * n) as f64 / began.elapsed().as_secs_f64())
+        Ok(2.0 * (count * rows * k * n) as f64 / start.elapsed().as_secs_f64())
     })?;
     Ok(rates.into_iter().sum())
 }
 
-/// Measures the bytes per second that a sum over f32 numbers larger than all caches reads, for about `seconds`.
+/// Measures the bytes per second that a sum over a tensor larger than all caches reads. Takes about `seconds`.
 ///
 /// # Errors
 /// If a kernel fails.
-pub fn measured_reading(kernels: &dyn Kernels, seconds: f64) -> Result<f64> {
+pub fn measure_bandwidth(kernels: &dyn Kernels, seconds: f64) -> Result<f64> {
     let numbers = if kernels.device().is_cpu() { 16 << 20 } else { 256 << 20 };
     let part = kernels.cast(&Tensor::ones(1 << 20, DType::F32, &Device::Cpu)?, DType::F32)?;
     let tensor = kernels.stack(&vec![&part; numbers >> 20])?;
     kernels.sum_of_squares(&tensor)?;
-    let (began, mut count) = (Instant::now(), 0);
-    while count == 0 || began.elapsed().as_secs_f64() < seconds {
+    let (start, mut count) = (Instant::now(), 0);
+    while count == 0 || start.elapsed().as_secs_f64() < seconds {
         kernels.sum_of_squares(&tensor)?;
         count += 1;
     }
-    Ok((count * numbers * size_of::<f32>()) as f64 / began.elapsed().as_secs_f64())
+    Ok((count * numbers * size_of::<f32>()) as f64 / start.elapsed().as_secs_f64())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Memory: what a run holds throughout, and what each phase needs on top.
+//! The memory of a run: its model states, and what each phase needs in addition.
 
 use anyhow::{Context, Result};
 
@@ -10,15 +10,15 @@ use crate::model::{ModelConfig, export, lora};
 use crate::rollout::limits::{EngineLoad, EngineSettings};
 use crate::train::settings::RunSettings;
 
-/// Bytes per recorded response token: its id, its log-probability, its text, and their copies on the way to the record.
+/// Bytes per response token on the host: id, log-probability and text, with the copies made while they are recorded.
 const RESPONSE_TOKEN_BYTES: usize = 24;
 
 /// The memory of a run, in bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Memory {
-    /// Names and sizes of what is held from the first update to the end.
-    pub held: Vec<(String, u64)>,
-    /// What each phase needs on top. Phases follow one another, so only the largest counts.
+    /// The names and sizes of everything that stays in memory from the first update to the end.
+    pub model_states: Vec<(String, u64)>,
+    /// What each phase needs in addition. Phases follow one another, so only the largest counts.
     pub phases: Vec<PhaseMemory>,
     /// Micro-batch size and activation checkpointing of the update.
     pub activations: ActivationPlan,
@@ -31,12 +31,12 @@ pub struct Memory {
 pub struct PhaseMemory {
     /// The phase's name.
     pub name: &'static str,
-    /// Names and sizes of its parts.
+    /// The names and sizes of the phase's parts.
     pub parts: Vec<(&'static str, u64)>,
 }
 
 impl PhaseMemory {
-    /// Returns the sum of its parts, in bytes.
+    /// Returns the sum of the parts, in bytes.
     pub fn bytes(&self) -> u64 {
         self.parts.iter().map(|(_, bytes)| bytes).sum()
     }
@@ -46,14 +46,14 @@ impl Memory {
     /// Adds up the memory of a run.
     ///
     /// # Errors
-    /// If one sequence of a rollout or an evaluation does not fit the allowed key/value cache.
+    /// If one sequence of a rollout or an evaluation does not fit into the allowed key/value cache.
     pub fn of(config: &ModelConfig, settings: &RunSettings, work: &RunWorkload, target: &Target) -> Result<Self> {
         let (workers, rank) = (workers(config, settings, target), settings.lora.rank);
-        let held = model_states(config, settings, work.vocabulary, target);
+        let model_states = model_states(config, settings, work.vocabulary, target);
         let load = rollout_load(settings, work);
         let activations = ActivationPlan::of(config, settings, &load, target);
-        // On a GPU, phases use the memory that is left.
-        let left = |free: u64| free.saturating_sub(held.iter().map(|(_, bytes)| bytes).sum());
+        // On a GPU, phases can use only the memory that the model states leave.
+        let left = |free: u64| free.saturating_sub(model_states.iter().map(|(_, bytes)| bytes).sum());
         let target = &Target { free: target.free.map(left), ..*target };
 
         let responses = settings.rollout.groups * settings.rollout.group_size;
@@ -65,7 +65,7 @@ impl Memory {
             phases.push(rollout.context("rollouts do not fit")?.with(&samples));
         }
         let update = activations.bytes(config, settings, &load, target);
-        let parts = vec![("saved activations", update.kept), ("a block's backward pass, or the head's chunk", update.scratch)];
+        let parts = vec![("saved activations", update.saved), ("a block's backward pass, or the head's chunk", update.scratch)];
         phases.push(PhaseMemory { name: "update", parts }.with(&samples));
         let passes = work.evaluations.iter().map(|load| engine("evaluation", config, target, &settings.rollout.engine, workers, load));
         let passes = passes.collect::<Result<Vec<_>>>().context("the evaluation does not fit")?;
@@ -75,27 +75,28 @@ impl Memory {
             parts.extend(settings.lora.is_on().then(|| ("adapters, transposed and as a file", 2 * lora::bytes(config, rank))));
             phases.push(PhaseMemory { name: "checkpoint", parts });
         }
-        Ok(Self { held, phases, activations, micro_batch_rows: update.rows })
+        Ok(Self { model_states, phases, activations, micro_batch_rows: update.rows })
     }
 
     /// Returns the phase that needs the most memory.
-    pub fn worst(&self) -> &PhaseMemory {
-        let worst = self.phases.iter().max_by_key(|phase| phase.bytes());
-        worst.unwrap_or(&self.phases[0])
+    pub fn largest_phase(&self) -> &PhaseMemory {
+        let largest = self.phases.iter().max_by_key(|phase| phase.bytes());
+        largest.unwrap_or(&self.phases[0])
     }
 
-    /// Returns the peak in bytes: what is held, plus the largest phase and what the allocator retains.
+    /// Returns the peak in bytes: the sum of the model states, the largest phase, and what the allocator retains.
     pub fn peak(&self) -> u64 {
-        self.held.iter().map(|(_, bytes)| bytes).sum::<u64>() + self.worst().bytes() + self.allocator_overhead()
+        self.model_states.iter().map(|(_, bytes)| bytes).sum::<u64>() + self.largest_phase().bytes() + self.allocator_overhead()
     }
 
     /// Returns the bytes that the allocator retains from other phases and that the largest phase cannot use.
     pub fn allocator_overhead(&self) -> u64 {
-        allocator_overhead(self.worst().bytes())
+        allocator_overhead(self.largest_phase().bytes())
     }
 }
 
 impl PhaseMemory {
+    /// Adds the parts of another phase.
     fn with(mut self, other: &PhaseMemory) -> Self {
         self.parts.extend_from_slice(&other.parts);
         self
@@ -107,6 +108,7 @@ pub fn rollout_load(settings: &RunSettings, work: &RunWorkload) -> EngineLoad {
     step_load(settings, work.prompts.clone(), settings.rollout.max_new_tokens)
 }
 
+/// Returns the memory of the rollout engine for a load.
 fn engine(
     name: &'static str,
     config: &ModelConfig,

@@ -1,5 +1,5 @@
-//! Estimates what a run needs before any weight is read: memory by kind and phase, disk, tokens and time. Adds up sizes from functions next
-//! to the code that allocates, and compares the sums with what the machine has.
+//! Estimates the memory, disk space and time of a run before any weights load. Adds up sizes from functions next to the code that allocates
+//! the memory, and compares the sums with what the machine has.
 
 mod activations;
 mod disk;
@@ -24,16 +24,16 @@ use crate::optim::MomentDtype;
 use crate::rollout::limits::EngineLoad;
 use crate::workers::Workers;
 
-/// The workload of a run, in numbers.
+/// The sizes of a run's workload.
 #[derive(Clone, Debug, Default)]
 pub struct RunWorkload {
-    /// The length of each training prompt, in tokens.
+    /// The length of each example's prompt, in tokens.
     pub prompts: Vec<usize>,
-    /// The load of each pass of an evaluation.
+    /// The load of each pass of an evaluation; empty without evaluation.
     pub evaluations: Vec<EngineLoad>,
     /// The size of the tokenizer's vocabulary.
     pub vocabulary: usize,
-    /// True if the model's tokenizer counted the prompts; false if lengths are estimated from characters.
+    /// True if prompt lengths are exact; false if they are estimated from the number of characters.
     pub exact: bool,
     /// The number of completed steps.
     pub done: u64,
@@ -47,17 +47,17 @@ pub struct Plan<'a> {
     pub settings: &'a RunSettings,
     /// The run's workload.
     pub work: &'a RunWorkload,
-    /// The device it computes on.
+    /// The device of the run.
     pub target: Target,
     /// The number of workers.
     pub workers: usize,
-    /// Its memory, in bytes.
+    /// The memory of the run.
     pub memory: Memory,
-    /// Its disk space, in bytes.
+    /// The disk space of the run.
     pub disk: Disk,
 }
 
-/// Returns the number of workers of a run: 1 on a GPU.
+/// Returns the number of workers of a run: always 1 on a GPU; on the CPU `train.workers`, or a number that depends on the model's size.
 pub fn workers(config: &ModelConfig, settings: &RunSettings, target: &Target) -> usize {
     match settings.train.workers {
         _ if target.is_gpu => 1,
@@ -67,10 +67,10 @@ pub fn workers(config: &ModelConfig, settings: &RunSettings, target: &Target) ->
 }
 
 impl<'a> Plan<'a> {
-    /// Plans a run for a device. `target.free` is the amount of the device's memory that the run may use.
+    /// Plans a run for a device. `target.free` is the device's free memory in bytes, if known.
     ///
     /// # Errors
-    /// If the settings do not suit the model, or one sequence does not fit the allowed key/value cache.
+    /// If the settings do not suit the model, or one sequence does not fit into the allowed key/value cache.
     pub fn of(config: &'a ModelConfig, settings: &'a RunSettings, work: &'a RunWorkload, target: Target) -> Result<Self> {
         settings.validate_for(config)?;
         let workers = workers(config, settings, &target);
@@ -78,15 +78,15 @@ impl<'a> Plan<'a> {
         Ok(Self { config, settings, work, target, workers, memory, disk })
     }
 
-    /// Checks that the run fits the given bytes of memory and disk; `None` means unknown and passes.
+    /// Checks that the run fits into the given bytes of memory and disk; `None` means unknown, which passes.
     ///
     /// # Errors
-    /// If the run does not fit. The message names settings that would make it fit.
+    /// If the run does not fit. The message suggests settings that would make it fit.
     pub fn check(&self, free_memory: Option<u64>, free_disk: Option<u64>) -> Result<()> {
         if let Some(free) = free_memory.filter(|free| *free < self.memory.peak()) {
             let (peak, free_text) = (gigabytes(self.memory.peak()), gigabytes(free));
-            let phase = self.memory.worst();
-            let advice = match self.fitting(free) {
+            let phase = self.memory.largest_phase();
+            let advice = match self.changes_that_fit(free) {
                 Some(changes) => {
                     format!("it would fit with {}", changes.iter().map(|set| format!("--set {set}")).collect::<Vec<_>>().join(" "))
                 }
@@ -110,8 +110,9 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Returns the least harmful changes of settings that lower the peak to `free` bytes; `None` if no changes do.
-    fn fitting(&self, free: u64) -> Option<Vec<String>> {
+    /// Returns changes of settings, as `NAME=VALUE`, that lower the peak to at most `free` bytes. Tries the least harmful changes first,
+    /// and drops those that turn out to be unnecessary. Returns `None` if all changes together do not suffice.
+    fn changes_that_fit(&self, free: u64) -> Option<Vec<String>> {
         let sizes = |settings: &RunSettings| {
             let memory = Memory::of(self.config, settings, self.work, &self.target).ok()?;
             Some((memory.peak(), memory.peak() + memory.phases.iter().map(PhaseMemory::bytes).sum::<u64>()))
@@ -120,7 +121,7 @@ impl<'a> Plan<'a> {
         let (mut settings, mut changes) = (self.settings.clone(), Vec::<Change>::new());
         settings.rollout.engine = settings.rollout.engine.resolved(&self.target);
         for change in CHANGES {
-            // A change may lower a phase that is not yet the largest.
+            // Also apply changes that lower a phase other than the largest, which may become the largest later.
             while !fits(&settings)
                 && let Some(next) = (change.apply)(&settings)
                 && let (Some((_, before)), Some((_, after))) = (sizes(&settings), sizes(&next))
@@ -137,18 +138,18 @@ impl<'a> Plan<'a> {
             (change.copy)(self.settings, &mut without);
             if fits(&without) {
                 settings = without;
-                changes.retain(|kept| kept.name != change.name);
+                changes.retain(|other| other.name != change.name);
             }
         }
         fits(&settings).then(|| changes.iter().map(|change| format!("{}={}", change.name, (change.value)(&settings))).collect())
     }
 }
 
-/// A setting that lowers the peak.
+/// A setting that can lower the peak.
 #[derive(Clone, Copy)]
 struct Change {
     name: &'static str,
-    /// Returns the settings with the next lower value; `None` at the lowest.
+    /// Returns the settings with the next value that needs less memory; `None` if there is none.
     apply: fn(&RunSettings) -> Option<RunSettings>,
     /// Formats the setting's value.
     value: fn(&RunSettings) -> String,
@@ -156,7 +157,7 @@ struct Change {
     copy: fn(&RunSettings, &mut RunSettings),
 }
 
-/// A `Change` of the setting at this path: halved down to a minimum, or set to a value.
+/// A `Change` of the setting at a path, which is halved down to a minimum or set to a value.
 macro_rules! change {
     ($($field:ident).+, halved down to $least:expr) => {
         change!($($field).+, |s| s.$($field).+ > $least, |s| s.$($field).+ / 2)

@@ -1,4 +1,5 @@
-//! Memory held from the first update to the end of a run, by name: all forms of the weights, reference, moments, gradients and critic.
+//! The model states of a run, which stay in memory from the first update to the end: weights, reference, moments, gradients and critic.
+//! Also counts the memory of the program and its libraries.
 
 use super::workers;
 use crate::kernels::Target;
@@ -8,58 +9,58 @@ use crate::model::{ModelConfig, Weights, lora, value};
 use crate::optim::{MomentDtype, OptimSettings};
 use crate::train::settings::RunSettings;
 
-/// Approximate GPU memory of CUDA, its libraries and the kernels.
+/// The approximate GPU memory of CUDA, its libraries and the kernels.
 const CUDA_BYTES: u64 = 1_000_000_000;
-/// Memory of the program itself: its libraries, threads and heap overhead, measured as the memory of an embedded-model run minus its
-/// tensors.
+/// The memory of the program itself (libraries, threads, heap overhead), measured as that of a run of the embedded model minus its tensors.
 const PROGRAM_BYTES: u64 = 80_000_000;
-/// Memory per vocabulary token while a tokenizer is read: 100 MB for the 151,665 tokens of Qwen's (measured).
+/// The memory per vocabulary token while a tokenizer is read: measured as 100 MB for Qwen's 151,665 tokens.
 const VOCABULARY_BYTES: usize = 660;
 
-/// Returns names and sizes in bytes of everything held; `vocabulary` is the size of the tokenizer's vocabulary.
+/// Returns the names and sizes in bytes of all model states, and of the program. `vocabulary` is the size of the tokenizer's vocabulary.
 pub fn model_states(config: &ModelConfig, settings: &RunSettings, vocabulary: usize, target: &Target) -> Vec<(String, u64)> {
     let (workers, rank) = (workers(config, settings, target), settings.lora.rank);
-    let mut held = held_weights(config, settings, target);
+    let mut states = policy_weights(config, settings, target);
     // The base without adapters is the initial policy, so it serves as the reference.
     let is_base = settings.lora.is_on() && settings.reference.is_empty() && !settings.reference_moves();
     if settings.has_reference() && !is_base {
-        // A streamed reference keeps only its first and last layers on the device.
+        // A streamed reference keeps only its embedding and its head on the device.
         let streamed = target.is_gpu && settings.train.stream_reference;
         let ends = elements(config, |role| matches!(role, Role::Embedding | Role::Head));
         let bytes = if streamed { ends } else { config.parameter_count() } * target.element_bytes;
-        let (place, kl) = if settings.loss.kl != 0.0 { ("loss", settings.loss.kl) } else { ("reward", settings.reward.kl) };
-        held.push((format!("reference ({place}.kl is {kl}{})", if streamed { ", streamed" } else { "" }), bytes as u64));
+        let (term, kl) = if settings.loss.kl != 0.0 { ("loss", settings.loss.kl) } else { ("reward", settings.reward.kl) };
+        states.push((format!("reference ({term}.kl is {kl}{})", if streamed { ", streamed" } else { "" }), bytes as u64));
         if settings.train.reference_decay > 0.0 && !streamed && target.element_bytes != size_of::<f32>() {
-            held.push(("reference: its moving average, in f32".to_owned(), Weights::bytes(config)));
+            states.push(("reference: its moving average, in f32".to_owned(), Weights::bytes(config)));
         }
     }
     let kind = if settings.optim.states == MomentDtype::Quantized { ", 8-bit" } else { "" };
-    held.push((format!("optimizer: two moments{kind}"), settings.optim.moment_bytes(&settings.lora.trained(config))));
+    states.push((format!("optimizer: two moments{kind}"), settings.optim.moment_bytes(&settings.lora.trained(config))));
     let gradients = if settings.lora.is_on() { lora::gradient_bytes(config, rank) } else { Weights::bytes(config) };
-    held.push((
+    states.push((
         if workers == 1 { "gradients".to_owned() } else { format!("gradients: one set for each of {workers} workers") },
         workers as u64 * gradients,
     ));
-    held.extend(held_critic(config, settings, &settings.optim, target, workers));
-    held.push(if target.is_gpu {
+    states.extend(critic_states(config, settings, &settings.optim, target, workers));
+    states.push(if target.is_gpu {
         ("CUDA, its libraries and the kernels".to_owned(), CUDA_BYTES)
     } else {
         ("program and tokenizer".to_owned(), PROGRAM_BYTES + (vocabulary * VOCABULARY_BYTES) as u64)
     });
-    held
+    states
 }
 
-/// Returns the bytes that no setting can lower: weights, one set of gradients, and 8-bit moments.
+/// Returns the bytes that remain with the settings that need the least memory: weights, one set of gradients, and 8-bit moments, each also
+/// of the critic.
 pub fn minimum_bytes(config: &ModelConfig, settings: &RunSettings, target: &Target) -> u64 {
-    let weights: u64 = held_weights(config, settings, target).iter().map(|(_, bytes)| bytes).sum();
+    let weights: u64 = policy_weights(config, settings, target).iter().map(|(_, bytes)| bytes).sum();
     let optim = OptimSettings { states: MomentDtype::Quantized, ..settings.optim.clone() };
     let gradients = if settings.lora.is_on() { lora::gradient_bytes(config, settings.lora.rank) } else { Weights::bytes(config) };
-    let critic: u64 = held_critic(config, settings, &optim, target, 1).iter().map(|(_, bytes)| bytes).sum();
+    let critic: u64 = critic_states(config, settings, &optim, target, 1).iter().map(|(_, bytes)| bytes).sum();
     weights + gradients + optim.moment_bytes(&settings.lora.trained(config)) + critic
 }
 
-/// Returns names and sizes of the policy's weights in all forms that are held.
-fn held_weights(config: &ModelConfig, settings: &RunSettings, target: &Target) -> Vec<(String, u64)> {
+/// Returns the names and sizes of the policy's weights: computed weights, and masters or adapters.
+fn policy_weights(config: &ModelConfig, settings: &RunSettings, target: &Target) -> Vec<(String, u64)> {
     let (computed, rank) = ((config.parameter_count() * target.element_bytes) as u64 + Rotary::bytes(config), settings.lora.rank);
     let is_wide = target.element_bytes == size_of::<f32>();
     let dtype = if is_wide { "f32" } else { "bf16" };
@@ -74,9 +75,15 @@ fn held_weights(config: &ModelConfig, settings: &RunSettings, target: &Target) -
     }
 }
 
-/// Returns names and sizes of what the critic holds; empty without a critic. All its weights are trained, even if the policy has frozen
+/// Returns the names and sizes of the critic's states; empty without a critic. All its weights are trained, even if the policy has frozen
 /// weights or adapters.
-fn held_critic(config: &ModelConfig, settings: &RunSettings, optim: &OptimSettings, target: &Target, workers: usize) -> Vec<(String, u64)> {
+fn critic_states(
+    config: &ModelConfig,
+    settings: &RunSettings,
+    optim: &OptimSettings,
+    target: &Target,
+    workers: usize,
+) -> Vec<(String, u64)> {
     if !settings.has_critic() {
         return Vec::new();
     }

@@ -15,35 +15,35 @@ fn settings(change: impl FnOnce(&mut RunSettings)) -> RunSettings {
     settings
 }
 
-fn held(memory: &Memory, name: &str) -> u64 {
-    memory.held.iter().filter(|(held, _)| held.starts_with(name)).map(|(_, bytes)| bytes).sum()
+fn state_bytes(memory: &Memory, name: &str) -> u64 {
+    memory.model_states.iter().filter(|(state, _)| state.starts_with(name)).map(|(_, bytes)| bytes).sum()
 }
 
 #[test]
-fn plan_of_the_published_run_matches_hand_counts() {
+fn plan_of_the_published_run_matches_counts_by_hand() {
     let config = known_models::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
     let (settings, work) = (settings(|_| ()), work());
     let plan = Plan::of(&config, &settings, &work, Target::cpu()).unwrap();
     let set = 4 * 1_543_714_304;
     let rotary = 4096 * 128 * 4;
     assert_eq!(plan.workers, 1);
-    assert_eq!((held(&plan.memory, "weights"), held(&plan.memory, "reference")), (set + rotary, set));
-    assert_eq!((held(&plan.memory, "optimizer"), held(&plan.memory, "gradients")), (2 * set, set));
+    assert_eq!((state_bytes(&plan.memory, "weights"), state_bytes(&plan.memory, "reference")), (set + rotary, set));
+    assert_eq!((state_bytes(&plan.memory, "optimizer"), state_bytes(&plan.memory, "gradients")), (2 * set, set));
     // 28 layers of 2 key/value heads of 128: 57,344 bytes per token in f32; 4 GiB fit 4,681 blocks of 16 tokens.
     let cache = plan.memory.phases[0].parts[0];
     assert_eq!(cache, ("key/value cache", 4681 * 16 * 57_344));
-    // 1024 responses of 3072 tokens in 192 micro-batches: 6 in the largest, and the prompt once.
+    // 1024 responses with 3072 tokens in 192 micro-batches: the largest has 6 of them, and the prompt once.
     assert_eq!(plan.memory.micro_batch_rows, 6 * 3071 + 184);
     assert_eq!(plan.memory.activations, ActivationPlan { micro_batch_tokens: 16384, checkpointing: ActivationCheckpointing::Full });
     let rows = plan.memory.micro_batch_rows;
     let block = 4 * (4 * 1536 + 2048 + 12 * 129 + 3 * 8960 + 2);
-    let kept = plan.memory.phases[1].parts[0].1;
-    assert_eq!(kept as usize, rows * (28 * 4 * 1536 + block + 2 * 4 * 1536));
-    // 100 checkpoints, 3 states at once, the best and its successor.
+    let saved = plan.memory.phases[1].parts[0].1;
+    assert_eq!(saved as usize, rows * (28 * 4 * 1536 + block + 2 * 4 * 1536));
+    // 100 checkpoints, 3 states at once, and the best checkpoint with its successor.
     assert_eq!((plan.disk.checkpoints, plan.disk.states, plan.disk.weights), (100, 3, set));
     assert_eq!(plan.disk.total(), 100 * set + 3 * 2 * set + 2 * set + plan.disk.rollouts);
     assert_eq!(plan.evaluations(), 101);
-    let rates = Rates { decoding: 1e12, training: 2e12, reading: 1e10 };
+    let rates = Rates { decoding_flops: 1e12, training_flops: 2e12, bandwidth: 1e10 };
     let times = plan.times(rates, 1000);
     let forward = 2.0 * 1_543_714_304.0;
     let cached = 1_024_000.0 * (184.0 + 500.0) * 57_344.0 / 1e10;
@@ -52,9 +52,10 @@ fn plan_of_the_published_run_matches_hand_counts() {
     assert!((times.run - 2000.0 * (times.rollouts + times.update) - 101.0 * times.evaluation).abs() < 1e-3);
 }
 
-/// A GPU saves activations as long as micro-batches use it fully. The choice depends on its total memory, not its free memory.
+/// A GPU prefers smaller micro-batches to recomputing whole blocks, unless they would be too small. The choice depends on its total memory,
+/// not its free memory.
 #[test]
-fn activations_of_a_gpu_prefer_smaller_micro_batches_to_recomputation() {
+fn activation_plan_of_a_gpu_prefers_smaller_micro_batches_to_recomputation() {
     let config = known_models::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
     let check = |kernels: Backend, gib: u64, micro_batch_tokens: usize, checkpointing: ActivationCheckpointing| {
         let settings = settings(|s| s.compute.kernels = kernels);
@@ -66,15 +67,15 @@ fn activations_of_a_gpu_prefer_smaller_micro_batches_to_recomputation() {
         Memory::of(&config, &settings, &work(), &target).unwrap()
     };
     let memory = check(Backend::Fused, 78, 16384, ActivationCheckpointing::Selective);
-    // In bf16: two rows of the stream, queries, keys and values, attention, gate and up, and the log-sum-exp of 12 heads; two norms and SwiGLU
-    // of one block; the stream and its gradient.
+    // In bf16. Saved in each block: two rows of the stream, queries, keys and values, attention, gate and up, and the log-sum-exp of 12
+    // heads. Recomputed in one block: two norms and SwiGLU. Then the stream and its gradient.
     let block = 2 * (2 * 1536 + 2048 + 1536 + 2 * 8960) + 4 * 12;
     let cheap = 2 * (2 * 1536 + 8960) + 2 * 4;
     assert_eq!((memory.micro_batch_rows, block), (18610, 49_200));
     assert_eq!(memory.phases[1].parts[0].1, 18610 * (28 * block + cheap + 2 * 2 * 1536));
     check(Backend::Fused, 60, 8192, ActivationCheckpointing::Selective);
     check(Backend::Fused, 44, 16384, ActivationCheckpointing::Full);
-    // Stock operations get half the memory.
+    // For stock operations, only half of the memory counts.
     check(Backend::Stock, 78, 8192, ActivationCheckpointing::Selective);
 }
 
@@ -85,20 +86,23 @@ fn memory_counts_only_what_settings_use() {
     let check = |change: fn(&mut RunSettings), less: u64| {
         let memory = Memory::of(&config, &settings(change), &work(), &Target::cpu()).unwrap();
         assert_eq!(whole.peak() - memory.peak(), less);
-        let phase = memory.worst().bytes();
-        assert_eq!(memory.peak(), memory.held.iter().map(|(_, bytes)| bytes).sum::<u64>() + phase + phase / 16);
+        let phase = memory.largest_phase().bytes();
+        assert_eq!(memory.peak(), memory.model_states.iter().map(|(_, bytes)| bytes).sum::<u64>() + phase + phase / 16);
     };
     let set = 4 * config.parameter_count() as u64;
     check(|s| s.loss.kl = 0.0, set);
     let shapes = parameters::shapes(&config);
     let (small, large): (Vec<u64>, Vec<u64>) = shapes.iter().map(|(_, shape)| shape.elem_count() as u64).partition(|count| *count < 4096);
-    // 8 bytes become 2, with a scale for every 256: 5.97 of 8 bytes are saved.
-    let coded: u64 = large.iter().map(|count| 2 * (count + 4 * count.div_ceil(256))).sum();
+    // Of 8 bytes per parameter, 2 remain, and two f32 scales for every 256 parameters.
+    let quantized: u64 = large.iter().map(|count| 2 * (count + 4 * count.div_ceil(256))).sum();
     assert_eq!(
-        held(&Memory::of(&config, &settings(|s| s.optim.states = MomentDtype::Quantized), &work(), &Target::cpu()).unwrap(), "optimizer"),
-        coded + 8 * small.iter().sum::<u64>()
+        state_bytes(
+            &Memory::of(&config, &settings(|s| s.optim.states = MomentDtype::Quantized), &work(), &Target::cpu()).unwrap(),
+            "optimizer"
+        ),
+        quantized + 8 * small.iter().sum::<u64>()
     );
-    check(|s| s.optim.states = MomentDtype::Quantized, 8 * large.iter().sum::<u64>() - coded);
+    check(|s| s.optim.states = MomentDtype::Quantized, 8 * large.iter().sum::<u64>() - quantized);
     let block: u64 = shapes.iter().filter(|(name, _)| name.starts_with("layers.3.")).map(|(_, shape)| shape.elem_count() as u64).sum();
     check(|s| s.optim.freeze = vec!["layers.3".into()], 8 * block);
     check(|_| (), 0);
@@ -108,7 +112,7 @@ fn memory_counts_only_what_settings_use() {
     let disk = Disk::of(&config, &rounded, &work(), &Target::cpu());
     assert_eq!((disk.weights, disk.state), (set / 2, 3 * set), "a rounded export stores the masters in the state");
     let disk = Disk::of(&config, &settings(|s| s.optim.states = MomentDtype::Quantized), &work(), &Target::cpu());
-    assert_eq!(disk.state, coded + 8 * small.iter().sum::<u64>());
+    assert_eq!(disk.state, quantized + 8 * small.iter().sum::<u64>());
 }
 
 #[test]
@@ -116,21 +120,21 @@ fn memory_of_adapters_counts_their_own_moments_and_gradients() {
     let config = known_models::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
     let lora = settings(|s| s.lora.rank = 8);
     let memory = Memory::of(&config, &lora, &work(), &Target::cpu()).unwrap();
-    // The adapter of an `in` x `out` projection has rank (in + out) numbers: queries and output are 1536 x 1536, keys and values 1536 x
-    // 256, and three are 1536 x 8960.
+    // The adapter of a projection from `i` to `o` numbers has rank * (i + o) numbers. Queries and output are 1536 x 1536, keys and values
+    // 1536 x 256, and the three projections of the feed-forward network 1536 x 8960.
     let adapters = 4 * 28 * 8 * (2 * 3072 + 2 * 1792 + 3 * 10496);
     let projections = 4 * (2 * 1536 * 1536 + 2 * 1536 * 256 + 3 * 1536 * 8960);
     let block = projections + 4 * (2 * 1536 + 2048);
-    assert_eq!((held(&memory, "projections"), held(&memory, "adapters")), (28 * projections, adapters));
-    assert_eq!((held(&memory, "optimizer"), held(&memory, "gradients")), (2 * adapters, adapters + block));
-    assert_eq!(held(&memory, "reference"), 0, "the base is the reference");
+    assert_eq!((state_bytes(&memory, "projections"), state_bytes(&memory, "adapters")), (28 * projections, adapters));
+    assert_eq!((state_bytes(&memory, "optimizer"), state_bytes(&memory, "gradients")), (2 * adapters, adapters + block));
+    assert_eq!(state_bytes(&memory, "reference"), 0, "the base weights serve as the reference");
     let named = settings(|s| (s.lora.rank, s.reference) = (8, "other".into()));
-    assert!(held(&Memory::of(&config, &named, &work(), &Target::cpu()).unwrap(), "reference") > 0);
+    assert!(state_bytes(&Memory::of(&config, &named, &work(), &Target::cpu()).unwrap(), "reference") > 0);
     assert_eq!(Disk::of(&config, &lora, &work(), &Target::cpu()).state, 3 * adapters);
 }
 
-/// The critic has the policy's parameters without a head for logits, plus a head of one column with its bias; it holds weights, two moments
-/// and gradients.
+/// The critic has the policy's parameters with a head of one column and a bias instead of the head for logits. It needs memory for weights,
+/// two moments and gradients.
 #[test]
 fn plan_counts_the_critic_as_a_second_trained_model() {
     for (name, head) in [("qwen2.5-math-1.5b", 0), ("qwen2.5-math-7b", 152_064 * 3584)] {
@@ -143,19 +147,19 @@ fn plan_counts_the_critic_as_a_second_trained_model() {
         critic.validate().unwrap();
         let set = 4 * (config.parameter_count() - head + config.hidden + 1) as u64;
         let memory = Memory::of(&config, &critic, &work(), &Target::cpu()).unwrap();
-        assert_eq!(held(&memory, "critic: weights") + held(&memory, "critic: masters"), set);
-        assert_eq!((held(&memory, "critic: two moments"), held(&memory, "critic: gradients")), (2 * set, set));
+        assert_eq!(state_bytes(&memory, "critic: weights") + state_bytes(&memory, "critic: masters"), set);
+        assert_eq!((state_bytes(&memory, "critic: two moments"), state_bytes(&memory, "critic: gradients")), (2 * set, set));
         let without = Memory::of(&config, &settings(|_| ()), &work(), &Target::cpu()).unwrap();
         assert_eq!(memory.peak() - without.peak(), 4 * set);
         let gpu = Target { is_gpu: true, element_bytes: 2, ..Target::cpu() };
         let memory = Memory::of(&config, &critic, &work(), &gpu).unwrap();
-        assert_eq!((held(&memory, "critic: weights"), held(&memory, "critic: masters")), (set / 2, set));
+        assert_eq!((state_bytes(&memory, "critic: weights"), state_bytes(&memory, "critic: masters")), (set / 2, set));
         // Adapters save memory only for the policy.
         let lora = settings(|s| {
             ppo(s);
             s.lora.rank = 8;
         });
-        assert_eq!(held(&Memory::of(&config, &lora, &work(), &Target::cpu()).unwrap(), "critic"), 4 * set);
+        assert_eq!(state_bytes(&Memory::of(&config, &lora, &work(), &Target::cpu()).unwrap(), "critic"), 4 * set);
         let disk = |settings: &RunSettings| Disk::of(&config, settings, &work(), &Target::cpu()).state;
         assert_eq!(disk(&critic) - disk(&settings(|_| ())), 3 * set);
         let (frozen, mut small) = (settings(|s| s.optim.freeze = vec!["layers".into()]), critic.clone());

@@ -1,6 +1,6 @@
-//! Estimates time: operations counted from parameters and tokens, at the measured rate of this machine's products, plus the key/value cache
-//! that decoding reads, at the measured memory bandwidth. Sampling, the optimizer's pass and the verifier come on top, so a run takes
-//! longer.
+//! Estimates the time of a run: the operations that follow from parameters and tokens, at this machine's measured rate, and the key/value
+//! cache that decoding reads, at the measured memory bandwidth. A run takes longer, because sampling, the optimizer's pass and grading are
+//! not counted.
 
 use anyhow::Result;
 
@@ -13,18 +13,18 @@ use crate::workers::Workers;
 /// Measured rates of a machine.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rates {
-    /// Operations per second in products with one row per running sequence.
-    pub decoding: f64,
-    /// Operations per second in products with many rows.
-    pub training: f64,
+    /// Operations per second of products with one row per running sequence.
+    pub decoding_flops: f64,
+    /// Operations per second of products with many rows.
+    pub training_flops: f64,
     /// Bytes of memory read per second.
-    pub reading: f64,
+    pub bandwidth: f64,
 }
 
-/// Estimated seconds if all responses have one length.
+/// Estimated times if all responses have the same length.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Times {
-    /// Tokens in a response.
+    /// The number of tokens in a response.
     pub mean_tokens: usize,
     /// Seconds for the rollouts of one step.
     pub rollouts: f64,
@@ -47,13 +47,13 @@ impl Plan<'_> {
         let running = (self.settings.rollout.engine.resolved(&self.target).max_running.min(responses) / self.workers).max(1);
         let training_rows = if self.target.is_gpu { 8192 } else { 512 };
         Ok(Rates {
-            decoding: machine::measured_rate(self.config, kernels, &workers, running, 0.25)?,
-            training: machine::measured_rate(self.config, kernels, &workers, training_rows, 0.25)?,
-            reading: machine::measured_reading(kernels, 0.1)?,
+            decoding_flops: machine::measure_flops(self.config, kernels, &workers, running, 0.25)?,
+            training_flops: machine::measure_flops(self.config, kernels, &workers, training_rows, 0.25)?,
+            bandwidth: machine::measure_bandwidth(kernels, 0.1)?,
         })
     }
 
-    /// Returns the number of remaining evaluations: the base model's, those between, and the last.
+    /// Returns the number of evaluations that remain, including those of the base model and the last step.
     pub fn evaluations(&self) -> u64 {
         let (settings, done) = (self.settings, self.work.done);
         if self.work.evaluations.is_empty() {
@@ -65,7 +65,7 @@ impl Plan<'_> {
         u64::from(done == 0) + at(every, steps) - at(every, done) + last
     }
 
-    /// Estimates the times for responses of `mean_tokens` tokens.
+    /// Estimates times for responses with `mean_tokens` tokens.
     pub fn times(&self, rates: Rates, mean_tokens: usize) -> Times {
         let settings = self.settings;
         let forward = 2.0 * self.config.matmul_parameters() as f64;
@@ -73,27 +73,27 @@ impl Plan<'_> {
         let prompts: usize = self.work.prompts.iter().take(settings.rollout.groups).sum();
         let longest = self.work.prompts.iter().max().copied().unwrap_or(0);
         let sampled = (responses * mean_tokens + prompts * self.workers) as f64;
-        // Each new token reads the keys and values of all earlier ones: the prompt and, on average, half of the response.
+        // Each new token reads the keys and values of all earlier tokens: the prompt and, on average, half of the response.
         let token_bytes = (Cache::block_bytes(self.config, &self.target) / BLOCK) as f64;
-        let cached = |tokens: usize, before: f64| tokens as f64 * (before + mean_tokens as f64 / 2.0) * token_bytes / rates.reading;
-        let rollouts = forward * sampled / rates.decoding + cached(responses * mean_tokens, longest as f64);
+        let cached = |tokens: usize, before: f64| tokens as f64 * (before + mean_tokens as f64 / 2.0) * token_bytes / rates.bandwidth;
+        let rollouts = forward * sampled / rates.decoding_flops + cached(responses * mean_tokens, longest as f64);
         let rollouts = if settings.rollout.replay.is_empty() { rollouts } else { 0.0 };
 
         let batches = micro_batch_count(self.memory.activations.micro_batch_tokens, self.workers, responses, responses * mean_tokens);
         let trained = (responses * mean_tokens + batches * longest) as f64;
-        let update = self.passes() * forward * trained / rates.training;
+        let update = self.passes() * forward * trained / rates.training_flops;
         let evaluated = |load: &crate::rollout::limits::EngineLoad| {
             load.requests * mean_tokens.min(load.max_new_tokens) + load.prompts.iter().sum::<usize>()
         };
-        let evaluation = forward * self.work.evaluations.iter().map(evaluated).sum::<usize>() as f64 / rates.decoding;
+        let evaluation = forward * self.work.evaluations.iter().map(evaluated).sum::<usize>() as f64 / rates.decoding_flops;
         let steps = settings.train.steps.saturating_sub(self.work.done) as f64;
         let run = steps * (rollouts + update) + self.evaluations() as f64 * evaluation;
         Times { mean_tokens, rollouts, update, evaluation, run }
     }
 
-    /// Returns the cost of a step's updates in forward passes: 3 per epoch, one more if whole blocks are recomputed, and the same again for
-    /// a critic; one per epoch for a reference in the loss; one per step for a reference in the reward; and, with several updates, one per
-    /// model for log-probabilities and values from before them.
+    /// Returns the cost of a step's updates, in forward passes over all its tokens. Policy and critic each cost 3 per epoch, 1 more per
+    /// epoch if whole blocks are recomputed, and 1 per step for old log-probabilities or values if there are several updates. The reference
+    /// costs 1 per epoch for KL in the loss, and 1 per step for KL in the reward.
     pub fn passes(&self) -> f64 {
         let (loss, reward, train) = (&self.settings.loss, &self.settings.reward, &self.settings.train);
         let count = |condition: bool| f64::from(u8::from(condition));

@@ -1,4 +1,4 @@
-//! Resolves the names in the settings to the training examples and evaluation sets of a run.
+//! Resolves names in the settings to training examples and benchmarks.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -12,10 +12,10 @@ use crate::train::RunSettings;
 use crate::train::history::BY_MEAN;
 use crate::usage::usage;
 
-/// The length in characters of the question that stands in for an unavailable example in a plan.
+/// The length in characters of the question that replaces an unavailable example in a plan.
 const TYPICAL_QUESTION: usize = 480;
 
-/// Returns the training examples. For a plan, a question of typical length replaces an unavailable default example.
+/// Returns the training examples. For a plan with `stand_in`, a question of typical length replaces an unavailable default example.
 pub(super) fn problems(settings: &RunSettings, library: &Library, need: PrepareFor, print: &dyn Fn(&str)) -> Result<Vec<Problem>> {
     let is_default = settings.example == RunSettings::defaults_for(&settings.model).example;
     match examples(settings, library, print) {
@@ -28,17 +28,18 @@ pub(super) fn problems(settings: &RunSettings, library: &Library, need: PrepareF
     }
 }
 
-/// Returns the training examples: problems of the embedded model by id or by number, or named examples.
+/// Returns the training examples: problems of the embedded model, or examples by name or file. Leaves out examples without an answer if
+/// rewards need one.
 pub(super) fn examples(settings: &RunSettings, library: &Library, print: &dyn Fn(&str)) -> Result<Vec<Problem>> {
-    let is_rewarded_by_label = Rewards::new(&settings.reward, settings.rollout.max_new_tokens)?.needs_label();
-    let needs_label = is_rewarded_by_label && settings.reward.label.is_empty();
+    let reward_needs_label = Rewards::new(&settings.reward, settings.rollout.max_new_tokens)?.needs_label();
+    let needs_label = reward_needs_label && settings.reward.label.is_empty();
     let mut problems = match tiny_problems(settings)? {
         Some(problems) => problems,
         None if needs_label => example::resolve(&settings.example, library)?,
         None => example::resolve_unlabeled(&settings.example, library)?,
     };
     let all = problems.len();
-    // Without a policy loss, answers are not needed.
+    // Without a policy loss, no reward needs an answer.
     if needs_label && settings.loss.policy != 0.0 {
         problems.retain(|problem| !problem.answer.trim().is_empty());
     }
@@ -53,13 +54,13 @@ pub(super) fn examples(settings: &RunSettings, library: &Library, print: &dyn Fn
     Ok(problems)
 }
 
-/// Returns problems of the embedded model; `None` if the name is not one of its names.
+/// Returns the problems of the embedded model that `example` names; `None` if it names something else.
 fn tiny_problems(settings: &RunSettings) -> Result<Option<Vec<Problem>>> {
     let name = &settings.example;
     if let Some(count) = name.strip_prefix("tiny/train/") {
         let count = count.parse().ok().filter(|count| *count > 0);
         let count =
-            count.with_context(|| format!("{name} does not end with a number of problems; for 256 problems write tiny/train/256"))?;
+            count.with_context(|| format!("{name} does not end with a number of problems: for 256 problems, write tiny/train/256"))?;
         return Ok(Some(tiny::problems(tiny::Split::Train, count, settings.seed)?));
     }
     // Ids such as tiny/maximum/38,91,70 contain commas.
@@ -67,13 +68,13 @@ fn tiny_problems(settings: &RunSettings) -> Result<Option<Vec<Problem>>> {
     if problems.is_none() && name.starts_with("tiny/") {
         let subjects = tiny::SUBJECTS.iter().map(|subject| subject.name).collect::<Vec<_>>().join(", ");
         bail!(
-            "{name} is not a problem of the embedded model; write tiny/addition/334+556 for one problem or tiny/train/256 for 256; subjects are {subjects}"
+            "{name} is not a problem of the embedded model: write tiny/addition/334+556 for one problem, or tiny/train/256 for 256; subjects are {subjects}"
         )
     }
     Ok(problems)
 }
 
-/// Returns the sets to evaluate. For a plan, unavailable default sets are left out.
+/// Returns the benchmarks to evaluate on. For a plan, unavailable default benchmarks are left out.
 pub(super) fn evaluated(settings: &RunSettings, library: &Library, need: PrepareFor, print: &dyn Fn(&str)) -> Result<Vec<EvalSet>> {
     let is_default = settings.eval.benchmarks == RunSettings::defaults_for(&settings.model).eval.benchmarks;
     let mut sets = match sets::by_name(&settings.eval.benchmarks, settings.eval.limit, library, answer_style::style_name) {
@@ -87,19 +88,20 @@ pub(super) fn evaluated(settings: &RunSettings, library: &Library, need: Prepare
     Ok(sets)
 }
 
-/// Sets the decoding of each set as the settings say.
+/// Applies `eval.decoding` to each benchmark, and checks `eval.best_by`.
 ///
 /// # Errors
-/// If the decoding is invalid, or `eval.best_by` names a set or pass that is not evaluated.
+/// If the decoding is invalid, or `eval.best_by` names a benchmark or pass that is not evaluated.
 pub(super) fn decoded(settings: &RunSettings, sets: &mut [EvalSet]) -> Result<()> {
     sets::decode(sets, &settings.eval.decoding)?;
     let chosen = &settings.eval.best_by;
     let passes = sets.iter().flat_map(|set| set.decodings.iter().map(|decoding| set.pass_name(*decoding)));
-    let is_one_each = sets.len() > 1 && sets.iter().all(|set| set.decodings.len() == 1);
-    let mean = is_one_each.then(|| BY_MEAN.to_owned());
+    let has_one_pass_each = sets.len() > 1 && sets.iter().all(|set| set.decodings.len() == 1);
+    let mean = has_one_pass_each.then(|| BY_MEAN.to_owned());
     let known: Vec<String> = sets.iter().map(|set| set.name.clone()).chain(passes).chain(mean).collect();
     if !chosen.is_empty() && !known.contains(chosen) {
-        let expected = if known.is_empty() { "eval.benchmarks is empty".to_owned() } else { format!("known are {}", known.join(", ")) };
+        let expected =
+            if known.is_empty() { "eval.benchmarks is empty".to_owned() } else { format!("expected one of {}", known.join(", ")) };
         bail!("eval.best_by is {chosen}, which is not evaluated; {expected}");
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Resolves layers of settings: the defaults for the model and the example, the preset of the algorithm, then the user's layers.
+//! Resolves layers of settings: the defaults for the model and the example, then the algorithm's preset, then the user's layers.
 
 use std::path::Path;
 
@@ -10,10 +10,11 @@ use crate::tiny::embedded;
 use crate::train::{Replay, RunSettings, algorithm};
 use crate::verify::Grader;
 
-/// Resolves layers of settings, the last on top. If they name a recording, also returns the recording, whose sizes become defaults.
+/// Resolves layers of settings; later layers override earlier ones. If they name a recording, also returns the recording, whose sizes
+/// become defaults.
 ///
 /// # Errors
-/// If a layer has an unknown setting or an invalid value, contradicts the recording, or the recording cannot be read.
+/// If a layer has an unknown setting or an invalid value, or contradicts the recording, or if the recording cannot be read.
 pub(super) fn resolve(layers: &[Table]) -> Result<(RunSettings, Option<Replay>)> {
     let chosen = |key: &str| layers.iter().rev().find_map(|layer| layer.get(key)?.as_str());
     let model = match (chosen("model"), chosen("example")) {
@@ -35,12 +36,15 @@ pub(super) fn resolve(layers: &[Table]) -> Result<(RunSettings, Option<Replay>)>
         replay.group_size
     );
     let (ours, theirs) = (settings.rollout.temperature, replay.temperature(1).unwrap_or(settings.rollout.temperature));
-    ensure!(ours == theirs, "rollout.temperature is {ours}, but the recorded log-probabilities are at {theirs}: set it to {theirs}");
+    ensure!(
+        ours == theirs,
+        "rollout.temperature is {ours}, but the recorded log-probabilities are at temperature {theirs}: set it to {theirs}"
+    );
     Ok((settings, Some(replay)))
 }
 
-/// Returns the defaults for a model and an example. The paper's examples are graded as in the published run, so that results are
-/// comparable; all others are graded by our own grader, which rejects fewer correct answers.
+/// Returns the defaults for a model and an example. By default, the paper's examples have the graders of the published run, so that results
+/// are comparable. All others have our strict grader, which rejects fewer correct answers.
 fn defaults(model: &str, example: Option<&str>) -> RunSettings {
     let mut defaults = RunSettings::defaults_for(model);
     if !is_published(example.unwrap_or(&defaults.example)) {
@@ -54,11 +58,11 @@ pub(super) fn recording(path: &str) -> Result<Option<Replay>> {
     (!path.is_empty()).then(|| Replay::read(Path::new(path))).transpose()
 }
 
-/// Returns the defaults of a replay: the recorded numbers of steps and groups, and no evaluation.
+/// Returns the defaults of a replay: the recorded numbers of steps, groups and responses, and no evaluation.
 fn replay_defaults(replay: &Replay) -> [Table; 5] {
     let count = |count: usize| Value::Integer(count as i64);
-    // A recording with sampling masks is trained on under them, as it was sampled.
-    let truncated = replay.records_kept().then(|| config::group("rollout", [("truncated", Value::String("renormalise".to_owned()))]));
+    // Responses that were sampled under masks are trained on under the same masks.
+    let truncated = replay.has_sampling_masks().then(|| config::group("rollout", [("truncated", Value::String("renormalise".to_owned()))]));
     [
         truncated.unwrap_or_default(),
         Table::from_iter([("example".to_owned(), Value::String("recorded".to_owned()))]),
@@ -68,7 +72,7 @@ fn replay_defaults(replay: &Replay) -> [Table; 5] {
     ]
 }
 
-/// True if a name is one of the paper's examples, which default to the paper's model.
+/// True if all names in `example` are the paper's examples, which the paper's model trains on by default.
 fn is_published(example: &str) -> bool {
     let is_pi = |name: &str| name.strip_prefix("pi").is_some_and(|rank| rank.parse::<u32>().is_ok());
     example.split(',').all(|name| name == "dsr-sub" || name.starts_with("dsr-sub/") || name.split("..").all(is_pi))

@@ -1,4 +1,5 @@
-//! Loads the weights of a prepared run: reads the policy, builds its prompts, validates a recording against it, and reads the reference.
+//! Loads the weights of a prepared run: reads the policy, builds the prompts, validates a recording against the policy, and reads the
+//! reference.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,9 +19,9 @@ use crate::text::ChatSettings;
 use crate::train::{Invocation, Replay, ResumePoint, Run, RunInputs, RunSettings};
 use crate::usage::usage;
 
-/// A run with its inputs in memory. Nothing has been written yet.
+/// A run whose inputs are in memory. Nothing is written yet.
 pub struct Loaded<'a> {
-    /// The settings, complete.
+    /// The complete settings.
     pub settings: RunSettings,
     /// The inputs of the run besides its settings.
     pub inputs: RunInputs<'a>,
@@ -31,13 +32,14 @@ pub struct Loaded<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    /// Reads the model, possibly after a download, and makes the checks that need it. The run checks `interrupt` for requests to stop once
-    /// it has started, not before.
+    /// Reads the model, possibly after a download, and performs the checks that need it. The started run stops if `interrupt` requests it;
+    /// loading does not.
     ///
     /// # Errors
-    /// If the run does not fit on this machine, the model cannot be read, or the prompts, the recording or the reference do not suit it.
+    /// If the run was not prepared for [`PrepareFor::Run`] or does not fit on this machine, the model cannot be read, or the prompts, the
+    /// recording or the reference do not suit it.
     pub fn load(self, interrupt: &'a Interrupt) -> Result<Loaded<'a>> {
-        ensure!(self.request.need == PrepareFor::Run, "a run prepared for {:?} cannot be run", self.request.need);
+        ensure!(self.request.need == PrepareFor::Run, "a run prepared for {:?} cannot be loaded", self.request.need);
         let MachineCheck { kernels, computed_on, refusal } = self.fit()?;
         usage(refusal.map_or(Ok(()), Err))?;
         let Self { mut settings, replay, resumed, problems, labels, sets, chat, root, invocation, request } = self;
@@ -63,9 +65,9 @@ impl<'a> Loaded<'a> {
     /// Creates the run folder, or resumes the run in it.
     ///
     /// # Errors
-    /// [`FolderInUse`](crate::checkpoint::lock::FolderInUse) if another process has locked the folder. [`Interrupted`](crate::interrupt::Interrupted) if
-    /// a signal arrived while lost evaluations were repeated; the folder is then unchanged. Other errors if the checkpoint cannot be loaded
-    /// or a file cannot be written.
+    /// [`FolderInUse`](crate::checkpoint::lock::FolderInUse) if the folder of a new run exists by now.
+    /// [`Interrupted`](crate::interrupt::Interrupted) if a stop is requested while lost evaluations are repeated. Other errors if the
+    /// checkpoint cannot be loaded or a file cannot be written.
     pub fn start(self) -> Result<Run<'a>> {
         let run = match &self.resumed {
             Some(resumption) => Run::resume(self.settings, resumption, self.inputs)?,
@@ -96,7 +98,7 @@ fn prompts(settings: &RunSettings, model: &Model, problems: Vec<Problem>) -> Res
     problems.into_iter().map(prompt).collect()
 }
 
-/// Cuts a recording's padding and checks it against the policy, including its log-probabilities if the run is new.
+/// Cuts a recording's padding and checks the recording against the policy. If the run is new, also compares log-probabilities.
 fn validated(mut replay: Replay, settings: &RunSettings, policy: &Model, is_new: bool, print: &dyn Fn(&str)) -> Result<Replay> {
     let path = &settings.rollout.replay;
     let cut = replay.cut_padding(&policy.end_tokens)?;
@@ -112,7 +114,7 @@ fn validated(mut replay: Replay, settings: &RunSettings, policy: &Model, is_new:
     Ok(replay)
 }
 
-/// Reads the reference of the KL term; `None` if it is the initial policy or no KL term is on.
+/// Reads the reference; `None` if it is the initial policy, or if there is no KL term.
 fn reference(
     settings: &RunSettings,
     policy: &Model,

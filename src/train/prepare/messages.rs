@@ -1,4 +1,4 @@
-//! Describes a prepared run before anything is computed.
+//! Describes a prepared run to the user.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::Prepared;
 use crate::flow::Problem;
 use crate::reward::Rewards;
 use crate::text::Text;
-use crate::train::prompt_format::{self, Asking, asked};
+use crate::train::prompt_format::{self, PromptFormats, asked};
 use crate::train::{RunSettings, algorithm};
 use crate::verify::Grader;
 
@@ -16,21 +16,25 @@ impl Prepared<'_> {
     /// Returns a one-line description of the run: examples, rollouts per step, steps, updates and evaluation.
     pub fn headline(&self) -> String {
         let Self { settings, replay, sets, .. } = self;
-        let (rows, size) = (settings.rollout.groups, settings.rollout.group_size);
-        let rollouts = format!(" = {} rollouts a step, {rows} groups of {size}", rows * size);
+        let (groups, size) = (settings.rollout.groups, settings.rollout.group_size);
+        let rollouts = format!(" = {} rollouts a step, {groups} groups of {size}", groups * size);
         let examples = match (&self.problems[..], replay) {
             (_, Some(replay)) => {
-                format!("{} of {} on {rows} rows x {size}{rollouts}", pluralized(replay.len(), "recorded step"), settings.rollout.replay)
+                format!(
+                    "{} of {} on {groups} groups x {size}{rollouts}",
+                    pluralized(replay.len(), "recorded step"),
+                    settings.rollout.replay
+                )
             }
             ([problem], _) => {
                 let text = format!("{}: \"{}\", {}", problem.id, excerpt(&problem.question), answer(settings, problem));
-                format!("1 example x {rows} rows x {size}{rollouts} ({text})")
+                format!("1 example x {groups} groups x {size}{rollouts} ({text})")
             }
-            (several, _) if rows % several.len() == 0 => {
+            (several, _) if groups % several.len() == 0 => {
                 let count = several.len();
-                format!("{count} examples x {} x {size}{rollouts}", pluralized(rows / count, "row"))
+                format!("{count} examples x {} x {size}{rollouts}", pluralized(groups / count, "group"))
             }
-            (several, _) => format!("{} examples in turn on {rows} rows x {size}{rollouts}", several.len()),
+            (several, _) => format!("{} examples in turn on {groups} groups x {size}{rollouts}", several.len()),
         };
         let evaluated: Vec<String> = sets.iter().map(|set| format!("{} ({} problems)", set.name, set.problems.len())).collect();
         let evaluation = match (evaluated.is_empty(), settings.eval.every) {
@@ -50,8 +54,8 @@ impl Prepared<'_> {
         )
     }
 
-    /// Returns messages for the user, one line each: the headline, the settings that the algorithm's name stands for, notes on surprising
-    /// settings, and changed labels.
+    /// Returns messages for the user, one line each: the headline, the algorithm's settings, notes on surprising settings, and changed
+    /// labels.
     ///
     /// # Errors
     /// If `algo` is not a known algorithm or its settings cannot be listed.
@@ -61,7 +65,7 @@ impl Prepared<'_> {
     }
 }
 
-/// Returns notes on surprising settings: published graders, if they are used, and `RunSettings::warnings`.
+/// Returns notes on surprising settings: that the published graders are used, and `RunSettings::warnings`.
 fn notes(settings: &RunSettings) -> Vec<String> {
     let is_graded_as_published = (settings.reward.grader, settings.eval.grader) == (Grader::Deepscaler, Grader::Qwen);
     let graders = "graded as the published run was, so that results are comparable: rewards by deepscaler, evaluations by qwen; \
@@ -71,7 +75,7 @@ fn notes(settings: &RunSettings) -> Vec<String> {
     is_graded_as_published.then_some(graders).into_iter().chain(warnings).collect()
 }
 
-/// Returns the answers that count as correct.
+/// Describes the answers that count as correct.
 fn answer(settings: &RunSettings, problem: &Problem) -> String {
     let any = std::iter::once(&problem.answer).chain(&problem.alternatives).map(String::as_str).collect::<Vec<_>>().join(" or ");
     match any.as_str() {
@@ -81,7 +85,7 @@ fn answer(settings: &RunSettings, problem: &Problem) -> String {
     }
 }
 
-/// Lists the first labels that replace an example's own answer; `None` if there are none.
+/// Lists the first five labels that replace examples' own answers; `None` if there are none.
 fn labels(prepared: &Prepared) -> Option<String> {
     let (reward, labels) = (&prepared.settings.reward, &prepared.labels);
     let first: Vec<String> = labels.iter().take(5).map(|one| format!("{} {} instead of {}", one.example, one.label, one.answer)).collect();
@@ -99,8 +103,8 @@ fn labels(prepared: &Prepared) -> Option<String> {
     })
 }
 
-/// Returns messages about questions that ask for an answer format themselves. Checks the rendered prompt if the model's template is
-/// available, and otherwise the plain question.
+/// Returns messages about prompts that request an answer format. Checks the rendered prompt if the model's template is available, or else
+/// the question with its instruction.
 pub(super) fn formats(prepared: &Prepared, text: Option<&Text>) -> Result<Vec<String>> {
     let settings = &prepared.settings;
     if prepared.replay.is_some() {
@@ -113,22 +117,22 @@ pub(super) fn formats(prepared: &Prepared, text: Option<&Text>) -> Result<Vec<St
         let plain = || format!("{}{instruction}", problem.question);
         // A template may reject the question; that error is reported when the prompts are built.
         let rendered = text.and_then(|text| text.prompt(Arc::new(problem.clone()), instruction).ok());
-        prompts.push(Asking {
+        prompts.push(PromptFormats {
             id: problem.id.clone(),
             is_left_out: instruction.is_empty() && !settings.prompt.instruction.is_empty(),
             formats: asked(&rendered.map_or_else(plain, |prompt| prompt.text)),
         });
     }
-    Ok(prompt_format::lines(&prompts, reads_boxes))
+    Ok(prompt_format::messages(&prompts, reads_boxes))
 }
 
-/// Returns the start of a text in one line of at most 60 characters.
+/// Returns the beginning of a text, as one line of at most 60 characters.
 fn excerpt(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.chars().count() <= 60 { line } else { line.chars().take(57).chain("...".chars()).collect() }
 }
 
-/// `1 step`, `2 steps`.
+/// Formats a count as `1 step` or `2 steps`.
 fn pluralized(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

@@ -1,8 +1,8 @@
-//! Prepares a run. [`prepare`] checks everything that can be checked without weights, [`Prepared::load`] reads the weights, and
+//! Prepares a run. [`prepare()`] checks everything that can be checked without weights, [`Prepared::load`] reads the weights, and
 //! [`Loaded::start`] creates the run folder or resumes the run in it. Training, plans, studies and library users all start here.
 //!
-//! Owns the order of these checks and their messages, which name settings, or flags of `rlvr train` where these are clearer. Reads no
-//! command line. Errors in the request are marked as [`Usage`](crate::usage::Usage).
+//! Owns the order of these checks. Messages name settings, or flags of `rlvr train` where these are clearer, but this module does not read
+//! the command line. Errors in the request are marked as [`Usage`](crate::usage::Usage).
 
 mod examples;
 mod layers;
@@ -35,14 +35,14 @@ pub use sizes::{MachineCheck, Sizes};
 pub struct RunRequest<'a> {
     /// Whether to start a new run or to resume one.
     pub start: Start,
-    /// What the run is prepared for.
+    /// The purpose of the preparation.
     pub need: PrepareFor,
-    /// A folder with the published files, which replaces downloads; `None` uses the recorded folder of a resumed run, or the cache.
+    /// A folder with the published files, which replaces downloads; `None` for the recorded folder of a resumed run, or the cache.
     pub data_dir: Option<PathBuf>,
-    /// The file to write the first update's gradient to, before clipping; `None` writes nothing.
+    /// The file to write the first update's gradient to, before clipping; `None` to write nothing.
     pub dump_gradients: Option<PathBuf>,
-    /// The path of the `rlvr` program, which starts reward programs so that none outlives the run ([`reward::parent_guard`]). `None` starts them
-    /// directly.
+    /// The path of the `rlvr` program, which starts reward programs so that none outlives the run ([`reward::parent_guard`]); `None` to
+    /// start them directly.
     pub guard: Option<&'a Path>,
     /// Receives messages for the user, one line at a time.
     pub print: &'a dyn Fn(&str),
@@ -54,30 +54,30 @@ pub struct RunRequest<'a> {
 pub enum Start {
     /// At its first step, as a new run.
     New {
-        /// Layers of settings over the defaults for the model and the example; later layers override earlier ones.
+        /// Layers of settings on top of the defaults for the model and the example; later layers override earlier ones.
         layers: Vec<Table>,
-        /// The run folder, which must not exist; `None` creates a new one in `runs/`.
+        /// The run folder, which must not exist; `None` for a new one in `runs/`.
         out: Option<PathBuf>,
     },
     /// At a checkpoint of an existing run.
     Resume {
         /// The run folder.
         root: PathBuf,
-        /// The step to resume after; `None` uses the newest intact checkpoint.
+        /// The step to resume after; `None` for the newest intact checkpoint.
         at: Option<u64>,
-        /// Settings to change; only `train.steps` and `compute.*` may.
+        /// Settings to change; only `train.steps` and `compute.*` are allowed.
         changes: Table,
     },
 }
 
-/// What a run is prepared for.
+/// The purpose for which a run is prepared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrepareFor {
-    /// To run. All inputs must exist, and the folder of a resumed run is locked.
+    /// To run it. All inputs must exist, and the folder of a resumed run is locked.
     Run,
-    /// To check whether it can run. Model files are inspected but not read, and run folders stay unchanged.
+    /// To check whether it can run. Weights are not read, and run folders stay unchanged.
     DryRun,
-    /// To compute its memory, disk and time. A known model shape suffices, and unavailable default sets are left out.
+    /// To estimate its memory, disk and time. The name of a known model shape suffices, and unavailable default benchmarks are left out.
     Plan {
         /// True if a question of typical length replaces an unavailable default example.
         stand_in: bool,
@@ -88,15 +88,15 @@ pub enum PrepareFor {
 pub struct Prepared<'a> {
     /// The settings, complete except for the date of prompts.
     pub settings: RunSettings,
-    /// Recorded rollouts that replace sampling.
+    /// Recorded rollouts to train on instead of sampling.
     pub replay: Option<Replay>,
     /// Where to resume the run; `None` for a new run.
     pub resumed: Option<ResumePoint>,
-    /// The training examples, with the labels that responses are graded against; empty with a recording.
+    /// The training examples, with the labels that responses are graded against; empty for a replay.
     pub problems: Vec<Problem>,
-    /// The labels that replace an example's own answer.
+    /// The labels that replace the examples' own answers.
     pub labels: Vec<Relabeled>,
-    /// The sets to evaluate.
+    /// The benchmarks to evaluate on.
     pub sets: Vec<EvalSet>,
     /// The settings of the chat template.
     pub chat: ChatSettings,
@@ -107,7 +107,7 @@ pub struct Prepared<'a> {
 }
 
 impl RunRequest<'_> {
-    /// Requests a new run with the given layers of settings. Messages and progress are discarded.
+    /// Creates a request for a new run with these layers of settings. It discards messages and progress.
     pub fn new(layers: Vec<Table>, out: Option<PathBuf>) -> Self {
         Self {
             start: Start::New { layers, out },
@@ -121,12 +121,12 @@ impl RunRequest<'_> {
     }
 }
 
-/// Resolves settings, examples, sets and the run folder, and checks all of them without weights.
+/// Resolves settings, examples, benchmarks and the run folder, and checks all of them without weights.
 ///
-/// Writes nothing, except that it cleans up the folder of a resumed run after a killed process.
+/// Writes nothing, but locks and cleans up the folder of a run to resume if the purpose is [`PrepareFor::Run`].
 ///
 /// # Errors
-/// The first problem found. Errors that the user can fix by changing the request are marked as usage.
+/// Returns the first problem found. Errors that the user can fix by changing the request are marked as usage errors.
 pub fn prepare(request: RunRequest<'_>) -> Result<Prepared<'_>> {
     let (need, print, data_dir) = (request.need, request.print, request.data_dir.as_deref());
     let (settings, replay, invocation, existing) = match &request.start {
@@ -143,8 +143,8 @@ pub fn prepare(request: RunRequest<'_>) -> Result<Prepared<'_>> {
     let library = usage(Library::open(invocation.data_dir.as_deref()))?.on_progress(request.on_progress.clone());
     let resumed = existing.map(|(folder, at)| resume::choose_checkpoint(folder, &settings, at, need, print)).transpose()?;
     usage(settings.validate())?;
-    let replay = usage(replay.map(|replay| replay.under(settings.rollout.truncated)).transpose())?;
-    usage(ensure_parts(&settings, need))?;
+    let replay = usage(replay.map(|replay| replay.with_truncation(settings.rollout.truncated)).transpose())?;
+    usage(ensure_inputs_exist(&settings, need))?;
     let mut problems = if replay.is_some() { Vec::new() } else { examples::problems(&settings, &library, need, print)? };
     let labels = usage(if replay.is_some() { Ok(Vec::new()) } else { relabel(&settings.reward, &mut problems) })?;
     let sets = examples::evaluated(&settings, &library, need, print)?;
@@ -152,7 +152,7 @@ pub fn prepare(request: RunRequest<'_>) -> Result<Prepared<'_>> {
     let root = match &request.start {
         Start::Resume { root, .. } => root.clone(),
         Start::New { out, .. } => {
-            let root = out.clone().unwrap_or_else(|| RunFolder::free(&settings));
+            let root = out.clone().unwrap_or_else(|| RunFolder::unused_path(&settings));
             usage(ensure_free(&root))?;
             root
         }
@@ -161,21 +161,22 @@ pub fn prepare(request: RunRequest<'_>) -> Result<Prepared<'_>> {
 }
 
 /// Checks the reward program and the model files without reading weights.
-fn ensure_parts(settings: &RunSettings, need: PrepareFor) -> Result<()> {
-    let only_sizes = matches!(need, PrepareFor::Plan { .. });
-    if !only_sizes {
+fn ensure_inputs_exist(settings: &RunSettings, need: PrepareFor) -> Result<()> {
+    let is_plan = matches!(need, PrepareFor::Plan { .. });
+    if !is_plan {
         reward::ensure_program(&settings.reward)?;
         for model in [&settings.model, &settings.reference].into_iter().filter(|model| !model.is_empty()) {
             source::check_folder(model, need == PrepareFor::DryRun)?;
         }
     }
-    if only_sizes && known_models::by_name(&settings.model).is_some() { Ok(()) } else { source::recognize(&settings.model) }
+    if is_plan && known_models::by_name(&settings.model).is_some() { Ok(()) } else { source::recognize(&settings.model) }
 }
 
-/// Checks settings and all names in them without a download or a run folder. Returns the settings, and the sets without their problems.
+/// Checks settings and all names in them, without a download or a run folder. Returns the settings, and the benchmarks without their
+/// problems.
 ///
 /// # Errors
-/// The first invalid setting or unknown name.
+/// If a setting is invalid or a name is unknown. Returns the first such error.
 pub fn check(layers: &[Table], library: &Library) -> Result<(RunSettings, Vec<EvalSet>)> {
     let (settings, replay) = layers::resolve(layers)?;
     settings.validate()?;
@@ -200,8 +201,8 @@ pub fn check(layers: &[Table], library: &Library) -> Result<(RunSettings, Vec<Ev
     Ok((settings, sets))
 }
 
-/// Returns the chat settings. A run keeps the date on which it started, even if it is resumed later. Recorded rollouts need no template
-/// unless sets are evaluated.
+/// Returns the chat settings. A resumed run keeps the date on which it started. `renders` is false if no prompt is rendered, as in a replay
+/// without evaluation; then no template is needed.
 fn chat(prompt: &PromptSettings, renders: bool) -> Result<ChatSettings> {
     let template = Some(Path::new(&prompt.chat_template)).filter(|path| !path.as_os_str().is_empty());
     let date = if prompt.date.is_empty() { text::today() } else { prompt.date.clone() };

@@ -1,4 +1,4 @@
-//! Resuming a run: the settings that its folder recorded, and the checkpoint to resume from.
+//! Prepares to resume a run: reads the recorded settings from its folder, and chooses the checkpoint.
 
 use std::path::Path;
 
@@ -12,17 +12,18 @@ use crate::train::resumption::crash_recovery;
 use crate::train::{Invocation, ResumePoint, RunFolder, RunSettings};
 use crate::usage::usage;
 
-/// The recorded settings of a run, with the changes applied.
+/// A run folder with its recorded settings, after changes.
 pub(super) struct Recorded {
     pub folder: RunFolder,
     pub settings: RunSettings,
     pub invocation: Invocation,
 }
 
-/// Reads a run folder, applies the changes and reports their effects.
+/// Reads a run folder, applies changes to its settings, and prints their effects.
 ///
 /// # Errors
-/// If the folder is not a run folder, or `changes` has a setting other than `train.steps` and `compute.*`.
+/// If the folder is not a run folder or its records are corrupt, or if `changes` has an invalid value or a setting other than `train.steps`
+/// and `compute.*`.
 pub(super) fn read(root: &Path, changes: &Table, data_dir: Option<&Path>, print: &dyn Fn(&str)) -> Result<Recorded> {
     let (folder, before) = RunFolder::open(root)?;
     for (path, _) in config::flatten(changes) {
@@ -68,22 +69,22 @@ fn report_changes(before: &RunSettings, now: &RunSettings, print: &dyn Fn(&str))
     }
 }
 
-/// Resolves relative paths that do not exist here from the folder in which the run was started.
+/// Resolves relative paths in the settings that do not exist in the current folder, from the folder in which the run was started.
 fn resolve_paths(settings: &mut RunSettings, directory: &Path, print: &dyn Fn(&str)) {
     let prompt = &mut settings.prompt;
     let paths =
         [&mut settings.model, &mut settings.reference, &mut settings.example, &mut prompt.chat_template, &mut settings.rollout.replay];
     for path in paths.into_iter().filter(|path| !path.is_empty() && !Path::new(path.as_str()).exists()) {
-        let there = directory.join(path.as_str());
-        if Path::new(path.as_str()).is_relative() && there.exists() {
+        let original = directory.join(path.as_str());
+        if Path::new(path.as_str()).is_relative() && original.exists() {
             print(&format!("{path} is read from {}, where the run was started", directory.display()));
-            *path = there.display().to_string();
+            *path = original.display().to_string();
         }
     }
 }
 
-/// Chooses the checkpoint to resume from: the given step, or the newest intact one. Refuses a run that has done all its steps. Cleans up
-/// and locks the folder only for [`PrepareFor::Run`]; a plan does not check the checkpoint.
+/// Chooses the checkpoint to resume from: that of step `at`, or the newest intact one. Refuses a run that is complete. Locks and cleans up
+/// the folder only for [`PrepareFor::Run`]. For a plan, does not check the checkpoint.
 pub(super) fn choose_checkpoint(
     mut folder: RunFolder,
     settings: &RunSettings,

@@ -1,4 +1,4 @@
-//! Computes what a prepared run needs, and checks whether this machine has it.
+//! Computes the sizes of a prepared run, and checks whether it fits on this machine.
 
 use std::sync::Arc;
 
@@ -16,22 +16,22 @@ use crate::train::RunSettings;
 use crate::train::plan::{Plan, RunWorkload, machine};
 use crate::usage::usage;
 
-/// The approximate number of characters per token in English and mathematics, used if no tokenizer is available.
+/// The approximate number of characters per token in English and mathematics, for models whose tokenizer is not available.
 const CHARACTERS_PER_TOKEN: usize = 3;
 
-/// The inputs of a plan, known before any weight is read.
+/// The inputs of a plan, known before weights load.
 pub struct Sizes {
     /// The model's shape.
     pub config: ModelConfig,
-    /// The settings to plan with; `rollout.max_new_tokens` is the length of the longest recorded response if there is a recording.
+    /// The settings to plan with. In a replay, `rollout.max_new_tokens` is the length of the longest recorded response.
     pub settings: RunSettings,
     /// The run's workload.
     pub work: RunWorkload,
 }
 
-/// Where a run computes, and whether it fits there.
+/// Whether a run fits on this machine, and the kernels to run it with.
 pub struct MachineCheck {
-    /// The kernels that compute the run.
+    /// The kernels of the run.
     pub kernels: Arc<dyn Kernels>,
     /// A description of the machine and the kernels.
     pub computed_on: String,
@@ -43,7 +43,7 @@ impl Prepared<'_> {
     /// Returns the inputs of a plan; `None` if the model's shape is unknown before a download.
     ///
     /// # Errors
-    /// If the model's files cannot be used, or its template cannot render a problem.
+    /// If the model's files are invalid, or its template cannot render a problem.
     pub fn sizes(&self) -> Result<Option<Sizes>> {
         let shape = source::shape(&self.settings.model, &self.chat)?;
         shape.map(|shape| self.sizes_of(shape)).transpose()
@@ -56,18 +56,18 @@ impl Prepared<'_> {
         Ok(Sizes { config: shape.config, settings, work })
     }
 
-    /// Checks whether the run fits this machine, and prints one line about what it needs.
+    /// Checks whether the run fits on this machine. Prints its needs in one line.
     ///
     /// # Errors
-    /// If this machine lacks what `compute` requests, or the model's files cannot be used. A run that does not fit is reported in
-    /// [`MachineCheck::refusal`].
+    /// If this machine lacks what `compute` requests, the settings do not suit the model, or its files are invalid. A run that does not fit
+    /// is not an error but a [`MachineCheck::refusal`].
     pub fn fit(&self) -> Result<MachineCheck> {
         let (settings, print) = (&self.settings, self.request.print);
         let kernels = source::open(&settings.compute, &settings.model)?;
         let computed_on = source::compute(&settings.compute, &settings.model)?.describe();
         let before = &self.invocation.computed_on;
         if !before.is_empty() && *before != computed_on {
-            print(&format!("the run was computed on {before} and continues on {computed_on}: from here on it is not bit-identical"));
+            print(&format!("the run was computed on {before} and continues on {computed_on}: from here on, it is not bit-identical"));
         }
         let shape = source::shape(&settings.model, &self.chat)?;
         messages::formats(self, shape.as_ref().and_then(|shape| shape.text.as_ref()))?.iter().for_each(|line| print(line));
@@ -76,9 +76,9 @@ impl Prepared<'_> {
         let (target, memory) = machine::room(&*kernels);
         let (plan, disk) = (sizes.plan(target)?, free_bytes(&self.root));
         print(&plan.short(memory, disk));
-        let held = kernels.memory().and_then(|memory| memory.held_by_others());
-        let refusal = plan.check(memory, disk).err().map(|error| match held {
-            Some(held) if memory < Some(plan.memory.peak()) => anyhow!("{error:#}. Also, {held}"),
+        let in_use = kernels.memory().and_then(|memory| memory.held_by_others());
+        let refusal = plan.check(memory, disk).err().map(|error| match in_use {
+            Some(in_use) if memory < Some(plan.memory.peak()) => anyhow!("{error:#}; {in_use}"),
             _ => error,
         });
         Ok(MachineCheck { kernels, computed_on, refusal })
@@ -90,15 +90,15 @@ impl Prepared<'_> {
             Some(text) => prompt_tokens(text, problem, instruction),
             None => Ok((problem.question.len() + instruction.len()).div_ceil(CHARACTERS_PER_TOKEN) + 20),
         };
-        let asked = |problem: &Problem| tokens(problem, settings.prompt.instruction_for(&problem.question));
+        let training_tokens = |problem: &Problem| tokens(problem, settings.prompt.instruction_for(&problem.question));
         let prompts = match &self.replay {
             Some(replay) => replay.lengths().0,
-            None => self.problems.iter().map(asked).collect::<Result<_>>()?,
+            None => self.problems.iter().map(training_tokens).collect::<Result<_>>()?,
         };
         let mut evaluations = Vec::new();
         for set in &self.sets {
             let prompts = set.problems.iter().map(|problem| tokens(problem, "")).collect::<Result<Vec<_>>>()?;
-            // Prompts that leave too little context for an answer are not evaluated.
+            // Prompts that leave no room for `eval.max_new_tokens` are not evaluated.
             let longest = shape.config.context_length.saturating_sub(settings.eval.max_new_tokens);
             let prompts: Vec<usize> = prompts.into_iter().filter(|tokens| *tokens <= longest).collect();
             let load = |samples: usize| EngineLoad {
@@ -119,10 +119,10 @@ fn prompt_tokens(text: &Text, problem: &Problem, instruction: &str) -> Result<us
 }
 
 impl Sizes {
-    /// Makes the plan for a device.
+    /// Plans the run for a device.
     ///
     /// # Errors
-    /// If [`Plan::of`] fails; the error is marked as usage.
+    /// If [`Plan::of`] fails; the error is marked as a usage error.
     pub fn plan(&self, target: Target) -> Result<Plan<'_>> {
         usage(Plan::of(&self.config, &self.settings, &self.work, target))
     }

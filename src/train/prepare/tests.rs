@@ -1,4 +1,4 @@
-//! Preparation as library users see it: which requests are refused, and what a prepared run contains.
+//! Tests preparation as library users see it: which requests are refused, and what a prepared run contains.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ fn small(out: &Path) -> RunRequest<'static> {
 }
 
 fn refused(request: RunRequest<'_>) -> String {
-    let error = prepare(request).err().expect("it is refused");
+    let error = prepare(request).err().expect("the request should be refused");
     assert!(error.is::<Usage>(), "{error:#}");
     format!("{error:#}")
 }
@@ -34,7 +34,7 @@ fn prepare_marks_mistakes_in_the_request_as_usage() {
     check(new(&["loss.entropi=0"]), "unknown setting loss.entropi");
     check(new(&["model=nobody"]), "unknown model \"nobody\"");
     check(new(&["example=tiny/chess/1"]), "subjects are addition");
-    check(new(&["eval.best_by=math500"]), "eval.best_by is math500, which is not evaluated; known are tiny");
+    check(new(&["eval.best_by=math500"]), "eval.best_by is math500, which is not evaluated; expected one of tiny");
     check(RunRequest::new(Vec::new(), Some(folder.path().to_owned())), "already exists and is never overwritten");
     let resume = |root: &Path, changes: &str| RunRequest {
         start: Start::Resume { root: root.to_owned(), at: None, changes: config::assignment(changes).unwrap() },
@@ -48,12 +48,12 @@ fn prepare_marks_mistakes_in_the_request_as_usage() {
 }
 
 #[test]
-fn load_refuses_a_trial_or_a_plan() {
+fn load_refuses_a_dry_run_or_a_plan() {
     let folder = tempfile::tempdir().unwrap();
     let (out, interrupt) = (folder.path().join("run"), Interrupt::default());
     for need in [PrepareFor::DryRun, PrepareFor::Plan { stand_in: false }] {
         let prepared = prepare(RunRequest { need, ..small(&out) }).unwrap();
-        assert!(prepared.load(&interrupt).err().unwrap().to_string().contains("cannot be run"));
+        assert!(prepared.load(&interrupt).err().unwrap().to_string().contains("cannot be loaded"));
     }
     assert!(!out.exists());
 }
@@ -64,7 +64,7 @@ fn prepare_starts_and_resumes_a_run() {
     let folder = tempfile::tempdir().unwrap();
     let (out, interrupt) = (folder.path().join("run"), Interrupt::default());
     let prepared = prepare(small(&out)).unwrap();
-    assert!(prepared.headline().starts_with("grpo with tiny: 1 example x 2 rows x 4 = 8 rollouts a step"), "{}", prepared.headline());
+    assert!(prepared.headline().starts_with("grpo with tiny: 1 example x 2 groups x 4 = 8 rollouts a step"), "{}", prepared.headline());
     assert_eq!((prepared.problems.len(), prepared.sets.len(), prepared.root.clone()), (1, 0, out.clone()));
     assert_eq!(prepared.load(&interrupt).unwrap().start().unwrap().run().unwrap(), Outcome::Done);
     let messages = std::sync::Mutex::new(Vec::new());

@@ -1,4 +1,4 @@
-//! Checks that a recording fits the policy that will learn from it: where its responses end, and how far its log-probabilities are from the
+//! Checks a recording against the policy that will learn from it: where its responses end, and how far its log-probabilities are from the
 //! policy's.
 
 use anyhow::{Result, bail, ensure};
@@ -11,20 +11,20 @@ use crate::model::decoder::ActivationCheckpointing;
 use crate::train::update::{Packing, Sequence, logprobs};
 use crate::workers::Workers;
 
-/// More end tokens than this at the start of a prompt are padding; templates write one or two.
-const END_TOKENS_FIRST: usize = 2;
+/// More end tokens than this at the start of a prompt are padding; chat templates write one or two.
+const MAX_LEADING_END_TOKENS: usize = 2;
 
 /// The absolute difference between recorded log-probabilities and the policy's, in nats.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Gap {
-    /// The mean over all response tokens of the step.
+    /// The mean over all response tokens.
     pub mean: f64,
     /// The largest difference.
     pub max: f32,
 }
 
 impl Replay {
-    /// Cuts padding, which other programs add after the first end token, and returns the number of responses that were cut. The remaining
+    /// Cuts the padding that other programs add after a response's end token. Returns the number of responses that were cut. The remaining
     /// log-probabilities stay valid, because no token depends on later ones.
     ///
     /// # Errors
@@ -35,11 +35,11 @@ impl Replay {
             self.steps.iter_mut().enumerate().flat_map(|(step, scored)| scored.iter_mut().map(move |one| (step + 1, one)))
         {
             let rollout = &mut scored.rollout;
-            let place = format!("sample {} of group {} in the recorded step number {number}", rollout.sample, rollout.group);
+            let location = format!("sample {} of group {} in the recorded step number {number}", rollout.sample, rollout.group);
             let padding = rollout.prompt.ids.iter().take_while(|id| end_tokens.contains(id)).count();
             ensure!(
-                padding <= END_TOKENS_FIRST,
-                "{place}: `prompt_ids` starts with {padding} end tokens ({}), which is padding: record prompts without padding",
+                padding <= MAX_LEADING_END_TOKENS,
+                "{location}: `prompt_ids` starts with {padding} end tokens ({}), which is padding: record prompts without padding",
                 rollout.prompt.ids[0]
             );
             let completion = &mut rollout.completion;
@@ -48,57 +48,53 @@ impl Replay {
             let Some(first) = rest.first() else { continue };
             if let Some(other) = rest.iter().find(|id| *id != first) {
                 bail!(
-                    "{place}: `completion_ids` continues after its end token {} (at index {end}) with {first} and {other}, which is not padding: end it there",
+                    "{location}: `completion_ids` continues after its end token {} (at index {end}) with {first} and {other}, which is not padding: end it there",
                     ended[end]
                 );
             }
-            // A response cut off by its length limit has no end token of its own, so its first end token is already padding.
-            let kept = if completion.finish == FinishReason::Length { end } else { end + 1 };
-            ensure!(kept > 0, "{place}: `completion_ids` contains only padding ({first})");
-            completion.ids.truncate(kept);
-            completion.logprobs.truncate(kept);
+            // A response that reached its length limit has no end token, so its first end token is padding.
+            let length = if completion.finish == FinishReason::Length { end } else { end + 1 };
+            ensure!(length > 0, "{location}: `completion_ids` contains only padding ({first})");
+            completion.ids.truncate(length);
+            completion.logprobs.truncate(length);
             if let Some(truncated) = &mut completion.truncated {
-                truncated.kept = truncated.kept.part(0..kept);
-                truncated.logprobs.truncate(kept);
+                truncated.kept = truncated.kept.part(0..length);
+                truncated.logprobs.truncate(length);
             }
             count += 1;
         }
         Ok(count)
     }
 
-    /// Computes the gap between the first step's recorded log-probabilities and those of `policy` at `temperature`, in micro-batches of
-    /// `batch_tokens` tokens.
+    /// Computes the gap between the first step's recorded log-probabilities and the policy's at `temperature`, with at most
+    /// `micro_batch_tokens` tokens per micro-batch.
     ///
     /// # Errors
-    /// If the model's computation fails.
-    pub fn gap(&self, policy: &Decoder, temperature: f32, batch_tokens: usize) -> Result<Gap> {
+    /// If the workers cannot be started, or a kernel fails.
+    pub fn gap(&self, policy: &Decoder, temperature: f32, micro_batch_tokens: usize) -> Result<Gap> {
         let (workers, interrupt) = (Workers::new(policy.default_workers())?, Interrupt::default());
-        let packing = Packing {
-            workers: &workers,
-            micro_batch_tokens: batch_tokens,
-            checkpointing: ActivationCheckpointing::None,
-            interrupt: &interrupt,
-        };
+        let packing =
+            Packing { workers: &workers, micro_batch_tokens, checkpointing: ActivationCheckpointing::None, interrupt: &interrupt };
         let rollouts = || self.step(1).iter().map(|scored| &scored.rollout);
         let sequences: Vec<Sequence> =
             rollouts().map(|rollout| Sequence { prompt: &rollout.prompt.ids, response: &rollout.completion.ids, kept: None }).collect();
-        let own = logprobs(&packing, policy, temperature, &sequences)?.concat();
+        let computed = logprobs(&packing, policy, temperature, &sequences)?.concat();
         let recorded = rollouts().flat_map(|rollout| &rollout.completion.logprobs);
-        let gaps: Vec<f32> = own.iter().zip(recorded).map(|(own, recorded)| (own - recorded).abs()).collect();
+        let gaps: Vec<f32> = computed.iter().zip(recorded).map(|(computed, recorded)| (computed - recorded).abs()).collect();
         Ok(Gap {
             mean: gaps.iter().map(|gap| f64::from(*gap)).sum::<f64>() / gaps.len().max(1) as f64,
             max: gaps.iter().copied().fold(0.0, f32::max),
         })
     }
 
-    /// Describes a gap; `None` if sampler and policy agree up to rounding.
+    /// Describes a gap; `None` if it is no larger than rounding errors.
     ///
     /// # Errors
-    /// If the gap exceeds `limit` (`rollout.replay_gap`): the recording is of another policy or temperature. The message suggests the
-    /// cause.
+    /// If the gap exceeds `limit` (`rollout.replay_gap`), because the recording is of another policy or temperature. The message suggests
+    /// the cause.
     pub fn check_gap(&self, gap: Gap, limit: f32, temperature: f32) -> Result<Option<String>> {
         let Gap { mean, max } = gap;
-        let cause = match self.temperature(1) {
+        let likely_cause = match self.temperature(1) {
             None => format!(
                 "the recording does not state its temperature, and {temperature} was assumed (rollout.temperature): set the temperature it was sampled at, or add \"temperature\" to its lines"
             ),
@@ -107,13 +103,13 @@ impl Replay {
             }
         };
         let gap = format!("the recorded log-probabilities differ from the policy's by up to {max:.2} nats, {mean:.4} on average");
-        ensure!(max <= limit, "{gap}; the limit is {limit} (rollout.replay_gap): {cause}");
-        Ok((max > ROUGHLY_EQUAL).then(|| if self.temperature(1).is_none() { format!("{gap}; {cause}") } else { gap }))
+        ensure!(max <= limit, "{gap}; the limit is {limit} (rollout.replay_gap): {likely_cause}");
+        Ok((max > ROUNDING_GAP).then(|| if self.temperature(1).is_none() { format!("{gap}; {likely_cause}") } else { gap }))
     }
 }
 
-/// Other kernels and dtypes differ by less than this for the same weights.
-const ROUGHLY_EQUAL: f32 = 0.01;
+/// For the same weights, other kernels and dtypes cause smaller differences than this, in nats.
+const ROUNDING_GAP: f32 = 0.01;
 
 #[cfg(test)]
 mod tests {
@@ -158,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn cut_padding_refuses_other_tokens() {
+    fn cut_padding_refuses_other_tokens_after_the_end() {
         let error = |prompt: &str, ids: &str| replay(prompt, ids).unwrap().cut_padding(&[0]).unwrap_err().to_string();
         let found = error("9", "5, 0, 6, 7, 0");
         assert!(
@@ -171,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn judge_describes_or_refuses_a_gap() {
+    fn check_gap_describes_or_refuses_a_gap() {
         let replay = replay("9", "5").unwrap();
         assert_eq!(replay.check_gap(Gap { mean: 0.0, max: 1e-5 }, 12.0, 1.0).unwrap(), None);
         let message = replay.check_gap(Gap { mean: 0.05, max: 0.98 }, 12.0, 1.0).unwrap().unwrap();

@@ -1,6 +1,6 @@
-//! Cleans up what a stopped process left in a run folder. A killed process leaves partial files or folders (`*.partial`) and folders about
-//! to be replaced (`*.old`). A process stopped by a signal during an evaluation leaves the step's metrics line in its checkpoint state;
-//! resuming repeats the evaluation and then writes the line.
+//! Repairs a run folder after its process ended early. A killed process leaves partial files or folders (`*.partial`) and folders that it
+//! was replacing (`*.old`). A process that a signal stops during an evaluation leaves the step's metrics line in its checkpoint state; the
+//! resumed run repeats the evaluation and then writes the line.
 
 use std::path::{Path, PathBuf};
 
@@ -13,8 +13,8 @@ use crate::train::folder::RunFolder;
 /// The file's name in a checkpoint state.
 const LINE: &str = "line.json";
 
-/// Deletes partial files, and restores the name of a folder that was about to be replaced if it has no successor. Returns a message that
-/// lists both; `None` if there was nothing to do.
+/// Deletes partial files, empty folders, and replaced folders (`*.old`). A replaced folder without a successor gets its old name back
+/// instead. Returns a message that lists all changes; `None` if there was nothing to do.
 ///
 /// # Errors
 /// If a file or folder cannot be read, renamed or deleted.
@@ -41,7 +41,7 @@ pub fn clean_up(folder: &RunFolder) -> Result<Option<String>> {
     Ok((!parts.is_empty()).then(|| format!("cleaned up after a killed run: {}", parts.join("; "))))
 }
 
-/// Writes the metrics line of an unfinished step to a checkpoint state.
+/// Writes the metrics line of a step whose evaluation is pending to its checkpoint state.
 ///
 /// # Errors
 /// If the file cannot be written.
@@ -49,12 +49,12 @@ pub fn save_line(state: &Path, line: &Map<String, Value>) -> Result<()> {
     write_file(&state.join(LINE), serde_json::to_string(line)?.as_bytes())
 }
 
-/// True if a checkpoint state has the metrics line of an unfinished step.
+/// True if a checkpoint state has the metrics line of a step whose evaluation is pending.
 pub fn has_line(state: &Path) -> bool {
     state.join(LINE).exists()
 }
 
-/// Reads the line that [`save_line`] wrote; `None` if the step of this state is complete.
+/// Reads the line that [`save_line`] wrote; `None` if the step is complete.
 ///
 /// # Errors
 /// If the file cannot be read or parsed.
@@ -64,7 +64,7 @@ pub fn read_line(state: &Path) -> Result<Option<Map<String, Value>>> {
         return Ok(None);
     }
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).map(Some).with_context(|| format!("cannot parse {}", path.display()))
+    serde_json::from_str(&text).map(Some).with_context(|| format!("{} is corrupt", path.display()))
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -92,7 +92,7 @@ mod tests {
     use crate::train::RunSettings;
 
     #[test]
-    fn tidy_deletes_partial_files_and_restores_folders_without_successor() {
+    fn clean_up_deletes_partial_files_and_restores_folders_without_successor() {
         let root = tempfile::tempdir().unwrap();
         let run = RunFolder::create(&root.path().join("run"), &RunSettings::demonstration()).unwrap();
         assert_eq!(clean_up(&run).unwrap(), None);

@@ -1,5 +1,5 @@
-//! The records outside its own folder that a checkpoint depends on. A resumed run computes its results from them, so all must be present.
-//! `state/records.json` lists them; for checkpoints of older versions, the metrics themselves do.
+//! The records outside its own folder that a checkpoint depends on: metrics and evaluations. A resumed run computes its results from them,
+//! so all must be intact. `state/records.json` lists them; without this file, as in checkpoints of older versions, the metrics do.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,9 +19,9 @@ const FILE: &str = "records.json";
 pub struct Records {
     /// The first lines of `metrics.jsonl`; `None` before the first step.
     pub metrics: Option<Lines>,
-    /// Steps with a recorded evaluation.
+    /// The steps with a recorded evaluation; 0 is the base model.
     pub evaluations: Vec<u64>,
-    /// Records that were already missing when the run was resumed without them.
+    /// Descriptions of records that were already missing when the run was resumed without them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
 }
@@ -31,14 +31,14 @@ pub struct Records {
 pub struct Lines {
     /// The step of the last line.
     pub through: u64,
-    /// Their size in bytes.
+    /// The size of the lines in bytes.
     pub bytes: u64,
-    /// Their blake3 hash, in hexadecimal.
+    /// The blake3 hash of the lines, in hexadecimal.
     pub blake3: String,
 }
 
 impl Records {
-    /// Describes the current records of a run: all of `metrics.jsonl`, and the given evaluations. `through` is the last recorded step.
+    /// Describes the current records of a run: all of `metrics.jsonl`, whose last line is of step `through`, and the given evaluations.
     ///
     /// # Errors
     /// If `metrics.jsonl` cannot be read.
@@ -67,32 +67,32 @@ impl Records {
             return Ok(None);
         }
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        serde_json::from_str(&text).map(Some).with_context(|| format!("cannot parse {}", path.display()))
+        serde_json::from_str(&text).map(Some).with_context(|| format!("{} is corrupt", path.display()))
     }
 }
 
-/// The records found in a run folder.
+/// The records in a run folder. Checks each evaluation at most once.
 pub struct RecordIndex<'a> {
     folder: &'a RunFolder,
     metrics: Metrics,
-    /// The faults of evaluations that were checked, by step.
+    /// The evaluations checked until now, by step, each with its fault; `None` if it is intact.
     evaluations: BTreeMap<u64, Option<String>>,
 }
 
-/// The records that a checkpoint depends on and that are missing or corrupt.
+/// The missing or corrupt records that a checkpoint depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MissingRecords {
-    /// The fault of the metrics.
+    /// The fault of the metrics; `None` if they are intact.
     pub metrics: Option<String>,
     /// The faults of evaluations, by step.
     pub evaluations: BTreeMap<u64, String>,
-    /// Records that were already missing when the checkpoint was written.
+    /// Descriptions of records that were already missing when the checkpoint was written.
     pub accepted: Vec<String>,
 }
 
 impl MissingRecords {
-    /// Returns a description of each fault.
-    pub fn words(&self) -> Vec<String> {
+    /// Returns the faults of the metrics and of all evaluations.
+    pub fn descriptions(&self) -> Vec<String> {
         self.metrics.iter().chain(self.evaluations.values()).cloned().collect()
     }
 }
@@ -106,41 +106,41 @@ impl<'a> RecordIndex<'a> {
         Ok(Self { folder, metrics: Metrics::read(folder)?, evaluations: BTreeMap::new() })
     }
 
-    /// Returns the number of steps that `metrics.jsonl` has from step 1 on without a gap.
+    /// Returns the number of consecutive steps, from step 1 on, in `metrics.jsonl`.
     pub fn steps(&self) -> u64 {
         self.metrics.ends.len() as u64
     }
 
-    /// Returns the missing or corrupt records of the checkpoint of `step`.
+    /// Returns the missing or corrupt records that the checkpoint of `step` depends on.
     ///
     /// # Errors
     /// If an existing file cannot be read.
-    pub fn gaps(&mut self, step: u64) -> Result<MissingRecords> {
+    pub fn missing_records(&mut self, step: u64) -> Result<MissingRecords> {
         let recorded = Records::read(&self.folder.checkpoint(step).join("state"))?;
         let (metrics, evaluations) = match &recorded {
             Some(records) => (records.metrics.as_ref().and_then(|lines| self.metrics.changed_fault(lines)), records.evaluations.clone()),
             None => (self.metrics.missing_fault(step), self.metrics.evaluations_until(step)),
         };
-        let mut gaps =
+        let mut missing_records =
             MissingRecords { metrics, accepted: recorded.map(|records| records.missing).unwrap_or_default(), ..MissingRecords::default() };
         for evaluated in evaluations {
-            gaps.evaluations.extend(self.evaluation(evaluated)?.map(|fault| (evaluated, fault)));
+            missing_records.evaluations.extend(self.evaluation_fault(evaluated)?.map(|fault| (evaluated, fault)));
         }
-        Ok(gaps)
+        Ok(missing_records)
     }
 
-    fn evaluation(&mut self, step: u64) -> Result<Option<String>> {
+    fn evaluation_fault(&mut self, step: u64) -> Result<Option<String>> {
         if let Some(known) = self.evaluations.get(&step) {
             return Ok(known.clone());
         }
-        let fault = evaluation_fault(&self.folder.eval(step), step)?;
+        let fault = folder_fault(&self.folder.eval(step), step)?;
         self.evaluations.insert(step, fault.clone());
         Ok(fault)
     }
 }
 
-/// Returns the fault of an evaluation's folder, found by its manifest, or by its number of lines if an older version wrote it.
-fn evaluation_fault(folder: &Path, step: u64) -> Result<Option<String>> {
+/// Returns the fault of an evaluation's folder; `None` if it is intact. Checks the manifest, if any, and the number of responses.
+fn folder_fault(folder: &Path, step: u64) -> Result<Option<String>> {
     if !folder.exists() {
         return Ok(Some(format!("{} is missing", folder.display())));
     }
@@ -165,13 +165,14 @@ fn evaluation_fault(folder: &Path, step: u64) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// The lines of `metrics.jsonl` up to the first that breaks the sequence of steps 1, 2, 3, ...
+/// `metrics.jsonl`, parsed up to the first line that is not of the next step (1, 2, 3, ...).
 struct Metrics {
     path: String,
+    /// The whole file.
     text: Vec<u8>,
-    /// The byte offset of the end of each step's line, from step 1 on.
+    /// The byte offset at which the line of each step ends, from step 1 on.
     ends: Vec<usize>,
-    /// Steps whose line has evaluation scores.
+    /// The steps whose lines have evaluation scores.
     evaluated: Vec<u64>,
     /// Why reading stopped; `None` at the end of the file.
     stopped: Option<String>,
@@ -210,14 +211,14 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Returns the fault if steps 1 to `step` are expected.
+    /// Returns the fault unless steps 1 to `step` are present.
     fn missing_fault(&self, step: u64) -> Option<String> {
         let has = self.ends.len() as u64;
         let ends = || format!("{} ends after step {has}, expected {step} steps", self.path);
         (has < step).then(|| self.stopped.clone().unwrap_or_else(ends))
     }
 
-    /// Returns the fault if these lines are expected.
+    /// Returns the fault unless the file starts with these lines.
     fn changed_fault(&self, lines: &Lines) -> Option<String> {
         let found = hash(&self.text[..self.text.len().min(lines.bytes as usize)]);
         let changed = || {

@@ -1,5 +1,5 @@
-//! Handles every failure of a run in one place: saves what is intact, reports what is saved, and says how to continue. Does not depend on
-//! which operation failed.
+//! Handles every error of a run in one place: saves the policy if it is intact, reports what is saved, and says how to continue.
+//! Independent of which operation failed.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::train::settings::RunSettings;
 /// The run stops after this many consecutive steps with a skipped update.
 const MAX_SKIPPED_IN_A_ROW: usize = 3;
 
-/// The responses of a step, kept until the next step. If an update destroys the policy, these are the responses that caused it.
+/// The responses of a step, held in memory until the next step. If an update destroys the policy, they are written to disk.
 pub(super) struct Batch {
     pub(super) step: u64,
     /// The settings of that step.
@@ -29,49 +29,50 @@ pub(super) struct Batch {
 /// Whether the policy matches the run's records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PolicyState {
-    /// The policy is as the last step left it, and the record of that step is complete.
+    /// The last step's updates and its records are complete.
     Recorded,
-    /// The updates of the next step have started: weights, moments and the reference may be partly updated.
+    /// The next step's updates have started: weights, moments and the reference may be partly updated.
     Updating,
-    /// The updates of the last step are done, but its record is incomplete.
+    /// The last step's updates are complete, but its records are not.
     Unrecorded,
-    /// As `Recorded`, while the checkpoint of that step is being written.
+    /// Like `Recorded`, while a checkpoint is being written.
     Saving,
 }
 
-/// The facts reported about a run that failed.
+/// What the error message of a failed run is made from.
 struct FailureReport {
     policy_state: PolicyState,
-    /// True if the device stopped working, which also loses the policy.
+    /// True if the device stopped working, so the policy in its memory is lost.
     is_lost: bool,
     /// The number of completed steps.
     step: u64,
     /// The number of requested steps.
     steps: u64,
-    /// Why saving the policy failed; `None` if it was saved or not attempted.
+    /// Why the policy could not be saved; `None` if it was saved, or saving was not attempted.
     unsaved: Option<String>,
     /// Steps with a resumable checkpoint, in order.
     resumable: Vec<u64>,
     root: String,
 }
 
-/// The facts reported about a run that diverged.
+/// What the error message of a diverged run is made from.
 struct DivergenceReport {
-    /// The file with the responses of the last update, or why it could not be written.
+    /// The file with the responses of the last update, or why it could not be written; `None` before the first batch.
     batch: Option<Result<PathBuf, String>>,
-    /// The step of the newest state saved before any warning.
+    /// The step of the newest state that was saved without a warning, as in [`Run::good_state`].
     good: Option<u64>,
+    /// Steps with a resumable checkpoint, in order.
     resumable: Vec<u64>,
     lr: f64,
     root: String,
 }
 
 impl Run<'_> {
-    /// Saves the policy unless a step has partly changed it, and adds to the error what is saved and how to continue.
+    /// Saves the policy unless it may be partly updated. Adds to the error what is saved and how to continue.
     pub(super) fn failed(&mut self, error: Error) -> Error {
         self.console.finish();
         let device = self.inputs.model.decoder.kernels().device();
-        // Libraries on top of the driver do not report a lost device; the next driver call does.
+        // Libraries such as cuBLAS do not report a lost device, but the next driver call does.
         let is_lost = is_lost(&error) || wait_for(device).is_err_and(|error| is_lost(&error.into()));
         let has_trained = self.step > 0 || self.batch.is_some();
         if has_trained && !is_lost && error.chain().any(|cause| cause.is::<Diverged>() || cause.is::<NonFiniteLogits>()) {
@@ -91,7 +92,8 @@ impl Run<'_> {
         error.context(report.message())
     }
 
-    /// Fails if the updates of too many consecutive steps were skipped: the policy no longer changes, so later steps would be skipped too.
+    /// Fails if the updates of too many consecutive steps were skipped: the policy no longer changes, so later updates would be skipped
+    /// too.
     pub(super) fn ensure_updates(&self) -> Result<()> {
         let skipped = self.monitor.skipped_in_a_row();
         if skipped < MAX_SKIPPED_IN_A_ROW {
@@ -104,7 +106,7 @@ impl Run<'_> {
         .into())
     }
 
-    /// Writes the responses of the last update and names the state to go back to. Saves no checkpoint.
+    /// Writes the responses of the last update, and adds to the error which state to go back to. Saves no checkpoint.
     fn diverged(&mut self, error: Error) -> Error {
         let sampled = self.batch.as_ref().map_or(0, |batch| batch.step).max(self.step);
         let report = DivergenceReport {
@@ -142,7 +144,7 @@ impl DivergenceReport {
             None if self.resumable.is_empty() => format!("No state was saved yet. {lower} start over with --resume {root} --at 0"),
             None => format!("All saved states ({steps}) are from after the first warning. {lower} start over with --resume {root} --at 0"),
         };
-        format!("the run diverged and was stopped without saving the damaged policy{batch}. {back}. Cause")
+        format!("the run diverged and was stopped without saving the policy{batch}. {back}. Cause")
     }
 }
 
@@ -178,7 +180,7 @@ impl FailureReport {
         }
     }
 
-    /// Says how to continue from the last checkpoint, and which steps will be repeated.
+    /// Says how to continue from the last checkpoint, and which steps are then repeated.
     fn continue_advice(&self) -> String {
         let root = &self.root;
         match self.resumable.last() {

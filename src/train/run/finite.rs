@@ -1,4 +1,4 @@
-//! Checks that weights and moments are finite and small enough to compute with, after every update and before every write.
+//! Checks after every update and before every write that weights and moments are finite and not too large to compute with.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::kernels::{Kernels, Moments};
 use crate::model::gradients::parameters;
 use crate::optim::AdamW;
 
-/// The error of a run that cannot continue: its policy is destroyed, or its updates keep failing. Files on disk are left unchanged.
+/// The error of a run that cannot continue, because an update destroyed the policy or several consecutive updates were skipped.
 #[derive(Debug)]
 pub(super) struct Diverged(pub(super) String);
 
@@ -23,7 +23,7 @@ impl fmt::Display for Diverged {
 impl std::error::Error for Diverged {}
 
 impl Run<'_> {
-    /// Fails if an update has destroyed weights of the policy or the critic.
+    /// Fails if an update has made weights of the policy or the critic non-finite or too large.
     pub(super) fn ensure_weights(&self) -> Result<()> {
         let decoder = &self.inputs.model.decoder;
         ensure_parameters("the weights", decoder.kernels(), &self.optimizer, &parameters(decoder, self.lora.as_ref()))?;
@@ -31,12 +31,12 @@ impl Run<'_> {
         ensure_parameters("the critic's weights", decoder.kernels(), &critic.optimizer, &critic.model.entries())
     }
 
-    /// Fails if any tensor that a checkpoint stores is destroyed.
+    /// Fails if any tensor that a checkpoint stores, except a moving reference, is non-finite or too large.
     pub(super) fn ensure_state(&self) -> Result<()> {
         self.ensure_weights()?;
         let decoder = &self.inputs.model.decoder;
         if self.lora.is_some() {
-            // The export has adapters merged into the base.
+            // The exported model has the adapters merged into the base weights.
             let merged = decoder.weights.entries();
             merged.iter().try_for_each(|(name, tensor)| ensure_finite_norm(decoder.kernels(), "the merged weights", name, tensor))?;
         }
@@ -45,7 +45,7 @@ impl Run<'_> {
     }
 }
 
-/// Checks the masters, if any, because the weights are their rounded copies. Skips frozen parameters, which stay as loaded.
+/// Checks master weights instead of their rounded copies, if there are any. Skips frozen parameters, which no update changes.
 fn ensure_parameters(what: &str, kernels: &dyn Kernels, optimizer: &AdamW, parameters: &[(String, &Tensor)]) -> Result<()> {
     parameters.iter().try_for_each(|(name, tensor)| match optimizer.state(name) {
         Some(state) => ensure_finite_norm(kernels, what, name, state.master.as_ref().unwrap_or(tensor)),
@@ -65,7 +65,7 @@ fn ensure_moments(what: &str, kernels: &dyn Kernels, optimizer: &AdamW) -> Resul
 }
 
 /// Fails unless the sum of the tensor's squares is a finite f32. Larger weights may be finite themselves (a learning rate of 1e38 produces
-/// some), but any norm computed from them is not.
+/// some), but norms computed from them in f32 are not.
 fn ensure_finite_norm(kernels: &dyn Kernels, what: &str, name: &str, tensor: &Tensor) -> Result<()> {
     let wide = kernels.cast(tensor, DType::F32)?;
     let squares = kernels.sum_of_squares(&wide)?;

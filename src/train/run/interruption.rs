@@ -1,4 +1,4 @@
-//! Stops a run at a signal: saves finished steps and drops the unfinished one, which resuming repeats.
+//! Stops a run at a signal: saves the completed steps and drops the current one, which a resumed run repeats.
 
 use anyhow::{Error, Result};
 
@@ -7,8 +7,8 @@ use super::{Outcome, Run};
 use crate::interrupt::{Interrupt, Interrupted};
 
 impl Run<'_> {
-    /// Returns the interrupt that the current work checks. Once a step's updates have started, that is one that never stops, because a
-    /// partial update cannot be saved.
+    /// Returns the interrupt that the current work checks. Once a step's updates have started, this interrupt never requests a stop,
+    /// because a partly updated policy cannot be saved.
     pub(super) fn active_interrupt(&self) -> &Interrupt {
         if self.policy_state == PolicyState::Updating { &self.no_interrupt } else { self.inputs.interrupt }
     }
@@ -19,12 +19,13 @@ impl Run<'_> {
         self.stop(signal)
     }
 
-    /// Saves the last finished step unless it has a checkpoint, and prints how to continue.
+    /// Saves the last completed step unless it already has a checkpoint, and prints how to continue. Saves nothing before the base model is
+    /// evaluated.
     pub(super) fn stop(&mut self, signal: usize) -> Result<Outcome> {
         self.console.finish();
         let (step, root) = (self.step, self.folder.root().display().to_string());
-        let is_unmeasured = step == 0 && self.history.evaluations.is_empty() && !self.inputs.sets.is_empty();
-        if is_unmeasured {
+        let is_base_unevaluated = step == 0 && self.history.evaluations.is_empty() && !self.inputs.sets.is_empty();
+        if is_base_unevaluated {
             message!("interrupted during the evaluation of the base model, before the first step: --resume {root} starts over at step 0");
             return Ok(Outcome::Interrupted { signal });
         }

@@ -1,4 +1,4 @@
-//! Writes the files of a run: step records, evaluations, checkpoints and the summary.
+//! Writes the files of a run: a step's records, evaluations, checkpoints and the summary.
 
 use std::path::Path;
 
@@ -25,7 +25,7 @@ use crate::train::settings::RunSettings;
 use crate::train::{dynamic_sampling, rollouts, run_summary};
 
 impl Run<'_> {
-    /// Writes a step's rollouts and prints the step. Returns its metrics line, still without evaluation and times.
+    /// Writes a step's rollouts and events, and prints the step. Returns its metrics line, which still lacks evaluation and times.
     pub(super) fn record(&mut self, settings: &RunSettings, scored: &[ScoredRollout], measures: &Measures) -> Result<Map<String, Value>> {
         let metrics = measures::metrics(settings, scored, measures);
         let terms = &measures.updated.report.terms;
@@ -76,8 +76,8 @@ impl Run<'_> {
         self.events.write(self.step, metrics.map(|(name, value)| (name, value as f32)))
     }
 
-    /// Evaluates the current policy, records the result, and saves the policy if it is the best. Returns the accuracies as metrics, by
-    /// name.
+    /// Evaluates the current policy, records the result, and saves the policy if it is the best. Returns the accuracies as metrics
+    /// (`val/PASS`).
     pub(super) fn evaluate(&mut self) -> Result<Map<String, Value>> {
         if self.inputs.sets.is_empty() {
             return Ok(Map::new());
@@ -96,14 +96,14 @@ impl Run<'_> {
                 self.export(path)?;
                 write_file(&path.join("step"), self.step.to_string().as_bytes())
             })?;
-            self.folder.replaced(&self.folder.best())?;
+            self.folder.delete_set_aside(&self.folder.best())?;
         }
         self.write_summary()?;
         self.stopwatch.lap(Phase::Save);
         Ok(accuracies.into_iter().map(|(name, value)| (name, json!(value))).collect())
     }
 
-    /// Samples answers to all sets with the current policy and records them.
+    /// Answers all benchmarks with the current policy, and records the graded answers.
     pub(super) fn measure(&self) -> Result<Evaluation> {
         let generator = LocalModel {
             model: &self.inputs.model,
@@ -120,7 +120,7 @@ impl Run<'_> {
         Ok(evaluation)
     }
 
-    /// Prints the warnings of this step. Returns them as metrics: the number of active causes, and each cause.
+    /// Prints the warnings that start at this step. Returns the active ones as metrics: their number, and 1 for each.
     fn report_warnings(&mut self, line: &Map<String, Value>, skipped: Option<&str>) -> Vec<(String, f64)> {
         let step = self.step;
         let warnings = self.monitor.observe(step, StepMetrics::from_record(line));
@@ -129,10 +129,7 @@ impl Run<'_> {
         }
         for warning in &warnings {
             let back = self.good_state(step).map_or_else(String::new, |good| {
-                format!(
-                    " The last state saved before any warning is that of step {good}: --resume {} --at {good}.",
-                    self.folder.root().display()
-                )
+                format!(" The last good state is that of step {good}: --resume {} --at {good}.", self.folder.root().display())
             });
             self.console.note(&format!("warning, step {step}: {}.{back}", warning.text));
             tracing::info!(step, cause = warning.key, "warned");
@@ -142,20 +139,21 @@ impl Run<'_> {
         std::iter::once(count).chain(active.into_iter().map(|key| (format!("watch/{key}"), 1.0))).collect()
     }
 
-    /// Returns the step of the newest good state of a run that has sampled up to step `sampled`. A state is good if there was no warning at
-    /// its step or the next one, which is the first to sample from it.
+    /// Returns the step of the newest good state, where `sampled` is the last step with samples. A state is good if no warning was active
+    /// at its step or at the next one, the first to sample from it.
     pub(super) fn good_state(&self, sampled: u64) -> Option<u64> {
         let is_good = |step: &u64| *step < sampled && self.monitor.had_no_warning_at(*step) && self.monitor.had_no_warning_at(step + 1);
         self.folder.resumable_steps().ok()?.into_iter().rfind(is_good)
     }
 
+    /// Writes a checkpoint of the last completed step, and deletes states that `checkpoint.keep_last` no longer keeps.
     pub(super) fn save(&mut self) -> Result<()> {
         self.ensure_state()?;
         let progress = Progress { step: self.step, updates: self.optimizer.count, elapsed_s: self.elapsed_s(), exact_weights: None };
         let (decoder, lora) = (&self.inputs.model.decoder, self.lora.as_ref());
         let parameters = parameters(decoder, lora);
         let exact = self.saves_exact_weights();
-        // Sync the records that the checkpoint depends on before writing it.
+        // A checkpoint must not reach the disk before the records that it depends on.
         self.folder.sync_records()?;
         let evaluated = self.history.evaluations.iter().map(|evaluation| evaluation.step).collect();
         let records = Records::of(&self.folder, self.step, evaluated, self.history.missing.clone())?;
@@ -174,7 +172,7 @@ impl Run<'_> {
             state::save(&state, &progress, &self.optimizer, &trained(decoder, lora), &parameters, exact)?;
             manifest::write(&state)
         })?;
-        self.folder.replaced(&checkpoint)?;
+        self.folder.delete_set_aside(&checkpoint)?;
         tracing::info!(step = self.step, folder = %self.folder.checkpoint(self.step).display(), "checkpoint written");
         let resumable = self.folder.resumable_steps()?;
         let good = self.good_state(self.step);
@@ -186,49 +184,55 @@ impl Run<'_> {
         self.write_summary()
     }
 
-    /// True if the state must store the exact parameters because the exported model does not.
+    /// True if the state must store the exact trained parameters, because the exported model has merged or rounded ones.
     pub(super) fn saves_exact_weights(&self) -> bool {
         self.lora.is_some() || self.settings.checkpoint.rounds(&self.inputs.model.decoder.target())
     }
 
-    /// Writes the policy as a complete model, with its adapters, if any, in `adapter/`.
+    /// Exports the policy as a complete model, with its adapters, if any, in `adapter/`.
     pub(super) fn export(&self, folder: &Path) -> Result<()> {
         self.inputs.model.write(folder, self.settings.checkpoint.format(&self.inputs.model.decoder.target()))?;
         self.lora.as_ref().map_or(Ok(()), |lora| write_adapter(&folder.join("adapter"), lora, &self.inputs.model.name))
     }
 
+    /// Writes `summary.json` and the picture.
     pub(super) fn write_summary(&self) -> Result<()> {
         let summary = self.history.summary(self.step, self.elapsed_s());
         write_file(&self.folder.summary(), serde_json::to_string_pretty(&summary)?.as_bytes())?;
         write_file(&self.folder.picture(), run_summary::picture(&self.settings, &self.history).as_bytes())
     }
 
+    /// Returns the seconds of training, including those before the run was resumed.
     pub(super) fn elapsed_s(&self) -> f64 {
         self.earlier_s + self.started.elapsed().as_secs_f64()
     }
 }
 
-/// Returns the facts about the run that the checks depend on.
+/// Returns the facts about the run that the monitor depends on.
 pub(super) fn run_traits(settings: &RunSettings, rewards: &Rewards, inputs: &RunInputs) -> RunTraits {
     let loss = &settings.loss;
     RunTraits {
-        most_entropy: (inputs.model.text.vocabulary() as f64).ln(),
+        max_entropy: (inputs.model.text.vocabulary() as f64).ln(),
         max_new_tokens: settings.rollout.max_new_tokens,
-        independent: if inputs.prompts.len() > 1 { settings.rollout.groups } else { settings.rollout.groups * settings.rollout.group_size },
+        independent_samples: if inputs.prompts.len() > 1 {
+            settings.rollout.groups
+        } else {
+            settings.rollout.groups * settings.rollout.group_size
+        },
         reads_boxes: rewards.reads_boxes(),
         learns_from_reward: loss.policy != 0.0,
         has_entropy_term: loss.entropy != 0.0,
     }
 }
 
-/// Records the labels that replace an example's own answer. Fails if a resumed run has other labels than recorded.
+/// Records the labels that replace the examples' own answers. Fails if a run was recorded with other labels.
 pub(super) fn record_labels(folder: &RunFolder, labels: &[Relabeled]) -> Result<()> {
     let path = folder.labels();
     if path.exists() {
         let recorded: Vec<Relabeled> = jsonl::read(&path)?;
         ensure!(
             recorded == labels,
-            "{}: the recorded labels differ from the examples' current labels; restore the example file that the run started with",
+            "the labels in {} differ from the examples' current labels: restore the example file that the run started with",
             path.display()
         );
     } else if !labels.is_empty() {

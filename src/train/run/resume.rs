@@ -1,4 +1,4 @@
-//! Resumes a run: rebuilds lost evaluations, loads the chosen checkpoint, and only then deletes later records.
+//! Resumes a run: repeats lost evaluations, loads the chosen checkpoint, and only then deletes later records.
 
 use std::path::Path;
 
@@ -17,12 +17,12 @@ use crate::train::resumption::{ResumePoint, crash_recovery};
 use crate::train::settings::RunSettings;
 
 impl<'a> Run<'a> {
-    /// Resumes a run at the step that `resumption` names. `inputs.model` is the model that the run started from.
+    /// Resumes a run after step `resumption.from`. `inputs.model` is the model that the run started from.
     ///
     /// Deletes the records of later steps once the checkpoint is loaded.
     ///
     /// # Errors
-    /// If the folder's labels differ from `inputs.labels`, a lost evaluation cannot be rebuilt, the checkpoint cannot be loaded, or a file
+    /// If the folder's labels differ from `inputs.labels`, a lost evaluation cannot be repeated, the checkpoint cannot be loaded, or a file
     /// cannot be read or written.
     pub fn resume(settings: RunSettings, resumption: &ResumePoint, inputs: RunInputs<'a>) -> Result<Self> {
         let (folder, step) = (resumption.folder.clone(), resumption.from);
@@ -31,7 +31,7 @@ impl<'a> Run<'a> {
         let metrics = if path.exists() { JsonLines::append(&path)? } else { JsonLines::create(&path)? };
         let events = EventFile::resume(folder.root(), step + 1)?;
         let mut run = Self::assemble(settings, folder, inputs, metrics, events, step)?;
-        run.rebuild_evaluations(resumption)?;
+        run.repeat_evaluations(resumption)?;
         if step > 0 {
             run.load(step).with_context(|| {
                 let root = run.folder.root().display();
@@ -39,26 +39,26 @@ impl<'a> Run<'a> {
             })?;
         }
         // Nothing is deleted before this point, so a failed resume can be retried.
-        for (broken, _) in &resumption.skipped_checkpoints {
-            run.folder.set_aside(&run.folder.checkpoint(*broken))?;
+        for (skipped, _) in &resumption.skipped_checkpoints {
+            run.folder.set_aside(&run.folder.checkpoint(*skipped))?;
         }
         run.folder.delete_after(step)?;
         run.metrics = JsonLines::resume(&run.folder.metrics(), run.recorded_steps())?;
-        run.folder.record(&run.settings)?;
+        run.folder.write_settings(&run.settings)?;
         run.restore_history(resumption)?;
         run.repair_best()?;
         run.console.note(&format!("resumed after step {step}"));
         Ok(run)
     }
 
-    /// Returns the last step with complete records.
+    /// Returns the last step whose metrics line is complete.
     fn recorded_steps(&self) -> u64 {
         self.step - u64::from(self.unfinished.is_some())
     }
 
-    /// Repeats the evaluations that are lost.
-    fn rebuild_evaluations(&mut self, resumption: &ResumePoint) -> Result<()> {
-        for (step, _) in &resumption.rebuild {
+    /// Repeats lost evaluations. The policy then has the weights of the last one.
+    fn repeat_evaluations(&mut self, resumption: &ResumePoint) -> Result<()> {
+        for (step, _) in &resumption.evaluations_to_repeat {
             let decoder = &self.inputs.model.decoder;
             if *step > 0 {
                 decoder.weights.set(&crate::model::import::load(&self.folder.checkpoint(*step), &decoder.config)?, decoder.kernels())?;
@@ -71,7 +71,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Loads the policy, the optimizer and all other state saved after `step`.
+    /// Loads the policy, the optimizer and all other state from the checkpoint of `step`.
     fn load(&mut self, step: u64) -> Result<()> {
         let checkpoint = self.folder.checkpoint(step);
         let state = checkpoint.join("state");
@@ -103,13 +103,13 @@ impl<'a> Run<'a> {
             if let (Some(step), Some(accuracy)) = (read("step"), read("train/accuracy")) {
                 self.history.train_accuracy.push((step as u32, accuracy as f32));
             }
-            // Replay the steps to restore the checks; their warnings were already printed.
+            // Restore the monitor's state; its warnings were already printed.
             if let (Some(step), Some(line)) = (read("step"), line.as_object()) {
                 self.monitor.observe(step as u64, StepMetrics::from_record(line));
                 self.earlier_times = self.earlier_times.plus(&PhaseTimes::from_record(line));
             }
         }
-        // The base is evaluated before any step, so only later evaluations can be unfinished.
+        // An evaluation after the last recorded step belongs to the unfinished step, which is evaluated again.
         let last = self.recorded_steps();
         for step in self.folder.evaluated_steps()?.into_iter().filter(|step| *step <= last) {
             let folder = self.folder.eval(step);
@@ -121,7 +121,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Rebuilds a corrupt or missing best checkpoint from the checkpoint of its step.
+    /// Restores a corrupt or missing best checkpoint from the checkpoint of its step.
     fn repair_best(&self) -> Result<()> {
         let path = self.folder.best();
         let Some(best) = self.history.best().map(|evaluation| evaluation.step).filter(|step| *step > 0) else { return Ok(()) };
@@ -133,16 +133,16 @@ impl<'a> Run<'a> {
                 copy_model(&source, to)?;
                 write_file(&to.join("step"), best.to_string().as_bytes())
             })?;
-            self.console.note(&format!("{fault}: rebuilt from {}", source.display()));
+            self.console.note(&format!("{fault}: restored from {}", source.display()));
         } else if path.exists() {
             self.folder.set_aside(&path)?;
-            self.console.note(&format!("{fault}: kept as best.broken until there is a better one"));
+            self.console.note(&format!("{fault}: renamed to best.broken until there is a new best checkpoint"));
         }
         Ok(())
     }
 }
 
-/// Copies a model's folder, including adapters but without the state for resuming.
+/// Copies a model's folder, including adapters, without `state/` and manifests.
 fn copy_model(from: &Path, to: &Path) -> Result<()> {
     for entry in std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
         let (path, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;

@@ -1,4 +1,4 @@
-//! Performs a step's updates: first the critic, then the policy's mini-batches. On out-of-memory, retries with smaller micro-batches.
+//! Performs a step's updates, first of the critic and then of the policy. On out-of-memory, retries with smaller micro-batches.
 
 use anyhow::{Context, Error, Result};
 use candle_core::Tensor;
@@ -16,11 +16,11 @@ use crate::train::plan::ActivationPlan;
 use crate::train::settings::RunSettings;
 use crate::train::update::{Packing, Sample, Sequence, UpdateReport, Updater, apply};
 
-/// Out-of-memory retries do not shrink micro-batches below this many tokens.
+/// An out-of-memory error is final if micro-batches have at most this many tokens.
 const MIN_MICRO_BATCH_TOKENS: usize = 256;
 
 impl Run<'_> {
-    /// Performs the step's updates of critic and policy.
+    /// Performs the step's updates of the critic and the policy.
     pub(super) fn update(&mut self, settings: &RunSettings, scored: &[ScoredRollout]) -> Result<Updated> {
         let _span = tracing::info_span!("update").entered();
         let rollouts = || scored.iter().map(|scored| &scored.rollout);
@@ -57,7 +57,7 @@ impl Run<'_> {
         Ok(Updated { report, critic, penalty, skipped })
     }
 
-    /// Updates the policy on all mini-batches of every epoch. Returns the mean of their reports.
+    /// Updates the policy once per mini-batch in every epoch. Returns the mean of the reports.
     fn update_policy(&mut self, settings: &RunSettings, samples: &[Sample], skipped: &mut Option<String>) -> Result<UpdateReport> {
         let mut reports = Vec::new();
         let size = samples.len() / settings.updates_per_epoch();
@@ -78,8 +78,8 @@ impl Run<'_> {
         Ok(UpdateReport::mean(&reports))
     }
 
-    /// Applies the gradient that was just computed to the policy. If its loss or gradient is not finite, skips the update, stores the
-    /// reason in `skipped` and reports a gradient norm of NaN.
+    /// Applies the gradient that was just computed to the policy. If the loss or the gradient is not finite, skips the update, stores the
+    /// step's first such reason in `skipped`, and reports a gradient norm of NaN.
     fn apply(&mut self, settings: &RunSettings, report: UpdateReport, skipped: &mut Option<String>) -> Result<UpdateReport> {
         let before = std::mem::replace(&mut self.policy_state, PolicyState::Updating);
         let (policy, lora) = (&self.inputs.model.decoder, self.lora.as_ref());
@@ -101,17 +101,16 @@ impl Run<'_> {
         Ok(report)
     }
 
-    /// True if log-probabilities must be computed before the first update. Ratios need them if the policy takes several updates. KL in the
-    /// reward needs them on a GPU, where the sampler's log-probabilities differ from the trainer's by rounding, which whitening would
-    /// amplify.
+    /// True if log-probabilities must be computed before the first update. Ratios need them if a step has several updates. KL in the reward
+    /// needs them on a GPU, where the sampler's log-probabilities differ from the trainer's by rounding, which whitening would amplify.
     fn needs_old_logprobs(&self, settings: &RunSettings) -> bool {
         let warms_up = self.step < settings.critic.warmup_steps;
         let for_ratios = settings.train.updates_per_rollout > 1 && settings.loss.policy != 0.0 && !warms_up;
         for_ratios || (settings.reward.kl != 0.0 && !self.inputs.model.decoder.kernels().device().is_cpu())
     }
 
-    /// Returns the KL penalty of each response token. Uses the old log-probabilities of the policy if they were computed, and otherwise the
-    /// sampler's, which are bit-identical on the CPU.
+    /// Returns the KL penalty of each response token. Uses the policy's old log-probabilities if they were computed, or else the sampler's,
+    /// which are bit-identical on the CPU.
     fn kl_penalties(&mut self, settings: &RunSettings, samples: &[Sample], sequences: &[Sequence]) -> Result<Vec<Vec<f32>>> {
         if settings.reward.kl == 0.0 {
             return Ok(sequences.iter().map(|sequence| vec![0.0; sequence.response.len()]).collect());
@@ -122,8 +121,8 @@ impl Run<'_> {
         Ok(settings.reward.kl_estimator.penalties(settings.reward.kl, &policy, &reference))
     }
 
-    /// Updates the critic and returns the estimates for each response; `None` without a critic. With one update, the training pass also
-    /// computes the values. With several, the critic learns against values computed beforehand, mini-batch by mini-batch.
+    /// Updates the critic and returns the estimates for each response; `None` without a critic. With one update per step, the training pass
+    /// also computes the values. With several, values are computed first, and every mini-batch learns from the estimates based on them.
     fn update_critic(
         &mut self,
         settings: &RunSettings,
@@ -146,9 +145,9 @@ impl Run<'_> {
         let size = sequences.len() / settings.updates_per_epoch();
         for (number, sequences) in (0..settings.train.epochs).flat_map(|_| sequences.chunks(size).enumerate()) {
             let range = number * size..number * size + sequences.len();
-            let (rewards, of_known) = (&rewards[range.clone()], known.as_ref().map(|known| &known[range.clone()]));
+            let (rewards, known_here) = (&rewards[range.clone()], known.as_ref().map(|known| &known[range.clone()]));
             let (terms, of_these) =
-                self.retry_on_out_of_memory(|run| run.critic()?.gradient(&run.packing(), settings, sequences, rewards, of_known))?;
+                self.retry_on_out_of_memory(|run| run.critic()?.gradient(&run.packing(), settings, sequences, rewards, known_here))?;
             if known.is_none() {
                 estimates.extend(of_these);
             }
@@ -178,8 +177,8 @@ impl Run<'_> {
         Updater { settings, packing: self.packing(), policy: &self.inputs.model.decoder, reference }
     }
 
-    /// Runs `work`; on out-of-memory, retries with micro-batches of half the size, which does not change the gradient. Later steps start
-    /// with the smaller size.
+    /// Runs `work`. On out-of-memory, retries with micro-batches of half the size, which changes the gradient only by rounding. Later steps
+    /// keep the smaller size.
     pub(super) fn retry_on_out_of_memory<T>(&mut self, work: impl Fn(&Self) -> Result<T>) -> Result<T> {
         loop {
             let tokens = self.activations.micro_batch_tokens;
@@ -190,7 +189,7 @@ impl Run<'_> {
                     self.critic.as_ref().map_or(Ok(()), Critic::clear)?;
                     self.activations.micro_batch_tokens = tokens / 2;
                     self.console.note(&format!(
-                        "the device is out of memory: from this step on, micro-batches have {} tokens instead of {tokens}",
+                        "the device is out of memory: from now on, micro-batches have {} tokens instead of {tokens}",
                         tokens / 2
                     ));
                 }
@@ -200,7 +199,7 @@ impl Run<'_> {
     }
 }
 
-/// Returns why an update was skipped, or the error if it is of another kind.
+/// Returns why an update was skipped, if its loss or gradient was not finite; returns any other error.
 fn skip_reason(error: Error) -> Result<String> {
     error.downcast_ref::<NotFinite>().map(ToString::to_string).ok_or(error)
 }

@@ -1,5 +1,5 @@
-//! Packs sequences into micro-batches: which sequences share one, which worker computes it, and which results belong to which sequence.
-//! Independent of what is computed.
+//! Packs sequences into micro-batches. Decides which sequences share a micro-batch and which worker computes it, and assigns the results to
+//! the sequences. Independent of the computation.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::model::Packed;
 use crate::model::decoder::ActivationCheckpointing;
 use crate::workers::Workers;
 
-/// A prompt and a response to it, as tokens; only the response is scored.
+/// The tokens of a prompt and a response; only the response is scored.
 #[derive(Clone, Copy, Debug)]
 pub struct Sequence<'a> {
     /// The prompt; at least one token.
@@ -29,23 +29,22 @@ impl<'a> Sequence<'a> {
     }
 }
 
-/// How sequences are computed: in micro-batches, which workers take in turn. The division changes results only by the rounding of sums over
-/// micro-batches.
+/// How sequences are divided into micro-batches for the workers. The division changes sums over micro-batches only by rounding.
 #[derive(Clone, Copy)]
 pub struct Packing<'a> {
     /// The workers.
     pub workers: &'a Workers,
-    /// The maximum number of tokens in a micro-batch; a response that exceeds it with its prompt has its own.
+    /// The maximum number of tokens in a micro-batch; a response that exceeds it together with its prompt has its own micro-batch.
     pub micro_batch_tokens: usize,
-    /// The activations that a training pass recomputes (activation checkpointing); a pass without a gradient saves none.
+    /// The activation checkpointing of a training pass; a pass without a gradient saves no activations.
     pub checkpointing: ActivationCheckpointing,
     /// Checked before every micro-batch.
     pub interrupt: &'a Interrupt,
 }
 
 impl Packing<'_> {
-    /// Runs `work(state, worker, numbers, packed)` for every micro-batch, where `numbers` are the indices of its sequences. Each worker
-    /// (`worker`) has one state, which its micro-batches update in turn. Returns the states in worker order.
+    /// Runs `work(state, worker, numbers, packed)` for every micro-batch, where `worker` is the index of the worker and `numbers` are the
+    /// indices of the sequences. Each worker has one state, which all its micro-batches update. Returns the states in worker order.
     ///
     /// # Errors
     /// If `work` fails, or [`Interrupted`](crate::interrupt::Interrupted) if a stop is requested.
@@ -67,8 +66,9 @@ impl Packing<'_> {
 
     /// Returns the indices of the sequences in each micro-batch.
     ///
-    /// Responses to one prompt are distributed round-robin over enough micro-batches that none exceeds the token budget by more than the
-    /// prompt and the unevenness of lengths, and at least one per worker. Responses to several prompts are split prompt after prompt.
+    /// Responses to a single prompt are distributed round-robin over at least one micro-batch per worker. Their number is chosen so that a
+    /// micro-batch exceeds the token budget only by the prompt and by uneven lengths. Responses to several prompts are split prompt by
+    /// prompt.
     pub fn micro_batches(&self, sequences: &[Sequence]) -> Vec<Vec<usize>> {
         let (mut prompts, mut numbers) = (Vec::<PromptRows>::new(), HashMap::<&[u32], usize>::new());
         for (index, sequence) in sequences.iter().enumerate() {
@@ -87,8 +87,8 @@ impl Packing<'_> {
     }
 }
 
-/// Returns the number of micro-batches of `budget` tokens for `responses` responses of `tokens` tokens in total: at least one per worker,
-/// at most one per response.
+/// Returns the number of micro-batches of `budget` tokens for `responses` responses with `tokens` tokens in total: at least one per worker,
+/// but at most one per response.
 pub fn micro_batch_count(budget: usize, workers: usize, responses: usize, tokens: usize) -> usize {
     tokens.div_ceil(budget).max(workers).clamp(1, responses.max(1))
 }
@@ -100,7 +100,7 @@ struct PromptRows {
 }
 
 /// Splits responses into micro-batches of at most `budget` rows, counting each prompt once per micro-batch. A response that exceeds the
-/// budget with its prompt has its own micro-batch. Lowers the budget if a worker would have nothing to do.
+/// budget together with its prompt has its own micro-batch. Lowers the budget if there would be fewer micro-batches than workers.
 fn split_within_budget(prompts: &[PromptRows], budget: usize, workers: usize) -> Vec<Vec<usize>> {
     let all = |prompt: &PromptRows| prompt.rows + prompt.responses.iter().map(|(_, tokens)| tokens).sum::<usize>();
     let budget = budget.min(prompts.iter().map(all).sum::<usize>().div_ceil(workers));
@@ -122,7 +122,7 @@ fn split_within_budget(prompts: &[PromptRows], budget: usize, workers: usize) ->
     batches
 }
 
-/// Packs the sequences with the given indices; consecutive sequences with equal prompts share one copy of the prompt.
+/// Packs the sequences with indices `numbers`; consecutive sequences with equal prompts share one copy of the prompt.
 pub fn pack(sequences: &[Sequence], numbers: &[usize]) -> Packed {
     let mut groups: Vec<(&[u32], Vec<&[u32]>)> = Vec::new();
     for number in numbers {
@@ -132,26 +132,26 @@ pub fn pack(sequences: &[Sequence], numbers: &[usize]) -> Packed {
             _ => groups.push((prompt, vec![response])),
         }
     }
-    Packed { kept: kept(sequences, numbers), ..Packed::of_responses(groups) }
+    Packed { kept: sampling_mask(sequences, numbers), ..Packed::of_responses(groups) }
 }
 
-/// Returns the sampling masks of a micro-batch's response tokens; empty if every token has the whole vocabulary.
-fn kept(sequences: &[Sequence], numbers: &[usize]) -> SamplingMask {
+/// Returns the sampling masks of a micro-batch's response tokens; empty if no mask excludes a token.
+fn sampling_mask(sequences: &[Sequence], numbers: &[usize]) -> SamplingMask {
     let packed = || numbers.iter().map(|number| sequences[*number]);
-    let mut kept = SamplingMask::default();
+    let mut mask = SamplingMask::default();
     if packed().all(|sequence| sequence.kept.is_none_or(SamplingMask::is_whole)) {
-        return kept;
+        return mask;
     }
     for sequence in packed() {
         match sequence.kept {
-            Some(of_one) => kept.append(of_one),
-            None => sequence.response.iter().for_each(|_| kept.push_whole()),
+            Some(of_one) => mask.append(of_one),
+            None => sequence.response.iter().for_each(|_| mask.push_whole()),
         }
     }
-    kept
+    mask
 }
 
-/// Splits a flat per-token slice by response and calls `take` with each sequence's index and part.
+/// Splits a flat per-token slice by response, and calls `take` with the index and the part of each of the sequences `numbers`.
 ///
 /// # Panics
 /// If `flat` has fewer numbers than the responses have tokens.
@@ -164,7 +164,8 @@ pub fn split_by_sequence(flat: &[f32], sequences: &[Sequence], numbers: &[usize]
     }
 }
 
-/// Reorders per-token numbers of micro-batches, given with the indices of their sequences, into one list per sequence.
+/// Converts per-token results of micro-batches into one list per sequence. Each micro-batch has the indices of its sequences and their
+/// concatenated results.
 pub fn by_sequence(sequences: &[Sequence], micro_batches: impl IntoIterator<Item = (Vec<usize>, Vec<f32>)>) -> Vec<Vec<f32>> {
     let mut all = vec![Vec::new(); sequences.len()];
     for (numbers, flat) in micro_batches {
@@ -180,7 +181,7 @@ mod tests {
     #[test]
     fn split_within_budget_keeps_prompts_together() {
         let prompt = |rows, responses: &[(usize, usize)]| PromptRows { rows, responses: responses.to_vec() };
-        // Responses to prompts that alternate in the batch are grouped by prompt in the micro-batches.
+        // The prompts alternate in the batch, but each micro-batch groups its responses by prompt.
         let prompts = [prompt(10, &[(0, 5), (2, 5), (4, 5)]), prompt(20, &[(1, 5), (3, 90), (5, 5)])];
         assert_eq!(split_within_budget(&prompts, 50, 1), [vec![0, 2, 4, 1], vec![3], vec![5]]);
         assert_eq!(split_within_budget(&prompts, 1000, 1), [[0, 2, 4, 1, 3, 5]]);

@@ -10,7 +10,7 @@ pub struct UpdateReport {
     pub terms: Terms,
     /// The gradient's global norm before clipping; NaN if the update was skipped.
     pub grad_norm: f64,
-    /// The learning rate.
+    /// The learning rate; the mean over updates if there are several.
     pub lr: f64,
     /// The largest absolute difference between the trainer's and the sampler's log-probability of a token, in nats.
     pub gap_max: f64,
@@ -19,7 +19,8 @@ pub struct UpdateReport {
 }
 
 impl UpdateReport {
-    /// Averages the updates of one rollout batch; the gap is the first update's.
+    /// Combines the reports of a step's updates: per-token counts and sums are added, loss terms, gradient norms and learning rates are
+    /// averaged, and the gap is that of the first update.
     pub fn mean(reports: &[Self]) -> Self {
         let n = reports.len().max(1) as f64;
         let mut mean = Self::default();
@@ -30,14 +31,14 @@ impl UpdateReport {
         }
         let terms = &mut mean.terms;
         [&mut terms.policy, &mut terms.kl, &mut terms.entropy].into_iter().for_each(|term| *term /= n);
-        // After the first update, the policy differs from the one that sampled.
+        // After the first update, the policy is no longer the one that sampled.
         if let Some(first) = reports.first() {
             (mean.gap_max, mean.gap_mean) = (first.gap_max, first.gap_mean);
         }
         mean
     }
 
-    /// Combines the sums of all workers, over `tokens` response tokens; gradient norm and learning rate are still to be set.
+    /// Combines the sums of all workers over `tokens` response tokens. Gradient norm and learning rate remain 0.
     pub(super) fn of_workers(workers: &[WorkerSums], tokens: usize) -> Self {
         let mut report = Self::default();
         let mut gap_sum = 0.0;
@@ -60,7 +61,7 @@ pub(super) struct WorkerSums {
 }
 
 impl WorkerSums {
-    /// Adds tokens: their loss terms, and their log-probabilities from the trainer and from the sampler.
+    /// Adds the loss terms of some tokens, and the gaps between their log-probabilities from the trainer and from the sampler.
     pub(super) fn add(&mut self, terms: &Terms, trained: &[f32], sampled: &[f32]) {
         self.terms.add(terms);
         for (trained, sampled) in trained.iter().zip(sampled) {

@@ -1,4 +1,4 @@
-//! Log-probabilities of given tokens under the policy and the reference, and the policy as a scorer for rewards.
+//! Computes log-probabilities of given tokens under the policy or the reference. Also provides the policy as a scorer for rewards.
 
 use anyhow::Result;
 
@@ -10,7 +10,7 @@ use crate::reward::Scorer;
 use crate::text::Text;
 
 impl Updater<'_> {
-    /// Computes the log-probabilities of every response under the current policy, one per response token.
+    /// Computes the log-probabilities of each response under the current policy, one per response token.
     ///
     /// # Errors
     /// If a kernel fails, or the run is interrupted.
@@ -18,7 +18,7 @@ impl Updater<'_> {
         logprobs(&self.packing, self.policy, self.temperature(), sequences)
     }
 
-    /// Computes the log-probabilities of every response under the reference; empty without one.
+    /// Computes the log-probabilities of each response under the reference, one per response token; empty without a reference.
     ///
     /// # Errors
     /// If a kernel fails, or the run is interrupted.
@@ -27,14 +27,14 @@ impl Updater<'_> {
         if !self.settings.train.stream_reference {
             return logprobs(&self.packing, reference, self.temperature(), sequences);
         }
-        // The weights are streamed from host memory block by block, once for all micro-batches.
+        // Each block's weights are copied to the device once and serve all micro-batches.
         let micro_batches = self.packing.micro_batches(sequences);
         let packed: Vec<Packed> = micro_batches.iter().map(|numbers| pack(sequences, numbers)).collect();
         let scores = reference.score_all(&packed, self.temperature())?;
         Ok(by_sequence(sequences, micro_batches.into_iter().zip(scores.into_iter().map(|scores| scores.logprobs))))
     }
 
-    /// Computes the reference's log-probabilities of every sample; `None` if the loss has no KL term.
+    /// Computes the log-probabilities of each sample under the reference; `None` if the loss has no KL term.
     ///
     /// # Errors
     /// If a kernel fails, or the run is interrupted.
@@ -47,7 +47,7 @@ impl Updater<'_> {
     }
 }
 
-/// Computes the log-probabilities of every response under a model at `temperature`, one per response token.
+/// Computes the log-probabilities of each response under a model at `temperature`, one per response token.
 ///
 /// # Errors
 /// If a kernel fails, or the run is interrupted.
@@ -61,7 +61,7 @@ pub fn logprobs(packing: &Packing, model: &Decoder, temperature: f32, sequences:
 
 /// The current policy as a scorer for rewards, with the probabilities that the trainer computes.
 pub struct PolicyScorer<'a> {
-    /// Scores at the training temperature.
+    /// Computes log-probabilities at the temperature of its settings.
     pub updater: Updater<'a>,
     /// The policy's tokenizer.
     pub text: &'a Text,

@@ -1,4 +1,4 @@
-//! The gradient of every algorithm's loss does not depend on packing, neither on the token budget nor on the number of workers.
+//! Every algorithm's gradient is independent of the token budget and the number of workers, except for rounding.
 
 use anyhow::Result;
 
@@ -20,7 +20,7 @@ fn decoder(seed: u64) -> Result<Decoder> {
     Decoder::new(config, weights)
 }
 
-/// Four responses to each prompt, of 1 to 12 tokens, each with its prompt.
+/// Prompts and responses: four responses of 1 to 12 tokens to each of `prompts` prompts.
 fn responses(prompts: usize) -> Vec<(Vec<u32>, Completion)> {
     let tokens = |count: usize, seed: usize| (0..count).map(|i| ((i * 7 + seed * 5 + i * i) % 20) as u32).collect::<Vec<u32>>();
     let one = |index: usize| {
@@ -31,14 +31,15 @@ fn responses(prompts: usize) -> Vec<(Vec<u32>, Completion)> {
     (0..4 * prompts).map(one).collect()
 }
 
-/// Old log-probabilities on both sides of every clip, and advantages of both signs that differ from token to token.
+/// Creates samples with old log-probabilities on both sides of every clip, and with advantages of both signs that differ from token to
+/// token.
 fn samples<'a>(updater: &Updater, responses: &'a [(Vec<u32>, Completion)]) -> Result<Vec<Sample<'a>>> {
     let bare: Vec<Sample> = responses.iter().map(|(prompt, completion)| Sample::of(prompt, completion)).collect();
     let sequences: Vec<Sequence> = bare.iter().map(|sample| sample.sequence).collect();
     let logprobs = updater.logprobs(&sequences)?;
     let sample = |(number, (bare, logprobs)): (usize, (Sample<'a>, Vec<f32>))| {
-        let away = |t: usize| ((number * 3 + t * 5) % 7) as f32 * 0.2 - 0.6;
-        let old = logprobs.iter().enumerate().map(|(t, logprob)| logprob + away(t)).collect();
+        let shift = |t: usize| ((number * 3 + t * 5) % 7) as f32 * 0.2 - 0.6;
+        let old = logprobs.iter().enumerate().map(|(t, logprob)| logprob + shift(t)).collect();
         let advantages = (0..logprobs.len()).map(|t| if number % 2 == 0 { 1.0 } else { -0.7 } + t as f32 * 0.05).collect();
         Sample { advantages, old: Some(old), ..bare }
     };
@@ -79,7 +80,7 @@ fn gradient_of_every_algorithm_does_not_depend_on_packing() -> Result<()> {
                     let off = distance(&found, expected);
                     assert!(
                         off <= 1e-4,
-                        "{}, {prompts} prompts, {budget} tokens, {workers} lanes: {name} is off by {off:.1e}",
+                        "{}, {prompts} prompts, {budget} tokens, {workers} workers: {name} is off by {off:.1e}",
                         algorithm.name
                     );
                 }
