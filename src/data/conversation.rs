@@ -1,6 +1,7 @@
 //! Conversations in training files: a system turn, earlier turns, the question, and optionally the start of the answer (prefill).
 //!
-//! Owns the formats of turns. Every turn is kept; one that cannot be used is an error that names its place. Independent of chat templates.
+//! Owns the formats of turns. No turn is dropped: a turn that cannot be used is an error that says where it is. Independent of chat
+//! templates.
 
 use anyhow::{Result, anyhow, bail};
 
@@ -18,14 +19,14 @@ const ROLES: [(&str, &str); 5] =
 pub(super) struct Conversation {
     /// The turns before the question.
     pub(super) context: Vec<Message>,
-    /// The last turn of the user.
+    /// The content of the last user turn.
     pub(super) question: String,
     /// The start of the assistant's answer; empty if the file gives none.
     pub(super) prefill: String,
 }
 
 impl Conversation {
-    /// Reads the turns of a row's `column`. `place` names the row in errors.
+    /// Reads the turns in a row's `column`. `place` is the row's location, for errors.
     ///
     /// # Errors
     /// If the value is not a list of turns, a turn is malformed, a system turn is not the first, or no user turn ends the conversation.
@@ -67,7 +68,7 @@ fn message(turn: &Value, at: &str, place: &str) -> Result<Message> {
     };
     let Some((_, role)) = ROLES.into_iter().find(|(written, _)| written == role) else {
         let known = ROLES.map(|(written, _)| written).join(", ");
-        bail!("{place}: `{at}.{name}` is {role:?}; known roles are {known}: remove the row or change the role")
+        bail!("{place}: `{at}.{name}` is {role:?}; it must be one of {known}: change the role or remove the row")
     };
     let (name, content) = field(["content", "value"]).ok_or_else(|| missing("content"))?;
     Ok(Message::new(role, text(content, &format!("{at}.{name}"), place)?))
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn conversation_errors_name_their_place() {
+    fn conversation_errors_give_the_location() {
         let check = |json: &str, expected: &str| {
             let error = read(json).unwrap_err().to_string();
             assert!(error.starts_with("a.parquet, row 3: `prompt") && error.contains(expected), "{error}");
@@ -143,7 +144,7 @@ mod tests {
         check(r#"[{"role": "user", "content": " "}]"#, "`prompt[0].content` is empty");
         check(
             r#"[{"role": "user", "content": "q"}, {"role": "tool", "content": "4"}]"#,
-            r#"`prompt[1].role` is "tool"; known roles are system,"#,
+            r#"`prompt[1].role` is "tool"; it must be one of system,"#,
         );
         check(r#"[{"role": 1, "content": "q"}]"#, "`prompt[0].role` is a number");
         check(r#"[{"role": "user", "content": "q"}, {"role": "system", "content": "s"}]"#, "`prompt[1]` is a system turn");

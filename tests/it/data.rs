@@ -29,7 +29,7 @@ fn data_lists_pulls_and_checks_published_files() {
     };
     check(&["data", "list"], 0, &["math500", "675", "avg@8 at 0.6", "not here", "arc_easy", "ypwang61/One-Shot-RLVR", "21ed529"]);
     check(&["data", "pull", "math500"], 1, &["test/math500/test.jsonl is not in the cache", "--data-dir DIR or RLVR_DATA_DIR"]);
-    check(&["data", "pull", "maths"], 2, &["unknown data file \"maths\"; known files are dsr-sub, history, math500"]);
+    check(&["data", "pull", "maths"], 2, &["unknown data file \"maths\"; expected one of dsr-sub, history, math500"]);
     check(&["data", "check", "aime24"], 1, &["aime24: missing; download it with rlvr data pull aime24", "0 of 1 files"]);
     let spoiled = cache.path().join("data/test/aime24/test.jsonl");
     std::fs::create_dir_all(spoiled.parent().unwrap()).unwrap();
@@ -222,7 +222,7 @@ fn verify_reads_every_kind_of_gold_answer() {
     check("[\"8\", 7]", "7", "\"correct\":true");
     check("\"['70']\"", "70", "\"correct\":true");
     check("true", "1", "line 1: `gold` is true (true or false); expected text, a number, or a list");
-    check("null", "1", "line 1: `gold` is null, which has no answer in it");
+    check("null", "1", "line 1: `gold` is null, which contains no answer");
     check("{\"a\": 1}", "1", "line 1: `gold` is an object with the fields a; expected");
 }
 

@@ -89,7 +89,7 @@ fn eval_applies_the_decoding_flag_to_all_sets() {
     let found = ["temperature", "top_p", "samples"].map(|name| line[name].as_f64().unwrap());
     assert_eq!(found, [0.8, 0.9, 3.0]);
     let stderr = fail(&[&TINY[..], &["--decoding", "beam"]].concat(), 2);
-    assert!(stderr.contains("\"beam\" is not a decoding; give greedy, t0.6x8"), "{stderr}");
+    assert!(stderr.contains("\"beam\" is not a decoding; expected greedy, t0.6x8"), "{stderr}");
 }
 
 #[test]

@@ -291,7 +291,7 @@ fn usage_mistakes_print_one_error_and_write_nothing() {
         (&["train", "--example", &empty, "--model", "tiny", "--out", &new], 2, "empty.jsonl"),
         (&["train", "--example", &unlabeled, "--model", "tiny", "--out", &new], 2, "unlabeled.jsonl, line 1"),
         (&["train", "--out", &taken], 2, "exists already and is left as it is"),
-        (&["train", "--set", "eval.benchmarks=maths", "--out", &new], 2, "unknown benchmark \"maths\"; known benchmarks are math500"),
+        (&["train", "--set", "eval.benchmarks=maths", "--out", &new], 2, "unknown benchmark \"maths\"; expected one of math500"),
         (
             &["train", "--set", "eval.best_by=math500", "--out", &new],
             2,
