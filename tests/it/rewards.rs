@@ -227,12 +227,12 @@ fn train_reports_invalid_rewards_before_loading_weights() {
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(!out.exists());
     };
-    check(&["--set", "reward.name=outcome + gold"], "unknown reward \"gold\"; known are outcome, format, inverse, random(p)");
+    check(&["--set", "reward.name=outcome + gold"], "unknown reward \"gold\"; expected one of outcome, format, inverse, random(p)");
     check(&["--set", "reward.name=outcome +"], "expected a reward at the end");
     check(&["--set", "reward.name=random(2)"], "random(2) is not a probability");
     check(&["--set", "reward.name=command"], "reward.command is empty: set it to the program");
     check(&["--set", "reward.command=[\"sh\"]"], "use the reward \"command\"");
-    check(&["--set", "reward.name=command", "--set", "reward.command=[\"no-such-grader\"]"], "no folder of PATH has it");
+    check(&["--set", "reward.name=command", "--set", "reward.command=[\"no-such-grader\"]"], "it is not in PATH");
     check(&["--label-noise", "0.6"], "give it a wrong one with --label");
     check(&["--label-noise", "1.6", "--example", "tiny/train/8"], "'1.6' for '--label-noise <SHARE>': it must be a number from 0 to 1");
     check(&["--label", "3", "--example", "tiny/train/8"], "there are 8: --label-noise SHARE");

@@ -329,8 +329,8 @@ fn endpoint_new_rejects_invalid_settings() {
         assert!(error.contains(expected) && !error.contains("secret"), "{error}");
     };
     check(EndpointSettings { url: "nowhere".into(), ..settings(&server) }, "expected one such as http://localhost:8000/v1");
-    check(EndpointSettings { concurrency: 0, ..settings(&server) }, "give at least 1");
-    check(EndpointSettings { timeout: Duration::ZERO, ..settings(&server) }, "give at least 1");
+    check(EndpointSettings { concurrency: 0, ..settings(&server) }, "set it to at least 1");
+    check(EndpointSettings { timeout: Duration::ZERO, ..settings(&server) }, "set it to at least 1");
     check(EndpointSettings { key: Some("secret\n".into()), ..settings(&server) }, "characters that are not allowed in an HTTP header");
 }
 
