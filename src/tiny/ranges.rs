@@ -1,4 +1,4 @@
-//! The table of pre-training settings: one row for each, with its range and a sentence. The optimizer's rows are in `optim`.
+//! The table of pre-training settings: one row for each, with its range and a description. The optimizer's rows are in `optim`.
 
 use super::pretrain::PretrainSettings;
 use crate::config::range::{Range, Row, above, between, row, whole};
@@ -18,7 +18,7 @@ impl Settings for PretrainSettings {
     }
 }
 
-/// Old names, as in the `pretrain.toml` of the embedded base.
+/// Old names, which the `pretrain.toml` of the embedded model still uses.
 pub const RENAMED: &[Renamed] = &[Renamed::Setting { old: "lanes", new: "workers" }];
 
 #[rustfmt::skip] // a row is a line
@@ -58,7 +58,7 @@ mod tests {
     use crate::config;
 
     #[test]
-    fn pretrain_settings_each_have_one_row() {
+    fn rows_has_one_row_for_each_setting() {
         let (table, rows) = (toml::Table::try_from(PretrainSettings::default()).unwrap(), PretrainSettings::rows());
         for (path, _) in config::flatten(&table) {
             assert_eq!(rows.iter().filter(|row| row.matches(&path)).count(), 1, "add one row to src/tiny/ranges.rs for {path}");

@@ -1,5 +1,5 @@
-//! Rewards as users see them: sums and their parts in a run's records, programs that fail and are repaired, wrong labels, questions without
-//! answers, and scores of other graders next to ours.
+//! Tests rewards through the program: sums and their parts in a run's records, reward programs that fail and are fixed, wrong labels, questions
+//! without answers, and scores of other graders next to ours.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::fixture::{error_of, json, json_lines, metrics, rlvr, rollouts, stderr
 const SMALL: [&str; 8] =
     ["--set", "rollout.groups=2", "--set", "eval.benchmarks=", "--set", "rollout.max_new_tokens=40", "--set", "checkpoint.keep_last=1"];
 
-/// Arguments of a run of `steps` steps with this reward in `out`.
+/// Returns the arguments of a run in `out` with `steps` steps and this reward setting.
 fn train<'a>(out: &'a str, steps: &'a str, reward: &'a str) -> Vec<&'a str> {
     [&["train", "--out", out, "--steps", steps, "--set", reward][..], &SMALL].concat()
 }
@@ -110,8 +110,8 @@ fn train_label_flag_replaces_the_label() {
     let said = stderr(&succeed(&[&train(out.to_str().unwrap(), "1", "reward.name=outcome")[..], &["--label", "13"]].concat()));
     assert!(said.contains("label 13)") && said.contains("tiny/addition/334+556 13 instead of 890"), "{said}");
     assert_eq!(json_lines(&out.join("labels.jsonl"))[0]["label"], "13");
-    let right = |response: &Value| response["text"].as_str().unwrap().contains("\\boxed{13}");
-    assert!(rollouts(&out, 1).iter().all(|response| (response["correct"] == true) == right(response)));
+    let is_correct = |response: &Value| response["text"].as_str().unwrap().contains("\\boxed{13}");
+    assert!(rollouts(&out, 1).iter().all(|response| (response["correct"] == true) == is_correct(response)));
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn train_accepts_unlabeled_questions_with_label_free_rewards() {
         assert!(said.contains("no label"), "{said}");
         let metrics = metrics(Path::new(&out));
         assert_eq!(metrics[0]["train/accuracy"], 0.0);
-        assert!(metrics[0]["actor/grad_norm"].as_f64().unwrap() > 0.0, "entropy acts without a reward");
+        assert!(metrics[0]["actor/grad_norm"].as_f64().unwrap() > 0.0, "the entropy bonus trains without a reward");
         assert!(name != "none" || metrics[0]["critic/score/mean"] == 0.0);
     }
     let unlabeled = path("unlabeled.jsonl");
@@ -135,8 +135,7 @@ fn train_accepts_unlabeled_questions_with_label_free_rewards() {
     assert!(said.contains("2 examples x 1 row"), "{said}");
 }
 
-/// A program fails at its second step; the run is saved, the program repaired and the run resumed. The result equals that of a run without
-/// the failure.
+/// A reward program fails at the second step. After the program is fixed, the resumed run ends like a run without the failure.
 #[test]
 fn train_resumes_after_a_failed_reward_program() {
     let folder = tempfile::tempdir().unwrap();
@@ -146,10 +145,10 @@ fn train_resumes_after_a_failed_reward_program() {
             r#"
 import json, sys, time
 for line in sys.stdin:
-    asked = json.loads(line)
-    if asked["step"] == 2 and asked["index"] == 1:
+    request = json.loads(line)
+    if request["step"] == 2 and request["index"] == 1:
         {at_second_step}
-    print(json.dumps({{"reward": len(asked["response"]) % 3}}), flush=True)
+    print(json.dumps({{"reward": len(request["response"]) % 3}}), flush=True)
 "#
         );
         std::fs::write(path(name), script).unwrap();
@@ -176,9 +175,9 @@ for line in sys.stdin:
     }
 }
 
-/// The very first batch fails. The run is resumed from the start, and the base model is not evaluated twice.
+/// The first batch fails. The run resumes from the start, and does not evaluate the base model again.
 #[test]
-fn train_resumes_after_a_reward_program_failed_at_once() {
+fn train_resumes_after_a_reward_program_fails_in_the_first_batch() {
     let folder = tempfile::tempdir().unwrap();
     let (out, script) = (folder.path().join("run"), folder.path().join("grade.sh"));
     std::fs::write(&script, "exit 7\n").unwrap();
@@ -233,9 +232,9 @@ fn train_reports_invalid_rewards_before_loading_weights() {
     check(&["--set", "reward.name=command"], "reward.command is empty: set it to the program");
     check(&["--set", "reward.command=[\"sh\"]"], "use the reward \"command\"");
     check(&["--set", "reward.name=command", "--set", "reward.command=[\"no-such-grader\"]"], "it is not in PATH");
-    check(&["--label-noise", "0.6"], "give it a wrong one with --label");
+    check(&["--label-noise", "0.6"], "give it a wrong label with --label");
     check(&["--label-noise", "1.6", "--example", "tiny/train/8"], "'1.6' for '--label-noise <SHARE>': it must be a number from 0 to 1");
-    check(&["--label", "3", "--example", "tiny/train/8"], "there are 8: --label-noise SHARE");
+    check(&["--label", "3", "--example", "tiny/train/8"], "there are 8: use --label-noise SHARE");
     check(&["--label", "3", "--label-noise", "0.5"], "cannot be used with");
     check(&["--set", "reward.overlong_buffer=81"], "it must be at most rollout.max_new_tokens (80)");
     check(&["--question", "Compute 1+1.", "--model", "tiny"], "no `answer`");
