@@ -1,7 +1,7 @@
 //! Resolves model names: the embedded model, a folder in Hugging Face layout, or a hub name. Also opens the device that a model runs on.
 //!
-//! Owns what a model's name refers to, and which properties of the model are available before its weights are loaded. Independent of what the
-//! model is used for.
+//! Owns what a model's name refers to, and which properties of the model are available before its weights are loaded. Independent of what
+//! the model is used for.
 
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
@@ -38,8 +38,8 @@ pub fn open(settings: &ComputeSettings, model: &str) -> Result<Arc<dyn Kernels>>
     Ok(kernels)
 }
 
-/// Resolves compute settings for a model on this machine. With the device `auto`, the embedded model runs on the CPU, because it is too small
-/// to benefit from a GPU.
+/// Resolves compute settings for a model on this machine. With the device `auto`, the embedded model runs on the CPU, because it is too
+/// small to benefit from a GPU.
 ///
 /// # Errors
 /// A usage error if the settings select a device or kernels that this machine does not have.
@@ -178,8 +178,8 @@ pub struct Shape {
     pub text: Option<Text>,
 }
 
-/// Returns the configuration and tokenizer of the embedded model, a folder, a cached hub model, or a shape known by name. Loads no weights and
-/// downloads nothing. `None` if the model must be downloaded first.
+/// Returns the configuration and tokenizer of the embedded model, a folder, a cached hub model, or a shape known by name. Loads no weights
+/// and downloads nothing. `None` if the model must be downloaded first.
 ///
 /// # Errors
 /// If a file is missing or malformed.

@@ -27,8 +27,8 @@ const EXTENSIONS: [&str; 4] = ["jsonl", "json", "toml", "parquet"];
 const EXPECTED: &str = "expected pi1 to pi1209, a range such as pi1..pi16, dsr-sub (all 1,209), dsr-sub/124 (its row with that index), or a \
                            file that ends in .jsonl, .json, .toml or .parquet; separate several with commas";
 
-/// Returns the specification of an inline problem, `{"question": "...", "answer": "..."}`, which is accepted wherever a name is. `answer` may
-/// be `None` if no reward needs a label.
+/// Returns the specification of an inline problem, `{"question": "...", "answer": "..."}`, which is accepted wherever a name is. `answer`
+/// may be `None` if no reward needs a label.
 pub fn inline(question: &str, answer: Option<&str>) -> String {
     let mut problem = serde_json::json!({"question": question});
     answer.into_iter().for_each(|answer| problem["answer"] = answer.into());
@@ -137,8 +137,7 @@ fn from_file_with(labels: Labels, path: &Path) -> Result<Vec<Problem>> {
     }
 }
 
-/// Converts rows of a user's file. The default id is the file's name, followed by `/` and the row's number if there are
-/// several rows.
+/// Converts rows of a user's file. The default id is the file's name, followed by `/` and the row's number if there are several rows.
 pub(super) fn of_rows(rows: Vec<Row>, path: &Path) -> Result<Vec<Problem>> {
     from_rows_with(Labels::Required, rows, path)
 }

@@ -1,5 +1,5 @@
-//! Downloads one pinned file atomically: writes a temporary file next to the target, verifies its checksum, and renames it. Also defines the
-//! types that report download progress. Independent of what a file contains.
+//! Downloads one pinned file atomically: writes a temporary file next to the target, verifies its checksum, and renames it. Also defines
+//! the types that report download progress. Independent of what a file contains.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -52,8 +52,8 @@ pub fn sha256_of(path: &Path) -> Result<String> {
 /// Downloads `url` to `target`, replacing an existing file. On failure the target is unchanged and no temporary file remains.
 ///
 /// # Errors
-/// If the server cannot be reached or returns an error, the transfer is interrupted, the checksum differs from `file`'s, or a file cannot be
-/// written.
+/// If the server cannot be reached or returns an error, the transfer is interrupted, the checksum differs from `file`'s, or a file cannot
+/// be written.
 pub(super) fn download(url: &str, target: &Path, file: &Pinned, on_progress: &dyn Fn(&DownloadProgress)) -> Result<()> {
     let folder = target.parent().context("the download target has no parent folder")?;
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;

@@ -114,8 +114,8 @@ impl Tally {
     }
 }
 
-/// Parses text that contains a list of strings in Python's or JSON's notation, `['70', "71"]`. `None` for anything else, such as the list of
-/// numbers `[70, 71]`, which is itself an answer.
+/// Parses text that contains a list of strings in Python's or JSON's notation, `['70', "71"]`. `None` for anything else, such as the list
+/// of numbers `[70, 71]`, which is itself an answer.
 fn parse_text_list(text: &str) -> Option<Vec<String>> {
     let mut rest = text.trim().strip_prefix('[')?.strip_suffix(']')?.trim();
     let mut texts = Vec::new();
@@ -180,8 +180,8 @@ pub(super) fn boxed(solution: &str) -> Option<&str> {
     None
 }
 
-/// Reads the gold answers from a field of a JSON object, in the formats of users' files: text, a number, or a list of alternatives. Text that
-/// marks a missing value in data sets, such as `None`, counts as an answer here.
+/// Reads the gold answers from a field of a JSON object, in the formats of users' files: text, a number, or a list of alternatives. Text
+/// that marks a missing value in data sets, such as `None`, counts as an answer here.
 ///
 /// # Errors
 /// If `json` is not JSON, the field is missing, or its value is not an answer. The message describes the value.

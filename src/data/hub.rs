@@ -1,6 +1,7 @@
 //! Downloads checkpoints from the Hugging Face hub.
 //!
-//! Decides which files a checkpoint needs, verifies each of them, and explains failures. Does not interpret the files. hf-hub reads `HF_HOME`, `HF_TOKEN` and `HF_ENDPOINT`; this module reads `HF_HUB_OFFLINE` and `HF_HUB_DOWNLOAD_TIMEOUT`.
+//! Decides which files a checkpoint needs, verifies each of them, and explains failures. Does not interpret the files. hf-hub reads
+//! `HF_HOME`, `HF_TOKEN` and `HF_ENDPOINT`; this module reads `HF_HUB_OFFLINE` and `HF_HUB_DOWNLOAD_TIMEOUT`.
 //!
 //! hf-hub 1.0 waits forever for a silent server, stores the error page of a failing server as the file, and gives up after ten seconds if
 //! another process is downloading the same file. `checks` adds a timeout, a checksum and a lock.
@@ -52,8 +53,8 @@ impl Hub {
         Self { endpoint: None, cache: None, offline: offline_from_env(), timeout: seconds.map_or(DEFAULT_TIMEOUT, Duration::from_secs) }
     }
 
-    /// Downloads the checkpoint files that are not cached, all from one commit, and returns their local folder. If the hub cannot be reached,
-    /// falls back to a complete copy in the cache.
+    /// Downloads the checkpoint files that are not cached, all from one commit, and returns their local folder. If the hub cannot be
+    /// reached, falls back to a complete copy in the cache.
     ///
     /// # Errors
     /// If a required file is missing or cannot be downloaded, or a download is corrupt; the corrupt file is deleted. The message is one

@@ -35,8 +35,8 @@ pub struct Library {
 
 impl Library {
     /// Opens the library, configured by the environment. The user's folder is `folder`, or else `RLVR_DATA_DIR`. The cache is `RLVR_CACHE`,
-    /// or else `rlvr` in the platform's cache folder. `RLVR_DATA_URL` replaces `https://raw.githubusercontent.com`, and
-    /// `HF_HUB_OFFLINE` forbids downloads.
+    /// or else `rlvr` in the platform's cache folder. `RLVR_DATA_URL` replaces `https://raw.githubusercontent.com`, and `HF_HUB_OFFLINE`
+    /// forbids downloads.
     ///
     /// # Errors
     /// If the user's folder does not exist.
@@ -69,8 +69,8 @@ impl Library {
     /// Returns the local path of the file after verifying its checksum. Downloads the file if needed.
     ///
     /// # Errors
-    /// If the file is missing and cannot be downloaded, cannot be read, or has another checksum in the user's folder. The message says what to
-    /// do.
+    /// If the file is missing and cannot be downloaded, cannot be read, or has another checksum in the user's folder. The message says what
+    /// to do.
     pub fn path(&self, file: &Pinned) -> Result<PathBuf> {
         let cached = self.cached(file);
         match self.look(file)? {

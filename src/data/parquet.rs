@@ -1,5 +1,5 @@
-//! Reads Parquet files row by row. Decodes only the requested columns, one page of each at a time. Owns how a cell becomes a [`Value`]. Does
-//! not know what the columns mean.
+//! Reads Parquet files row by row. Decodes only the requested columns, one page of each at a time. Owns how a cell becomes a [`Value`].
+//! Does not know what the columns mean.
 
 use std::fs::File;
 use std::path::Path;
@@ -38,8 +38,8 @@ impl Table {
         self.schema().get_fields().iter().map(|field| field.name()).collect()
     }
 
-    /// Calls `take` with every row, reduced to the columns and fields in `paths`, such as the column `prompt` or the field `extra_info.index`.
-    /// Ignores paths that the file lacks.
+    /// Calls `take` with every row, reduced to the columns and fields in `paths`, such as the column `prompt` or the field
+    /// `extra_info.index`. Ignores paths that the file lacks.
     ///
     /// # Errors
     /// If the file is corrupt, or `take` returns an error, which stops the iteration.

@@ -116,8 +116,8 @@ fn deviation(values: &[f64]) -> f64 {
     (sum(&squares) / count).sqrt()
 }
 
-/// Sums in NumPy's order, with eight accumulators, because the published ranking depends on the last bit of its sums. Above 128
-/// values NumPy sums halves separately. The published histories are shorter; for longer ones the result may differ in the last bit.
+/// Sums in NumPy's order, with eight accumulators, because the published ranking depends on the last bit of its sums. Above 128 values
+/// NumPy sums halves separately. The published histories are shorter; for longer ones the result may differ in the last bit.
 fn sum(values: &[f64]) -> f64 {
     if values.len() < 8 {
         return values.iter().fold(0.0, |total, value| total + value);

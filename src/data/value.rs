@@ -1,5 +1,5 @@
-//! A value from a user's file, in any format. Numbers keep all their digits. Owns the conversion from JSON and TOML, and the descriptions of
-//! values in messages. Does not know which fields a row needs.
+//! A value from a user's file, in any format. Numbers keep all their digits. Owns the conversion from JSON and TOML, and the descriptions
+//! of values in messages. Does not know which fields a row needs.
 
 use std::fmt;
 
@@ -216,7 +216,8 @@ impl<'de> Visitor<'de> for ValueSeed<'_, '_> {
     }
 }
 
-/// Rewrites a number in its usual notation: 27.0 becomes `27`, 1e3 becomes `1000`. Returns the text unchanged if an `f64` would lose digits.
+/// Rewrites a number in its usual notation: 27.0 becomes `27`, 1e3 becomes `1000`. Returns the text unchanged if an `f64` would lose
+/// digits.
 pub(super) fn usual_notation(written: &str) -> String {
     if let Ok(whole) = written.parse::<i128>() {
         return whole.to_string();

@@ -76,8 +76,8 @@ impl Identity {
     }
 }
 
-/// Receives each complete response with the index of its request. Called from any thread and in any order. If it returns an error, generation
-/// fails with that error.
+/// Receives each complete response with the index of its request. Called from any thread and in any order. If it returns an error,
+/// generation fails with that error.
 pub type OnResponse<'a> = &'a (dyn Fn(usize, Response) -> Result<()> + Sync);
 
 /// Generates responses to evaluation requests.

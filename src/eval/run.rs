@@ -81,8 +81,8 @@ impl Evaluator<'_> {
     /// Runs all passes over all sets. Calls `on_answer` for every response, including stored ones.
     ///
     /// # Errors
-    /// [`FailedRequests`] if some requests failed permanently; the remaining passes run first if the generator can still send requests. Also if
-    /// the store or the generator fails, two problems of a set share an id, or responses are missing.
+    /// [`FailedRequests`] if some requests failed permanently; the remaining passes run first if the generator can still send requests.
+    /// Also if the store or the generator fails, two problems of a set share an id, or responses are missing.
     pub fn evaluate(&self, sets: &[EvalSet], on_answer: &(dyn Fn() + Sync)) -> Result<Vec<Pass>> {
         let mut passes = Vec::new();
         let mut failed: Option<FailedRequests> = None;
@@ -107,7 +107,7 @@ impl Evaluator<'_> {
     fn pass(&self, set: &EvalSet, decoding: Decoding, on_answer: &(dyn Fn() + Sync)) -> Result<Pass> {
         let _span = tracing::info_span!("evaluate", set = set.name, temperature = decoding.temperature).entered();
         let (start, name) = (Instant::now(), set.pass_name(decoding));
-        let earlier = self.store.map_or_else(|| Ok(RecordedAnswers::new()), |store| store.earlier(&name))?;
+        let earlier = self.store.map_or_else(|| Ok(RecordedAnswers::new()), |store| store.recorded(&name))?;
         let known = known(set, decoding.samples, earlier)?;
         known.iter().flatten().for_each(|_| on_answer());
         let missing: Vec<usize> = (0..known.len()).filter(|index| known[*index].is_none()).collect();
@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(evaluate(None, &whole).unwrap().score.mean(), 1.0);
         assert_eq!(evaluate(Some(3), &partial).unwrap_err().to_string(), "no answer to problem 3");
         assert!(!found.exists());
-        assert_eq!(partial.earlier("six-t0.6x2").unwrap().len(), 10);
+        assert_eq!(partial.recorded("six-t0.6x2").unwrap().len(), 10);
         drop(partial);
         let pass = evaluate(None, &Store::resume(&folder.path().join("partial"), &conditions).unwrap()).unwrap();
         assert_eq!((pass.times.answered, pass.score.mean(), pass.answers[7].sample), (2, 1.0, 1));

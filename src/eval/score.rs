@@ -10,8 +10,8 @@ use super::text_stats;
 use crate::flow::FinishReason;
 use crate::verify::{self, Grader, Verifier, majority_vote};
 
-/// The score of one pass over one set. Fractions are between 0 and 1, and refer to responses unless stated otherwise. If a prompt does not fit
-/// the context length, its responses count as empty and wrong.
+/// The score of one pass over one set. Fractions are between 0 and 1, and refer to responses unless stated otherwise. If a prompt does not
+/// fit the context length, its responses count as empty and wrong.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Score {
@@ -129,7 +129,8 @@ pub struct Mean {
 }
 
 impl Mean {
-    /// Averages passes, given as `(set name, score)`. `None` for fewer than two sets, two passes over the same set, or a set without problems.
+    /// Averages passes, given as `(set name, score)`. `None` for fewer than two sets, two passes over the same set, or a set without
+    /// problems.
     pub fn over<'a>(passes: impl Iterator<Item = (&'a str, &'a Score)>) -> Option<Self> {
         let (sets, scores): (Vec<&str>, Vec<&Score>) = passes.unzip();
         let distinct: BTreeSet<&&str> = sets.iter().collect();
@@ -171,8 +172,8 @@ fn pass_at(answers: &[Answer], samples: usize) -> Vec<Estimate> {
     pass_curve(&answers.chunks(samples).map(correct).collect::<Vec<_>>(), samples)
 }
 
-/// Returns the fraction of problems whose most frequent boxed answer is correct; a problem without boxed answers counts as wrong. Each problem
-/// has one outcome, so the interval is Wilson's.
+/// Returns the fraction of problems whose most frequent boxed answer is correct; a problem without boxed answers counts as wrong. Each
+/// problem has one outcome, so the interval is Wilson's.
 fn majority(answers: &[Answer], samples: usize, grader: Grader) -> Option<Estimate> {
     if samples < 2 {
         return None;

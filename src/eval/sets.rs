@@ -42,9 +42,9 @@ impl EvalSet {
 
 /// Loads the sets in a comma-separated list of names, with at most `limit` problems each (0: all). Each set is loaded once.
 ///
-/// `paper` selects the paper's six benchmarks, and `all` the sets that are available or can be downloaded; a name that ends in `.jsonl` is a
-/// file. Published sets use their published decoding, the embedded model's sets greedy decoding and one sample at temperature 0.6, and files
-/// greedy decoding. `classify` returns the answer style of a response to the embedded model's sets.
+/// `paper` selects the paper's six benchmarks, and `all` the sets that are available or can be downloaded; a name that ends in `.jsonl` is
+/// a file. Published sets use their published decoding, the embedded model's sets greedy decoding and one sample at temperature 0.6, and
+/// files greedy decoding. `classify` returns the answer style of a response to the embedded model's sets.
 ///
 /// # Errors
 /// If a name is unknown (the message lists the known ones), or the data cannot be read or downloaded (the message says what to do).
@@ -69,8 +69,8 @@ pub fn by_name(names: &str, limit: usize, library: &Library, classify: fn(&str) 
     Ok(sets)
 }
 
-/// Checks a list of names without loading or downloading benchmarks, and returns their sets without problems. Only the user's files are read,
-/// one problem of each is kept.
+/// Checks a list of names and returns their sets without problems. Neither loads nor downloads benchmarks; reads only the user's files, and
+/// keeps one problem of each.
 ///
 /// # Errors
 /// If a name is unknown (the message lists the known ones), or a file cannot be read.
@@ -126,8 +126,8 @@ pub fn ensure_prompt_fits(max_new_tokens: usize, context_length: usize, sets: &[
     Ok(())
 }
 
-/// Expands `all` or a benchmark tag to the names of its sets; any other name stands for itself. Warns about sets in `all` that need a file from
-/// the user.
+/// Expands `all` or a benchmark tag to the names of its sets; any other name stands for itself. Warns about sets in `all` that need a file
+/// from the user.
 fn members<'a>(name: &'a str, library: &Library) -> Vec<&'a str> {
     let names =
         |belongs: &dyn Fn(&&Benchmark) -> bool| BENCHMARKS.iter().filter(belongs).map(|benchmark| benchmark.name).collect::<Vec<_>>();

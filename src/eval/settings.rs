@@ -20,8 +20,8 @@ pub struct EvalSettings {
     pub limit: usize,
     /// The maximum number of tokens in a response.
     pub max_new_tokens: usize,
-    /// `published` (each set's own), or one decoding for all sets, such as `greedy`, `t0.6x8` or `t0.6p0.95x8` (8 samples at temperature 0.6
-    /// with top-p 0.95).
+    /// `published` (each set's own), or one decoding for all sets, such as `greedy`, `t0.6x8` or `t0.6p0.95x8` (8 samples at temperature
+    /// 0.6 with top-p 0.95).
     pub decoding: String,
     /// The seed for sampling responses. All evaluations of a run use the same random numbers, so they differ only in the weights.
     pub seed: u64,
@@ -29,8 +29,8 @@ pub struct EvalSettings {
     pub grader: Grader,
     /// The words that count as self-reflection, separated by commas; case is ignored.
     pub reflection_words: String,
-    /// The set or pass whose accuracy selects the best checkpoint. Empty uses the mean of all greedy passes; `mean` uses the unweighted mean
-    /// over several sets, counting unboxed answers too.
+    /// The set or pass whose accuracy selects the best checkpoint. Empty uses the mean of all greedy passes; `mean` uses the unweighted
+    /// mean over several sets, counting unboxed answers too.
     pub best_by: String,
     /// The number of steps over which the training accuracy is averaged to detect saturation.
     pub saturation_window: usize,

@@ -1,5 +1,5 @@
-//! Statistics of scores: intervals, pass@k, paired comparisons, saturation, and the gain after it. Pure functions on plain numbers, independent
-//! of models, files and grading.
+//! Statistics of scores: intervals, pass@k, paired comparisons, saturation, and the gain after it. Pure functions on plain numbers,
+//! independent of models, files and grading.
 //!
 //! Here, a *score* is a number between 0 and 1 for one problem: 0 or 1 for one response, the fraction of correct responses for several. The
 //! problems are the sampling unit, so every interval is over problems; responses to the same problem are not independent.

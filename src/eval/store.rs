@@ -90,7 +90,7 @@ impl Store {
     ///
     /// # Errors
     /// If a file cannot be read, or a line is not a graded answer.
-    pub fn earlier(&self, pass: &str) -> Result<RecordedAnswers> {
+    pub fn recorded(&self, pass: &str) -> Result<RecordedAnswers> {
         let mut earlier = RecordedAnswers::new();
         for path in [self.unfinished(pass), self.complete(pass)].into_iter().filter(|path| path.exists()) {
             let answers: Vec<Answer> = jsonl::read(&path)?;

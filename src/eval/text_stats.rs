@@ -12,8 +12,8 @@ pub fn words(list: &str) -> Vec<String> {
     list.split(',').map(|word| word.trim().to_lowercase()).filter(|word| !word.is_empty()).collect()
 }
 
-/// True if the response ends with at least four repetitions of a block of up to 200 characters, over at least 60 characters in total. The last
-/// repetition may be incomplete.
+/// True if the response ends with at least four repetitions of a block of up to 200 characters, over at least 60 characters in total. The
+/// last repetition may be incomplete.
 pub fn has_repeated_tail(response: &str) -> bool {
     let reversed: Vec<char> = response.trim_end().chars().rev().take(MIN_REPETITIONS * MAX_BLOCK).collect();
     (1..=MAX_BLOCK.min(reversed.len() / MIN_REPETITIONS)).any(|block| {

@@ -17,8 +17,8 @@ thread_local! {
 /// The maximum length of a library's message in an error, in characters.
 const MAX_MESSAGE_CHARS: usize = 160;
 
-/// Runs `work` and returns a panic as an error, without printing it. `input` is the name of the input in the error, such as a file or a line.
-/// A panic on another thread is still printed.
+/// Runs `work` and returns a panic as an error, without printing it. `input` is the name of the input in the error, such as a file or a
+/// line. A panic on another thread is still printed.
 ///
 /// After a panic, do not use state that `work` has modified: it may be inconsistent.
 ///

@@ -11,8 +11,8 @@ use super::{BYTE_ORDER_MARK, text};
 /// The maximum length of a line in bytes. A recorded response with a million tokens has about 40 MB.
 pub const LINE_BYTES: usize = 64 << 20;
 
-/// Iterates over the lines of a text. Skips blank lines, and trims white space, byte order marks and the separators U+2028 and U+2029 from each
-/// line. An item is an error if the text cannot be read, is not UTF-8, or has a line longer than [`LINE_BYTES`].
+/// Iterates over the lines of a text. Skips blank lines, and trims white space, byte order marks and the separators U+2028 and U+2029 from
+/// each line. An item is an error if the text cannot be read, is not UTF-8, or has a line longer than [`LINE_BYTES`].
 pub struct Lines<R> {
     reader: R,
     /// The text's name, for errors.

@@ -1,5 +1,5 @@
-//! Reads users' files safely: enforces size limits, tolerates the artifacts of editors, exporters and downloads, and returns library panics as
-//! errors. Independent of what a file is for.
+//! Reads users' files safely: enforces size limits, tolerates the artifacts of editors, exporters and downloads, and returns library panics
+//! as errors. Independent of what a file is for.
 
 mod catch_panics;
 mod lines;
@@ -86,8 +86,8 @@ pub fn json_text<'a>(name: &str, bytes: &'a [u8]) -> Result<Cow<'a, str>> {
     text(name, bytes).map(json)
 }
 
-/// Replaces byte order marks and non-ASCII white space between JSON values with spaces. Editors and exporters insert such characters, but JSON
-/// allows them only inside strings. Does not change strings.
+/// Replaces byte order marks and non-ASCII white space between JSON values with spaces. Editors and exporters insert such characters, but
+/// JSON allows them only inside strings. Does not change strings.
 pub fn json(text: &str) -> Cow<'_, str> {
     let is_non_json_space = |character: char| !character.is_ascii() && (character.is_whitespace() || character == BYTE_ORDER_MARK);
     if text.is_ascii() || !text.contains(is_non_json_space) {

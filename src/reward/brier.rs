@@ -1,5 +1,6 @@
-//! Outcome minus the squared error of the stated confidence (RLCR, arXiv 2507.16806): `correct - (confidence - correct)^2`. Stating the true
-//! probability maximizes the expected reward. A correct answer earns 1 with confidence 1 and 0 with confidence 0; a wrong one earns -1 and 0.
+//! Outcome minus the squared error of the stated confidence (RLCR, arXiv 2507.16806): `correct - (confidence - correct)^2`. Stating the
+//! true probability maximizes the expected reward. A correct answer earns 1 with confidence 1 and 0 with confidence 0; a wrong one earns -1
+//! and 0.
 
 use super::Graded;
 

@@ -81,8 +81,8 @@ struct Program {
 }
 
 impl Program {
-    /// Starts the program, through `guard` if given. On Linux a guarded program is killed when the calling thread ends, so that thread must live
-    /// as long as the run.
+    /// Starts the program, through `guard` if given. On Linux a guarded program is killed when the calling thread ends, so that thread must
+    /// live as long as the run.
     fn start(command: &[String], guard: Option<&Path>) -> Result<Self> {
         let mut process = guard.map_or_else(|| unguarded(command), |guard| parent_guard::command(guard, command));
         // The program inherits stderr.

@@ -1,5 +1,5 @@
-//! Replaces the examples' answers with other labels: one that the user gives, or wrong ones for a fraction of the examples, as in the paper's
-//! experiments with wrong labels. The labels depend only on the settings and the examples, so a resumed run uses the same ones.
+//! Replaces the examples' answers with other labels: one that the user gives, or wrong ones for a fraction of the examples, as in the
+//! paper's experiments with wrong labels. The labels depend only on the settings and the examples, so a resumed run uses the same ones.
 
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -23,8 +23,8 @@ pub struct Relabeled {
 /// Replaces the problems' answers with the labels that the settings request. Returns the changes.
 ///
 /// # Errors
-/// If `reward.label` is set and there is not exactly one example, or `reward.label_noise` is set and there is only one example, no example is
-/// chosen, or no wrong answer exists for a chosen one.
+/// If `reward.label` is set and there is not exactly one example, or `reward.label_noise` is set and there is only one example, no example
+/// is chosen, or no wrong answer exists for a chosen one.
 pub fn relabel(settings: &RewardSettings, problems: &mut [Problem]) -> Result<Vec<Relabeled>> {
     let labels = if !settings.label.is_empty() {
         ensure!(
@@ -48,8 +48,8 @@ pub fn relabel(settings: &RewardSettings, problems: &mut [Problem]) -> Result<Ve
     Ok(relabeled.collect())
 }
 
-/// Returns the indices of the chosen examples in ascending order, each with the answer of another example. Answers of all other examples are
-/// equally likely, except those that match this example's answer according to our grader or the reward's.
+/// Returns the indices of the chosen examples in ascending order, each with the answer of another example. Answers of all other examples
+/// are equally likely, except those that match this example's answer according to our grader or the reward's.
 fn wrong_labels(settings: &RewardSettings, problems: &[Problem]) -> Result<Vec<(usize, String)>> {
     ensure!(
         problems.len() > 1,

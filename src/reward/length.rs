@@ -13,8 +13,8 @@ pub(super) fn make(parameters: &[f64], _: &RewardSettings) -> Result<Box<dyn Rew
     Ok(Box::new(PerResponse(move |graded: &Graded| ramp(graded, low, high))))
 }
 
-/// Returns the overlong penalty (DAPO, arXiv 2503.14476, equation 13): 0 up to `max_new_tokens - buffer` tokens, then linearly down to -1 at
-/// `max_new_tokens`.
+/// Returns the overlong penalty (DAPO, arXiv 2503.14476, equation 13): 0 up to `max_new_tokens - buffer` tokens, then linearly down to -1
+/// at `max_new_tokens`.
 ///
 /// # Errors
 /// If `buffer` exceeds `max_new_tokens`.

@@ -19,8 +19,8 @@ impl Reward for Majority {
 }
 
 impl Majority {
-    /// Returns 1 for each response whose answer equals the majority answer, else 0. In a tie the first answer wins. A response without an answer
-    /// does not vote.
+    /// Returns 1 for each response whose answer equals the majority answer, else 0. In a tie the first answer wins. A response without an
+    /// answer does not vote.
     fn of_group(&self, group: &[Graded]) -> Vec<f32> {
         // Extraction may depend on the kind of gold answer. Pass none, so that the vote depends on the responses alone.
         let extracted = |graded: &Graded| verify::verify("", &graded.rollout.text, &self.0.settings).extracted;

@@ -1,5 +1,6 @@
-//! Rewards: functions of a step's responses, selected by name and combined in a weighted sum ([`Rewards`]), and the labels that responses are
-//! graded against ([`label`]). Independent of models and files: a reward declares its inputs ([`Needs`]), and the caller passes them in.
+//! Rewards: functions of a step's responses, selected by name and combined in a weighted sum ([`Rewards`]), and the labels that responses
+//! are graded against ([`label`]). Independent of models and files: a reward declares its inputs ([`Needs`]), and the caller passes them
+//! in.
 
 mod brier;
 mod command;

@@ -1,6 +1,6 @@
-//! Ensures that a user's program does not outlive this one, even if this one is killed. `rlvr` starts itself, asks the operating system to be
-//! killed when its parent ends, and then becomes the program. This works only on Linux (`PR_SET_PDEATHSIG`, which survives `exec`). The parent
-//! is the thread that started the program. Child processes of the program are not killed, but see the end of their input.
+//! Ensures that a user's program does not outlive this one, even if this one is killed. `rlvr` starts itself, asks the operating system to
+//! be killed when its parent ends, and then becomes the program. This works only on Linux (`PR_SET_PDEATHSIG`, which survives `exec`). The
+//! parent is the thread that started the program. Child processes of the program are not killed, but see the end of their input.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,8 +15,8 @@ pub fn command(guard: &Path, program: &[String]) -> Command {
     command
 }
 
-/// Returns the path of this program, to use as a guard, or `None` if the operating system does not support it. The path remains valid if the
-/// file is replaced during the run.
+/// Returns the path of this program, to use as a guard, or `None` if the operating system does not support it. The path remains valid if
+/// the file is replaced during the run.
 pub fn this_program() -> Option<&'static Path> {
     cfg!(target_os = "linux").then(|| Path::new("/proc/self/exe"))
 }

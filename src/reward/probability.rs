@@ -1,4 +1,4 @@
-//! The policy's probability of the gold answer after the response's own reasoning, in place of a verdict (RLPR, arXiv 2506.18254; VeriFree,
+//! The policy's probability of the gold answer after the response's own reasoning, instead of a verdict (RLPR, arXiv 2506.18254; VeriFree,
 //! arXiv 2505.21493). Independent of the model: a [`Scorer`] computes the probabilities.
 
 use anyhow::{Context, Result};
@@ -34,9 +34,9 @@ impl Reward for Probability {
     }
 }
 
-/// Returns the tokens of the reasoning followed by the gold answer, without the closing brace, and the number of tokens at the end that belong
-/// to the answer. These are the tokens after the common prefix with the tokens of the reasoning alone, so a token across the boundary counts.
-/// `None` if there is nothing to score.
+/// Returns the tokens of the reasoning followed by the gold answer, without the closing brace, and the number of tokens at the end that
+/// belong to the answer. These are the tokens after the common prefix with the tokens of the reasoning alone, so a token across the
+/// boundary counts. `None` if there is nothing to score.
 fn answer_in_box(graded: &Graded, scorer: &dyn Scorer) -> Result<Option<(Vec<u32>, usize)>> {
     let rollout = graded.rollout;
     let (Some(reasoning), true) = (text_before_boxed(&rollout.text), graded.verdict.extracted.is_some()) else { return Ok(None) };

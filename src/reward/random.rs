@@ -5,7 +5,8 @@ use anyhow::{Result, ensure};
 use super::{Batch, Reward, RewardSettings};
 use crate::rng::{CounterRng, Purpose};
 
-/// A reward of 1 with a fixed probability, else 0. Random numbers are addressed by seed, step, group and sample, so a resumed run repeats them.
+/// A reward of 1 with a fixed probability, else 0. Random numbers are addressed by seed, step, group and sample, so a resumed run repeats
+/// them.
 struct Random(f64);
 
 pub(super) fn make(parameters: &[f64], _: &RewardSettings) -> Result<Box<dyn Reward>> {

@@ -31,8 +31,8 @@ impl Rewards {
     /// Creates the rewards in `settings`, for responses of at most `max_new_tokens` tokens.
     ///
     /// # Errors
-    /// If `reward.name` is not a valid sum, a name is unknown (the message lists the known ones) or repeated, a parameter is out of range, or
-    /// the `command` reward lacks its program.
+    /// If `reward.name` is not a valid sum, a name is unknown (the message lists the known ones) or repeated, a parameter is out of range,
+    /// or the `command` reward lacks its program.
     pub fn new(settings: &RewardSettings, max_new_tokens: usize) -> Result<Self> {
         let terms = parse(&settings.name).with_context(|| format!("reward.name is \"{}\"", settings.name))?;
         let mut parts = Vec::new();

@@ -6,8 +6,8 @@ use crate::verify::last_boxed;
 const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
 
-/// Returns 1 if the response is one non-empty thought followed by a complete box, with any content. If the prompt ends with the opening tag,
-/// the response may omit it.
+/// Returns 1 if the response is one non-empty thought followed by a complete box, with any content. If the prompt ends with the opening
+/// tag, the response may omit it.
 pub(super) fn reward(graded: &Graded) -> f32 {
     f32::from(has_format(&graded.rollout.prompt.text, &graded.rollout.text))
 }

@@ -51,7 +51,8 @@ impl Bounds {
     /// Reads the rules in a `tokenizer.json` and computes their bounds.
     ///
     /// # Errors
-    /// If `json` is malformed, a list has more than [`MAX_RULES`] entries, or the rules could make the tokenizer's own added tokens too long.
+    /// If `json` is malformed, a list has more than [`MAX_RULES`] entries, or the rules could make the tokenizer's own added tokens too
+    /// long.
     pub(super) fn read(json: &str) -> Result<Self> {
         let rules: Rules = serde_json::from_str(json).context("tokenizer.json is not a valid tokenizer")?;
         for (name, part) in [

@@ -283,8 +283,8 @@ impl Text {
         template.render(messages, &self.special_tokens, add_generation_prompt)
     }
 
-    /// Renders and tokenizes a problem: the turns before the question, the question followed by `instruction`, the opening of the assistant's
-    /// turn, and the prefill, if any. `instruction` includes its leading space, and may be empty.
+    /// Renders and tokenizes a problem: the turns before the question, the question followed by `instruction`, the opening of the
+    /// assistant's turn, and the prefill, if any. `instruction` includes its leading space, and may be empty.
     ///
     /// # Errors
     /// As for [`Text::render`] and [`Text::encode`], or if the template leaves out a turn or cannot continue the prefill.
@@ -314,8 +314,8 @@ pub fn render_template(
     template.render(messages, special_tokens, add_generation_prompt)
 }
 
-/// Reads the special tokens from `tokenizer_config.json`, by role, such as `bos_token`. Each is text or an object with `content`. Leaves out
-/// roles without a token, as transformers does.
+/// Reads the special tokens from `tokenizer_config.json`, by role, such as `bos_token`. Each is text or an object with `content`. Leaves
+/// out roles without a token, as transformers does.
 fn special_tokens(config: &serde_json::Value) -> BTreeMap<String, String> {
     const ROLES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
     let token = |role: &str| {

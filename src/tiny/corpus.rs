@@ -1,5 +1,5 @@
-//! The pre-training corpus: documents of the form `Q: ...` newline `A: ...`. The answer style is a latent choice that depends on the problem
-//! only through its subject.
+//! The pre-training corpus: documents of the form `Q: ...` newline `A: ...`. The answer style is a latent choice that depends on the
+//! problem only through its subject.
 //!
 //! A document is a function of the corpus's seed and the document's number, so the reading order does not matter. The corpus contains only
 //! problems of the training split.

@@ -48,8 +48,8 @@ const EASY: f64 = 0.97;
 /// The share of correct sketches in hard subjects.
 const HARD: f64 = 0.25;
 
-/// Guesses are the most frequent style in every subject, by a margin large enough for every seed, so that the base model guesses with greedy
-/// decoding. Careful answers are frequent enough in every subject for sampling to find them.
+/// Guesses are the most frequent style in every subject, by a margin large enough for every seed, so that the base model guesses with
+/// greedy decoding. Careful answers are frequent enough in every subject for sampling to find them.
 impl Default for Mixture {
     fn default() -> Self {
         let shares = |careful, sketch, sketch_right, boxed| Shares { careful, sketch, ramble: 0.12, sketch_right, boxed };
@@ -77,8 +77,8 @@ impl Default for Mixture {
 }
 
 impl Mixture {
-    /// Returns the mixture for the first phase of pre-training, in which the share of careful answers in every subject is `share`, and the other
-    /// styles keep their proportions.
+    /// Returns the mixture for the first phase of pre-training, in which the share of careful answers in every subject is `share`, and the
+    /// other styles keep their proportions.
     ///
     /// The model must learn the steps first, because the final mixture shows them too rarely.
     pub fn with_careful_share(&self, share: f64) -> Self {

@@ -1,8 +1,8 @@
 //! Pre-trains the embedded base model from scratch, with the same decoder and optimizer as reinforcement learning.
 //!
 //! The documents of the first phase are mostly careful, those of the second follow the mixture: the model must learn the steps before they
-//! become rare. The loss is divided by a constant, not by the number of tokens in the batch, because a mean over tokens would give less weight
-//! to the tokens of batches with long (careful) documents.
+//! become rare. The loss is divided by a constant, not by the number of tokens in the batch, because a mean over tokens would give less
+//! weight to the tokens of batches with long (careful) documents.
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -217,8 +217,8 @@ impl Batch {
         batch
     }
 
-    /// Adds the gradient of the weighted cross-entropy, times `scale`, to `gradients`. Returns the unweighted sum of the losses of the response
-    /// tokens, in nats, and their number.
+    /// Adds the gradient of the weighted cross-entropy, times `scale`, to `gradients`. Returns the unweighted sum of the losses of the
+    /// response tokens, in nats, and their number.
     fn accumulate(&self, decoder: &Decoder, gradients: &Weights, scale: f32) -> Result<(f64, usize)> {
         let (hidden, trace) = decoder.forward(&self.packed, ActivationCheckpointing::None)?;
         let derivatives = |first: usize, scores: &RowScores| {

@@ -1,5 +1,5 @@
-//! The embedded model's tokenizer: byte-level BPE trained on the corpus, with Qwen2's pre-tokenization, so that each digit is one token. Also
-//! creates the files from which other programs load it as a Qwen2 tokenizer. Independent of the model.
+//! The embedded model's tokenizer: byte-level BPE trained on the corpus, with Qwen2's pre-tokenization, so that each digit is one token.
+//! Also creates the files from which other programs load it as a Qwen2 tokenizer. Independent of the model.
 
 use anyhow::{Context, Result, anyhow};
 use serde_json::json;
@@ -24,8 +24,8 @@ pub const RESPONSE_TOKENS: usize = 80;
 /// The context length in the configuration of the tokenizer and the model. Problems of real benchmarks have up to about 3,300 tokens.
 pub const CONTEXT_LENGTH: usize = 8_192;
 
-/// The maximum vocabulary size: the bytes, the end token, and merges that make every word of the corpus one token. The vocabulary is smaller if
-/// a mixture lacks some of the words, so use the tokenizer's own size when building a model.
+/// The maximum vocabulary size: the bytes, the end token, and merges that make every word of the corpus one token. The vocabulary is
+/// smaller if a mixture lacks some of the words, so use the tokenizer's own size when building a model.
 pub const VOCABULARY: usize = 464;
 
 /// The number of documents from which the merges are learned.

@@ -1,5 +1,5 @@
-//! Tests the six published sets in the shared folder: their number of rows, their decodings, and that the grader accepts every gold answer as
-//! an answer to its own problem.
+//! Tests the six published sets in the shared folder: their number of rows, their decodings, and that the grader accepts every gold answer
+//! as an answer to its own problem.
 
 use rlvr::data::Library;
 use rlvr::data::benchmark::{self, Decoding};

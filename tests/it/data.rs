@@ -1,5 +1,5 @@
-//! Tests data commands and settings through the program: published files, the user's own sets, example names and the ranking. Tests that need
-//! the published files read them from the shared folder, and print a note if it is missing.
+//! Tests data commands and settings through the program: published files, the user's own sets, example names and the ranking. Tests that
+//! need the published files read them from the shared folder, and print a note if it is missing.
 
 use std::path::Path;
 use std::process::Output;

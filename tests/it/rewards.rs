@@ -1,5 +1,5 @@
-//! Tests rewards through the program: sums and their parts in a run's records, reward programs that fail and are fixed, wrong labels, questions
-//! without answers, and scores of other graders next to ours.
+//! Tests rewards through the program: sums and their parts in a run's records, reward programs that fail and are fixed, wrong labels,
+//! questions without answers, and scores of other graders next to ours.
 
 use std::path::Path;
 

@@ -22,8 +22,8 @@ use crate::flow::Problem;
 pub struct Benchmark {
     /// The name on the command line and in results.
     pub name: &'static str,
-    /// The benchmark's tags. A tag is accepted wherever a name is, and selects all benchmarks with that tag. [`PAPER`] marks the sets in the
-    /// paper's average.
+    /// The benchmark's tags. A tag is accepted wherever a name is, and selects all benchmarks with that tag. [`PAPER`] marks the sets in
+    /// the paper's average.
     pub tags: &'static [&'static str],
     /// Where the problems come from.
     pub source: Source,
@@ -137,7 +137,7 @@ pub static BENCHMARKS: &[Benchmark] = &[
         ),
         decoding: Decoding::GREEDY,
     },
-    // English competition problems with verifiable answers. Every answer list has one string; in 94 problems it holds several answers,
+    // English competition problems with verifiable answers. Every answer list has one string; in 94 problems it contains several answers,
     // separated by commas.
     Benchmark {
         name: "olympiadbench",
@@ -209,8 +209,8 @@ impl Benchmark {
     /// Loads the problems in file order. Downloads the file if needed.
     ///
     /// # Errors
-    /// If the file is missing and cannot be downloaded, a row is malformed, the number of problems is wrong, or the answer to a multiple-choice
-    /// question is not a letter.
+    /// If the file is missing and cannot be downloaded, a row is malformed, the number of problems is wrong, or the answer to a
+    /// multiple-choice question is not a letter.
     pub fn load(&self, library: &Library) -> Result<Vec<Problem>> {
         let (file, expected, fields) = match &self.source {
             Source::Pinned { file, rows, fields } => (file, *rows, fields),

@@ -1,5 +1,5 @@
-//! Safeguards for hf-hub's downloads: a timeout for silent servers, a lock so that only one process downloads a model at a time, and a check
-//! of each file against the hash in its name in the cache. Independent of which files a checkpoint needs.
+//! Safeguards for hf-hub's downloads: a timeout for silent servers, a lock so that only one process downloads a model at a time, and a
+//! check of each file against the hash in its name in the cache. Independent of which files a checkpoint needs.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};

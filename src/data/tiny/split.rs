@@ -1,5 +1,5 @@
-//! The split into training, validation and test problems. It depends only on a hash of the canonical form, so that a problem keeps its split
-//! with another wording, operand order or seed.
+//! The split into training, validation and test problems. It depends only on a hash of the canonical form, so that a problem keeps its
+//! split with another wording, operand order or seed.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! Sends many requests to one server, several at a time, and retries each until it succeeds or fails permanently. Independent of the contents
-//! of the requests.
+//! Sends many requests to one server, several at a time, and retries each until it succeeds or fails permanently. Independent of the
+//! contents of the requests.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};

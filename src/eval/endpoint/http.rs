@@ -98,8 +98,8 @@ fn redirected(response: &Response) -> String {
     format!("{}: the server redirects to {target}, which is not followed: give the right address with --endpoint", response.status())
 }
 
-/// Returns the full URL of `path` on a server. Inserts `/v1` if the address does not end in a version, and replaces a path of the API that the
-/// address already has.
+/// Returns the full URL of `path` on a server. Inserts `/v1` if the address does not end in a version, and replaces a path of the API that
+/// the address already has.
 ///
 /// # Errors
 /// If the address is not an HTTP URL, or contains a user name or password.

@@ -34,8 +34,8 @@ pub struct Sampling<'a> {
 }
 
 /// Builds the body of a request. Sets every field that affects the distribution, because servers fill missing fields from the checkpoint's
-/// `generation_config.json` or from their own defaults (llama.cpp uses top-k 40). `standard` leaves out fields that are not part of OpenAI's
-/// API.
+/// `generation_config.json` or from their own defaults (llama.cpp uses top-k 40). `standard` leaves out fields that are not part of
+/// OpenAI's API.
 pub fn body(model: &str, input: &PromptInput, sampling: &Sampling, standard: bool) -> Value {
     let mut body = json!({
         "model": model,
@@ -114,7 +114,8 @@ pub fn read(body: &[u8]) -> Result<Reply, BodyError> {
     Ok(Reply { text, finish, tokens: count("completion_tokens"), prompt_tokens: count("prompt_tokens") })
 }
 
-/// Returns the text of a chat message. If the server sends the model's reasoning in a separate field, the text includes it, in `<think>` tags.
+/// Returns the text of a chat message. If the server sends the model's reasoning in a separate field, the text includes it, in `<think>`
+/// tags.
 fn message_text(message: &Value) -> String {
     let field = |name: &str| message.get(name).and_then(Value::as_str).unwrap_or_default();
     let reasoning = [field("reasoning_content"), field("reasoning")].into_iter().find(|text| !text.is_empty());

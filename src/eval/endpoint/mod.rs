@@ -25,8 +25,8 @@ pub use settings::EndpointSettings;
 pub enum Prompts {
     /// In this program, with the checkpoint's tokenizer and chat template: `/v1/completions`.
     Rendered(ModelText),
-    /// On the server, from messages: `/v1/chat/completions`. A local copy of the checkpoint's text files, if any, provides the end tokens and
-    /// the context length.
+    /// On the server, from messages: `/v1/chat/completions`. A local copy of the checkpoint's text files, if any, provides the end tokens
+    /// and the context length.
     Messages(Option<ModelText>),
 }
 
@@ -124,7 +124,8 @@ impl Endpoint {
         special.filter_map(|id| text.token(*id)).take(4).collect()
     }
 
-    /// Returns the length of a response in tokens, as reported by the server or else as counted by the local tokenizer; 0 if neither is known.
+    /// Returns the length of a response in tokens, as reported by the server or else as counted by the local tokenizer; 0 if neither is
+    /// known.
     fn length(&self, reply: &Reply) -> usize {
         let counted = || Some(self.text()?.text.encode(&reply.text).ok()?.len() + usize::from(reply.finish == FinishReason::Stop));
         reply.tokens.or_else(counted).unwrap_or(0)

@@ -38,8 +38,8 @@ pub fn wilson(successes: usize, samples: usize) -> Option<Estimate> {
     })
 }
 
-/// Returns the unweighted mean of independent fractions, such as the accuracies of several benchmarks. The interval follows from theirs, which
-/// are treated as symmetric. `None` without fractions.
+/// Returns the unweighted mean of independent fractions, such as the accuracies of several benchmarks. The interval follows from theirs,
+/// which are treated as symmetric. `None` without fractions.
 pub fn mean_of(estimates: &[Estimate]) -> Option<Estimate> {
     if let [one] = estimates {
         return Some(*one);
@@ -69,8 +69,8 @@ pub fn clustered_mean(scores: &[f64]) -> Option<Estimate> {
     student_interval(scores, 0.0, 1.0)
 }
 
-/// Returns the mean of independent values with Student's 95% interval, clipped to `floor..=ceiling`. For a single value the interval is that
-/// whole range. `None` without values.
+/// Returns the mean of independent values with Student's 95% interval, clipped to `floor..=ceiling`. For a single value the interval is
+/// that whole range. `None` without values.
 pub fn student_interval(values: &[f64], floor: f64, ceiling: f64) -> Option<Estimate> {
     let n = values.len();
     if n == 0 {

@@ -27,8 +27,8 @@ pub struct Comparison {
 /// Compares B with A. `a[i]` and `b[i]` are the scores of the same problem.
 ///
 /// The difference is the mean of paired differences with Student's interval (Miller 2024, arXiv 2411.00640, section 4.2). If all
-/// differences are equal, their variance is uninformative, and the interval extends on both sides by the upper end of Wilson's interval for 0
-/// of n.
+/// differences are equal, their variance is uninformative, and the interval extends on both sides by the upper end of Wilson's interval for
+/// 0 of n.
 ///
 /// # Errors
 /// If `a` and `b` have different lengths or are empty, or a score is not finite.
@@ -58,8 +58,8 @@ fn mean_difference(differences: &[f64]) -> Option<Estimate> {
 }
 
 /// Returns the p-value of the exact two-sided sign test: the probability of a split at least this uneven if each decided problem is won or
-/// lost with probability 1/2. For scores of 0 and 1 this is McNemar's exact test (McNemar 1947, Psychometrika 12:153). Ties are
-/// ignored; without decided problems the p-value is 1.
+/// lost with probability 1/2. For scores of 0 and 1 this is McNemar's exact test (McNemar 1947, Psychometrika 12:153). Ties are ignored;
+/// without decided problems the p-value is 1.
 ///
 /// `p = min(1, 2 Σ_{i <= min(won, lost)} C(n, i) / 2^n)`, n = won + lost.
 pub fn sign_test(won: usize, lost: usize) -> f64 {

@@ -2,8 +2,8 @@
 
 use super::interval::{Estimate, clustered_mean};
 
-/// Returns the unbiased estimate of the probability that at least one of `k` samples is correct, given `correct` of `samples`. `None` unless
-/// `correct <= samples` and `1 <= k <= samples`.
+/// Returns the unbiased estimate of the probability that at least one of `k` samples is correct, given `correct` of `samples`. `None`
+/// unless `correct <= samples` and `1 <= k <= samples`.
 ///
 /// `1 - C(n - c, k) / C(n, k)` (Chen et al. 2021, arXiv 2107.03374, equation 1), computed as `1 - Π_{i = n-c+1..n} (1 - k / i)`, the
 /// paper's form that avoids overflow. `1 - (1 - c/n)^k` would be biased low.

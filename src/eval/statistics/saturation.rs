@@ -1,4 +1,5 @@
-//! When the training example is solved, and how much the model gains afterwards. Both measures were fixed before the runs that they evaluate.
+//! When the training example is solved, and how much the model gains afterwards. Both measures were fixed before the runs that they
+//! evaluate.
 
 use super::interval::{Estimate, student_interval};
 
@@ -11,11 +12,11 @@ pub const SATURATION_LEVEL: f64 = 0.99;
 /// The minimum number of evaluations after saturation for a [`post_saturation_gain`].
 pub const MIN_EVALUATIONS_AFTER: usize = 5;
 
-/// Returns the first step at which the mean training accuracy of the last `window` steps, including that one, reaches `level`. `None` if there
-/// is no such step.
+/// Returns the first step at which the mean training accuracy of the last `window` steps, including that one, reaches `level`. `None` if
+/// there is no such step.
 ///
-/// `train_accuracy` lists `(step, accuracy)` in step order. Fewer than `window` steps never count as saturated, and neither does a window with
-/// a NaN.
+/// `train_accuracy` lists `(step, accuracy)` in step order. Fewer than `window` steps never count as saturated, and neither does a window
+/// with a NaN.
 pub fn saturation_step(train_accuracy: &[(u32, f32)], window: usize, level: f64) -> Option<u32> {
     if window == 0 {
         return None;
@@ -31,9 +32,9 @@ pub fn saturation_step(train_accuracy: &[(u32, f32)], window: usize, level: f64)
 /// Returns the gain of each problem after saturation: its mean score over the last third of `evaluations` (rounded up) minus its mean score
 /// over the first two.
 ///
-/// `evaluations` are those after the saturation step, in order. Each has one score per problem, for the same problems in the same order. `None`
-/// if there are fewer than [`MIN_EVALUATIONS_AFTER`], no problems, or different numbers of problems. To combine several seeds, average each
-/// problem's gain over the seeds: the problems remain the clusters.
+/// `evaluations` are those after the saturation step, in order. Each has one score per problem, for the same problems in the same order.
+/// `None` if there are fewer than [`MIN_EVALUATIONS_AFTER`], no problems, or different numbers of problems. To combine several seeds,
+/// average each problem's gain over the seeds: the problems remain the clusters.
 pub fn gain_per_problem(evaluations: &[Vec<f64>]) -> Option<Vec<f64>> {
     let problems = evaluations.first()?.len();
     let same_length = evaluations.iter().all(|scores| scores.len() == problems);

@@ -1,5 +1,5 @@
-//! Limits the instructions of a chat template, the size of its values, the work on them, and its output. A template comes with a checkpoint, so
-//! it may be faulty or malicious, and each instruction can double the size of a text.
+//! Limits the instructions of a chat template, the size of its values, the work on them, and its output. A template comes with a
+//! checkpoint, so it may be faulty or malicious, and each instruction can double the size of a text.
 //!
 //! minijinja limits instructions but not values. So this module replaces every instruction whose result can be larger than its input with a
 //! filter that checks the size first. This requires minijinja's feature `unstable_machinery`.
@@ -34,8 +34,8 @@ const LIST_DEPTH: usize = 64;
 /// The maximum nesting depth of macros and loops. minijinja's own limit would overflow some threads' stacks.
 const DEPTH: usize = 150;
 
-/// Filters whose result can be larger than their input, or that accept sizes as arguments. The filter with the first name checks the size, then
-/// calls the original, which has the second name.
+/// Filters whose result can be larger than their input, or that accept sizes as arguments. The filter with the first name checks the size,
+/// then calls the original, which has the second name.
 const GROWING_FILTERS: [(&str, &str); 11] = [
     ("replace", "plain/replace"),
     ("join", "plain/join"),
@@ -149,8 +149,8 @@ pub(super) fn render(environment: &Environment<'static>, source: &str, syntax: &
     Ok(text)
 }
 
-/// Replaces operations whose result can be larger than their input with limited ones. Returns the length in bytes of the longest text between
-/// tags.
+/// Replaces operations whose result can be larger than their input with limited ones. Returns the length in bytes of the longest text
+/// between tags.
 fn limit_operations(instructions: &mut Instructions) -> usize {
     // The filter has no slot in the cache.
     const UNCACHED: u8 = !0;

@@ -1,5 +1,5 @@
-//! Tests downloads from a hub through the program, from an empty cache to a sampled response. Each failure is reported in one sentence that says
-//! what to do, and leaves nothing behind that a later run would accept as a checkpoint.
+//! Tests downloads from a hub through the program, from an empty cache to a sampled response. Each failure is reported in one sentence that
+//! says what to do, and leaves nothing behind that a later run would accept as a checkpoint.
 
 mod server;
 

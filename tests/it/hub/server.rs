@@ -1,5 +1,5 @@
-//! A server that imitates the hub: metadata by HEAD, small files identified by git SHA-1 behind a relative redirect, and large files identified
-//! by SHA-256 at a second address. Tests can inject every kind of failure.
+//! A server that imitates the hub: metadata by HEAD, small files identified by git SHA-1 behind a relative redirect, and large files
+//! identified by SHA-256 at a second address. Tests can inject every kind of failure.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
