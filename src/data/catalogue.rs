@@ -1,4 +1,4 @@
-//! The catalogue of pinned files, training files and benchmarks, for `rlvr data list`, `pull` and `check`.
+//! The catalog of pinned files, training files and benchmarks, for `rlvr data list`, `pull` and `check`.
 
 use anyhow::{Result, bail, ensure};
 

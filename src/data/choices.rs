@@ -15,15 +15,15 @@ pub(super) struct Choices {
 }
 
 impl Choices {
-    /// Reads the choices of a row, from its top level or from inside `question`. `None` if the row has none. `place` is the row's location,
-    /// for errors.
-    pub(super) fn of(fields: &Value, place: &str) -> Result<Option<Self>> {
+    /// Reads the choices of a row, from its top level or from inside `question`. `None` if the row has none. `location` is the row's, for
+    /// errors.
+    pub(super) fn of(fields: &Value, location: &str) -> Result<Option<Self>> {
         let inner = fields.get("question").and_then(|question| question.get("choices"));
         let Some(value) = fields.get("choices").or(inner) else { return Ok(None) };
         match read(value) {
             Some(choices) if !choices.is_empty() && choices.len() <= LETTERS.len() => Ok(Some(Self { choices })),
             _ => bail!(
-                r#"{place}: `choices` must be ["...", "..."], {{"text": [...], "label": [...]}} or [{{"label": "A", "text": "..."}}], with 1 to {} choices"#,
+                r#"{location}: `choices` must be ["...", "..."], {{"text": [...], "label": [...]}} or [{{"label": "A", "text": "..."}}], with 1 to {} choices"#,
                 LETTERS.len()
             ),
         }
@@ -36,13 +36,13 @@ impl Choices {
     }
 
     /// Returns the letter of the choice that the file labels `answer`.
-    pub(super) fn letter(&self, answer: &str, place: &str) -> Result<String> {
+    pub(super) fn letter(&self, answer: &str, location: &str) -> Result<String> {
         let labeled = self.choices.iter().position(|(label, _)| label == answer);
         match labeled.and_then(|at| LETTERS.chars().nth(at)) {
             Some(letter) => Ok(letter.to_string()),
             None => {
                 let known: Vec<&str> = self.choices.iter().map(|(label, _)| label.as_str()).collect();
-                bail!("{place}: the answer {answer:?} is not a choice; expected one of {}", known.join(", "))
+                bail!("{location}: the answer {answer:?} is not a choice; expected one of {}", known.join(", "))
             }
         }
     }

@@ -145,15 +145,15 @@ pub(super) fn of_rows(rows: Vec<Row>, path: &Path) -> Result<Vec<Problem>> {
 fn from_rows_with(labels: Labels, rows: Vec<Row>, path: &Path) -> Result<Vec<Problem>> {
     let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let single = rows.len() == 1;
-    let mut places = std::collections::HashMap::new();
+    let mut locations = std::collections::HashMap::new();
     let mut problems = Vec::with_capacity(rows.len());
     let mut tally = Tally::default();
     for row in rows {
         let default_id = if single { name.clone() } else { format!("{name}/{}", row.number) };
         let (problem, gold) = labels.problem(&row, &default_id)?;
-        tally.count(&gold, &row.place);
-        if let Some(first) = places.insert(problem.id.clone(), row.place.clone()) {
-            bail!("{}: duplicate id {:?} (first used in {first}); ids must be unique", row.place, problem.id);
+        tally.count(&gold, &row.location);
+        if let Some(first) = locations.insert(problem.id.clone(), row.location.clone()) {
+            bail!("{}: duplicate id {:?} (first used in {first}); ids must be unique", row.location, problem.id);
         }
         problems.push(problem);
     }

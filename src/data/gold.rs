@@ -87,13 +87,13 @@ impl Gold {
 }
 
 impl Tally {
-    /// Counts the gold answer of the row at `place`, a location such as `FILE, line 3`.
-    pub(super) fn count(&mut self, gold: &Gold, place: &str) {
+    /// Counts the gold answer of the row at `location`, such as `FILE, line 3`.
+    pub(super) fn count(&mut self, gold: &Gold, location: &str) {
         self.rows += 1;
         let one = |tally: &mut (usize, String), counts: bool| {
             if counts && tally.0 == 0 {
                 // Drop the file name, because the message starts with it.
-                place.rsplit(", ").next().unwrap_or(place).clone_into(&mut tally.1);
+                location.rsplit(", ").next().unwrap_or(location).clone_into(&mut tally.1);
             }
             tally.0 += usize::from(counts);
         };

@@ -171,15 +171,15 @@ pub fn offline_from_env() -> bool {
 
 /// Returns the names of the weights files listed in an index.
 fn shards(index: &Path) -> Result<BTreeSet<String>> {
-    let place = index.display();
-    let bytes = std::fs::read(index).with_context(|| format!("cannot read {place}"))?;
-    let index: serde_json::Value = serde_json::from_slice(&bytes).with_context(|| format!("{place} is not JSON"))?;
-    let map = index.get("weight_map").and_then(|map| map.as_object()).with_context(|| format!("{place} has no `weight_map`"))?;
+    let path = index.display();
+    let bytes = std::fs::read(index).with_context(|| format!("cannot read {path}"))?;
+    let index: serde_json::Value = serde_json::from_slice(&bytes).with_context(|| format!("{path} is not JSON"))?;
+    let map = index.get("weight_map").and_then(|map| map.as_object()).with_context(|| format!("{path} has no `weight_map`"))?;
     let files: BTreeSet<String> = map.values().filter_map(|file| file.as_str()).map(str::to_owned).collect();
     // The index is untrusted: it must not name files outside the checkpoint folder.
     match files.iter().find(|file| file.contains(['/', '\\']) || !file.ends_with(".safetensors")) {
-        Some(file) => bail!("{place} lists {file:?}, expected files such as model-00001-of-00002.safetensors"),
-        None if files.is_empty() => bail!("{place} lists no files"),
+        Some(file) => bail!("{path} lists {file:?}, expected files such as model-00001-of-00002.safetensors"),
+        None if files.is_empty() => bail!("{path} lists no files"),
         None => Ok(files),
     }
 }

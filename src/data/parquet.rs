@@ -48,9 +48,9 @@ impl Table {
         let open = || self.reader.get_row_iter(Some(projection(self.schema(), paths)?));
         let mut records = catch_panics(&self.name, || open().map_err(parse_error))?;
         for number in 0.. {
-            let place = format!("{}, row {}", self.name, number + 1);
-            let Some(record) = catch_panics(&place, || records.next().transpose().map_err(parse_error))? else { break };
-            take(Row { fields: object(record), place, number })?;
+            let location = format!("{}, row {}", self.name, number + 1);
+            let Some(record) = catch_panics(&location, || records.next().transpose().map_err(parse_error))? else { break };
+            take(Row { fields: object(record), location, number })?;
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ const ANSWER: [&str; 2] = ["answer", "answerKey"];
 pub(super) struct Row {
     pub(super) fields: Value,
     /// The row's location, for error messages, such as `FILE, line 3`.
-    pub(super) place: String,
+    pub(super) location: String,
     /// The row's number in the file, from 0.
     pub(super) number: usize,
 }
@@ -41,7 +41,7 @@ impl Row {
     pub(super) fn text(&self, names: &[&str]) -> Result<String> {
         match self.first_present(names) {
             Some((name, value)) => self.as_text(name, value),
-            None => bail!("{}: no `{}`; {EXPECTED}", self.place, names.join("` or `")),
+            None => bail!("{}: no `{}`; {EXPECTED}", self.location, names.join("` or `")),
         }
     }
 
@@ -77,19 +77,19 @@ impl Row {
         }
         match text.trim().parse() {
             Ok(tolerance) if tolerance > 0.0 && f64::is_finite(tolerance) => Ok(Some(tolerance)),
-            _ => bail!("{}: `{name}` is {text:?}, expected a positive number, the largest accepted error of an answer", self.place),
+            _ => bail!("{}: `{name}` is {text:?}, expected a positive number, the largest accepted error of an answer", self.location),
         }
     }
 
     fn as_text(&self, name: &str, value: &Value) -> Result<String> {
         let text = value.as_text().map(str::to_owned);
-        text.ok_or_else(|| anyhow!("{}: `{name}` is {}, expected text or a number", self.place, value.kind()))
+        text.ok_or_else(|| anyhow!("{}: `{name}` is {}, expected text or a number", self.location, value.kind()))
     }
 
     /// Returns the gold answer from the first field in `names` that is present and not null; empty if there is none.
     pub(super) fn gold(&self, names: &[&str]) -> Result<Gold> {
         let Some((name, value)) = self.first_present(names) else { return Ok(Gold::default()) };
-        Gold::of(value).map_err(|found| anyhow!("{}: `{name}` is {found}", self.place))
+        Gold::of(value).map_err(|found| anyhow!("{}: `{name}` is {found}", self.location))
     }
 
     /// Converts a row of a user's file into a problem. Required: `question` or `problem`, and `answer` or `answerKey`. Optional: `id`,
@@ -109,12 +109,12 @@ impl Row {
     /// Returns an error that describes what the row has instead of an answer.
     pub(super) fn refuse_without_answer(&self, names: &[&str]) -> Result<()> {
         match self.first_present(names) {
-            None => bail!("{}: no `{}`; {EXPECTED}", self.place, names.join("` or `")),
-            Some((_, Value::Text(text))) if text.trim().is_empty() => bail!("{}: the answer is empty; {EXPECTED}", self.place),
+            None => bail!("{}: no `{}`; {EXPECTED}", self.location, names.join("` or `")),
+            Some((_, Value::Text(text))) if text.trim().is_empty() => bail!("{}: the answer is empty; {EXPECTED}", self.location),
             Some((name, Value::Text(text))) => {
-                bail!("{}: `{name}` is {text:?}, which is not an answer: give the answer or remove the row", self.place)
+                bail!("{}: `{name}` is {text:?}, which is not an answer: give the answer or remove the row", self.location)
             }
-            Some((name, _)) => bail!("{}: `{name}` contains no answer: give the answer or remove the row", self.place),
+            Some((name, _)) => bail!("{}: `{name}` contains no answer: give the answer or remove the row", self.location),
         }
     }
 
@@ -123,12 +123,12 @@ impl Row {
         let id = self.optional_text("id")?;
         let stem = self.fields.get("question").and_then(|question| question.get("stem")?.as_text());
         let mut question = stem.map_or_else(|| self.text(&QUESTION), |stem| Ok(stem.to_owned()))?;
-        ensure!(!question.trim().is_empty(), "{}: the question is empty; {EXPECTED}", self.place);
+        ensure!(!question.trim().is_empty(), "{}: the question is empty; {EXPECTED}", self.location);
         let mut gold = self.gold(&ANSWER)?;
-        if let Some(choices) = Choices::of(&self.fields, &self.place)? {
+        if let Some(choices) = Choices::of(&self.fields, &self.location)? {
             question = choices.append_to(&question);
             for answer in std::iter::once(&mut gold.answer).chain(&mut gold.alternatives).filter(|answer| !answer.is_empty()) {
-                *answer = choices.letter(answer.trim(), &self.place)?;
+                *answer = choices.letter(answer.trim(), &self.location)?;
             }
         }
         let problem = Problem {
@@ -152,7 +152,7 @@ impl Row {
     pub(super) fn ensure_complete(&self, problem: Problem) -> Result<Problem> {
         for (name, text) in [("question", &problem.question), ("answer", &problem.answer)] {
             if text.trim().is_empty() {
-                bail!("{}: the {name} is empty; {EXPECTED}", self.place);
+                bail!("{}: the {name} is empty; {EXPECTED}", self.location);
             }
         }
         Ok(problem)
@@ -177,26 +177,26 @@ pub(super) fn read_inline(text: &str) -> Result<Row> {
 /// Reads the rows of a `.json` file (one object or a list of objects) or a `.toml` file (one table).
 pub(super) fn read_document(path: &Path) -> Result<Vec<Row>> {
     let text = input::read_text(path, DOCUMENT_BYTES)?;
-    let place = path.display().to_string();
+    let location = path.display().to_string();
     let value = if path.extension().is_some_and(|extension| extension == "toml") {
-        input::toml(&text, Value::toml).map_err(|error| anyhow!("{place}: not TOML: {error}"))?
+        input::toml(&text, Value::toml).map_err(|error| anyhow!("{location}: not TOML: {error}"))?
     } else {
-        Value::json(&input::json(&text)).map_err(|error| anyhow!("{place}: not JSON: {error}"))?
+        Value::json(&input::json(&text)).map_err(|error| anyhow!("{location}: not JSON: {error}"))?
     };
     let rows = match value {
         Value::List(items) => {
-            let item = |(number, value)| row(value, format!("{place}, item {}", number + 1), number);
+            let item = |(number, value)| row(value, format!("{location}, item {}", number + 1), number);
             items.into_iter().enumerate().map(item).collect::<Result<_>>()?
         }
-        value => vec![row(value, place, 0)?],
+        value => vec![row(value, location, 0)?],
     };
     non_empty(rows, path)
 }
 
-fn row(fields: Value, place: String, number: usize) -> Result<Row> {
+fn row(fields: Value, location: String, number: usize) -> Result<Row> {
     match fields {
-        Value::Object(_) => Ok(Row { fields, place, number }),
-        other => bail!("{place}: {}, {EXPECTED}", other.kind()),
+        Value::Object(_) => Ok(Row { fields, location, number }),
+        other => bail!("{location}: {}, {EXPECTED}", other.kind()),
     }
 }
 

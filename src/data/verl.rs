@@ -46,7 +46,7 @@ pub(super) fn read(path: &Path, needs_answers: bool) -> Result<Contents> {
             if needs_answers && gold.answer.is_empty() {
                 refuse_without_gold_answer(row)?;
             }
-            tally.count(&gold, &row.place);
+            tally.count(&gold, &row.location);
             Ok(gold)
         })?;
         tally.messages().iter().for_each(|message| message!("{}: {message}", path.display()));
@@ -71,7 +71,7 @@ pub(super) fn read(path: &Path, needs_answers: bool) -> Result<Contents> {
 pub(super) fn read_published(path: &Path) -> Result<Vec<Indexed>> {
     distinct_problems(&Table::open(path)?, path, |row| {
         let answer = ground_truth(row)?.and_then(Value::as_text);
-        let answer = answer.ok_or_else(|| anyhow!("{}: no text `reward_model.ground_truth`", row.place))?;
+        let answer = answer.ok_or_else(|| anyhow!("{}: no text `reward_model.ground_truth`", row.location))?;
         Ok(Gold { answer: answer.to_owned(), ..Gold::default() })
     })
 }
@@ -91,7 +91,7 @@ fn distinct_problems(table: &Table, path: &Path, mut gold: impl FnMut(&Row) -> R
         if !seen.insert((index, distinguishing)) {
             return Ok(());
         }
-        let (conversation, gold) = (Conversation::of(row.fields.get("prompt"), "prompt", &row.place)?, gold(&row)?);
+        let (conversation, gold) = (Conversation::of(row.fields.get("prompt"), "prompt", &row.location)?, gold(&row)?);
         let mut problem = problem(conversation, gold);
         problem.id = format!("{name}/{}", index.map_or_else(|| format!("row{}", row.number), |index| index.to_string()));
         if !ids.insert(problem.id.clone()) {
@@ -125,14 +125,14 @@ fn problem(conversation: Conversation, gold: Gold) -> Problem {
 /// Returns the gold answer of a row; empty if it has none.
 fn gold_answer(row: &Row) -> Result<Gold> {
     let Some(value) = ground_truth(row)? else { return Ok(Gold::default()) };
-    Gold::of(value).map_err(|found| anyhow!("{}: `reward_model.ground_truth` is {found}", row.place))
+    Gold::of(value).map_err(|found| anyhow!("{}: `reward_model.ground_truth` is {found}", row.location))
 }
 
 fn ground_truth(row: &Row) -> Result<Option<&Value>> {
     match row.fields.get("reward_model") {
         None | Some(Value::Null) => Ok(None),
         Some(model @ Value::Object(_)) => Ok(model.get("ground_truth")),
-        Some(other) => bail!("{}: `reward_model` is {}, expected an object with `ground_truth`", row.place, other.kind()),
+        Some(other) => bail!("{}: `reward_model` is {}, expected an object with `ground_truth`", row.location, other.kind()),
     }
 }
 
@@ -144,7 +144,7 @@ fn refuse_without_gold_answer(row: &Row) -> Result<()> {
         (_, Some(Value::Text(text))) => format!("`reward_model.ground_truth` is {text:?}"),
         (_, Some(value)) => format!("`reward_model.ground_truth` is {}", value.kind()),
     };
-    bail!("{}: {found}, so there is no answer: give the answer or remove the row", row.place)
+    bail!("{}: {found}, so there is no answer: give the answer or remove the row", row.location)
 }
 
 fn index(row: &Row) -> Option<u64> {

@@ -282,12 +282,14 @@ impl Answer {
             Self::Text(field) => row.text(&[field]),
             Self::Boxed(field) => {
                 let solution = row.text(&[field])?;
-                gold::boxed(&solution).map(str::to_owned).ok_or_else(|| anyhow!("{}: no complete \\boxed{{...}} in `{field}`", row.place))
+                gold::boxed(&solution)
+                    .map(str::to_owned)
+                    .ok_or_else(|| anyhow!("{}: no complete \\boxed{{...}} in `{field}`", row.location))
             }
             Self::List(field) => {
                 let answers = row.fields.get(field).and_then(|answers| answers.as_list());
                 let answers: Option<Vec<&str>> = answers.and_then(|list| list.iter().map(|answer| answer.as_text()).collect());
-                let answers = answers.with_context(|| format!("{}: expected a list of strings in `{field}`", row.place))?;
+                let answers = answers.with_context(|| format!("{}: expected a list of strings in `{field}`", row.location))?;
                 Ok(answers.join(", "))
             }
         }

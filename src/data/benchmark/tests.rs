@@ -60,7 +60,7 @@ fn answer_of_boxed_solution_agrees_with_the_answer_field() {
     let Some(library) = shared_library() else { return };
     let Source::Pinned { file, fields, .. } = &BENCHMARKS[0].source else { panic!("MATH500 is published") };
     for row in &rows::read_jsonl(&library.path(file).unwrap()).unwrap() {
-        assert_eq!(fields.answer.of(row).unwrap(), row.text(&["answer"]).unwrap(), "{}", row.place);
+        assert_eq!(fields.answer.of(row).unwrap(), row.text(&["answer"]).unwrap(), "{}", row.location);
     }
 }
 
