@@ -90,8 +90,8 @@ fn train_resume_repeats_random_rewards_and_labels() {
         let reward = "reward.name=outcome+random(0.3)";
         stderr(&succeed(&[&train(out.to_str().unwrap(), steps, reward)[..], &noisy].concat()))
     };
-    let said = run(&whole, "3");
-    assert!(said.contains("12 of 20 labels changed (reward.label_noise 0.6, reward.label_seed 3): tiny/"), "{said}");
+    let messages = run(&whole, "3");
+    assert!(messages.contains("12 of 20 labels changed (reward.label_noise 0.6, reward.label_seed 3): tiny/"), "{messages}");
     let labels = json_lines(&whole.join("labels.jsonl"));
     assert_eq!(labels.len(), 12);
     assert!(labels.iter().all(|label| label["label"] != label["answer"] && label["example"].as_str().unwrap().starts_with("tiny/")));
@@ -107,8 +107,8 @@ fn train_resume_repeats_random_rewards_and_labels() {
 fn train_label_flag_replaces_the_label() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let said = stderr(&succeed(&[&train(out.to_str().unwrap(), "1", "reward.name=outcome")[..], &["--label", "13"]].concat()));
-    assert!(said.contains("label 13)") && said.contains("tiny/addition/334+556 13 instead of 890"), "{said}");
+    let messages = stderr(&succeed(&[&train(out.to_str().unwrap(), "1", "reward.name=outcome")[..], &["--label", "13"]].concat()));
+    assert!(messages.contains("label 13)") && messages.contains("tiny/addition/334+556 13 instead of 890"), "{messages}");
     assert_eq!(json_lines(&out.join("labels.jsonl"))[0]["label"], "13");
     let is_correct = |response: &Value| response["text"].as_str().unwrap().contains("\\boxed{13}");
     assert!(rollouts(&out, 1).iter().all(|response| (response["correct"] == true) == is_correct(response)));
@@ -121,8 +121,8 @@ fn train_accepts_unlabeled_questions_with_label_free_rewards() {
     for (name, reward) in [("majority", "reward.name=majority"), ("none", "reward.name=none")] {
         let out = path(name);
         let question = ["--question", "Compute 12+13.", "--model", "tiny", "--set", "loss.entropy=0.01"];
-        let said = stderr(&succeed(&[&train(&out, "1", reward)[..], &question].concat()));
-        assert!(said.contains("no label"), "{said}");
+        let messages = stderr(&succeed(&[&train(&out, "1", reward)[..], &question].concat()));
+        assert!(messages.contains("no label"), "{messages}");
         let metrics = metrics(Path::new(&out));
         assert_eq!(metrics[0]["train/accuracy"], 0.0);
         assert!(metrics[0]["actor/grad_norm"].as_f64().unwrap() > 0.0, "the entropy bonus trains without a reward");
@@ -131,8 +131,8 @@ fn train_accepts_unlabeled_questions_with_label_free_rewards() {
     let unlabeled = path("unlabeled.jsonl");
     std::fs::write(&unlabeled, "{\"question\": \"Compute 12+13.\"}\n{\"question\": \"Compute 2+3.\", \"answer\": 5}\n").unwrap();
     let example = ["--example", unlabeled.as_str(), "--model", "tiny"];
-    let said = stderr(&succeed(&[&train(&path("file"), "1", "reward.name=format")[..], &example].concat()));
-    assert!(said.contains("2 examples x 1 row"), "{said}");
+    let messages = stderr(&succeed(&[&train(&path("file"), "1", "reward.name=format")[..], &example].concat()));
+    assert!(messages.contains("2 examples x 1 row"), "{messages}");
 }
 
 /// A reward program fails at the second step. After the program is fixed, the resumed run ends like a run without the failure.
@@ -166,8 +166,11 @@ for line in sys.stdin:
         ("wrong", "print('fine', flush=True)", "line 2 of step 2: is \"fine\"; expected {\"reward\": 0.5}"),
     ] {
         let (out, script) = (path(name), format!("{name}.py"));
-        let said = error_of(&run(&out, &write(&script, fault)), 1);
-        assert!(said.contains(expected) && said.contains("the run up to step 1 is saved") && said.contains("--resume"), "{said}");
+        let messages = error_of(&run(&out, &write(&script, fault)), 1);
+        assert!(
+            messages.contains(expected) && messages.contains("the run up to step 1 is saved") && messages.contains("--resume"),
+            "{messages}"
+        );
         write(&script, "pass");
         succeed(&["train", "--resume", out.to_str().unwrap()]);
         assert!(weights(&out, 3) == weights(&whole, 3), "{name}: the resumed run has different weights");
@@ -184,11 +187,11 @@ fn train_resumes_after_a_reward_program_fails_in_the_first_batch() {
     let command = format!("reward.command=[\"sh\", {:?}]", script.display().to_string());
     let mut arguments = train(out.to_str().unwrap(), "1", "reward.name=command");
     arguments.extend(["--set", &command, "--set", "eval.benchmarks=tiny", "--set", "eval.limit=20"]);
-    let said = stderr(&rlvr(&arguments));
-    assert!(said.contains("ended (exit status: 7)") && said.contains("the run up to step 0 is saved"), "{said}");
+    let messages = stderr(&rlvr(&arguments));
+    assert!(messages.contains("ended (exit status: 7)") && messages.contains("the run up to step 0 is saved"), "{messages}");
     std::fs::write(&script, "while read -r line; do echo 1; done\n").unwrap();
-    let said = stderr(&succeed(&["train", "--resume", out.to_str().unwrap()]));
-    assert!(!said.contains("base model:"), "{said}");
+    let messages = stderr(&succeed(&["train", "--resume", out.to_str().unwrap()]));
+    assert!(!messages.contains("base model:"), "{messages}");
     assert_eq!(metrics(&out)[0]["critic/score/mean"], 1.0);
     let summary: Value = json(&out.join("summary.json"));
     assert_eq!((summary["base"]["step"].as_u64(), summary["last"]["step"].as_u64()), (Some(0), Some(1)));
@@ -221,9 +224,9 @@ fn train_reports_invalid_rewards_before_loading_weights() {
     let out = folder.path().join("never");
     let check = |arguments: &[&str], expected: &str| {
         let output = rlvr(&[&["train", "--out", out.to_str().unwrap()], arguments].concat());
-        let said = stderr(&output);
-        assert!(said.contains(expected), "{arguments:?}: {said}");
-        assert_eq!(output.status.code(), Some(2), "{said}");
+        let messages = stderr(&output);
+        assert!(messages.contains(expected), "{arguments:?}: {messages}");
+        assert_eq!(output.status.code(), Some(2), "{messages}");
         assert!(!out.exists());
     };
     check(&["--set", "reward.name=outcome + gold"], "unknown reward \"gold\"; expected one of outcome, format, inverse, random(p)");

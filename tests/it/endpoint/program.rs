@@ -104,8 +104,8 @@ fn eval_endpoint_matches_the_scores_of_the_local_model() {
         assert_eq!(here[name], there[name], "{name}");
     }
     assert_eq!(there["device"], json!(format!("{}/v1/completions", server.address)));
-    let said = stderr(&output);
-    assert!(!said.contains("a different number of tokens"), "{said}");
+    let messages = stderr(&output);
+    assert!(!messages.contains("a different number of tokens"), "{messages}");
 }
 
 #[test]
@@ -157,16 +157,16 @@ fn eval_endpoint_sends_keys_names_and_chats() {
         command.env(key.0, key.1);
         stderr(&succeed(command))
     };
-    let said = run("plain", &["--model", "tiny", "--endpoint-model", "mine"], ("OPENAI_API_KEY", "first"));
+    let messages = run("plain", &["--model", "tiny", "--endpoint-model", "mine"], ("OPENAI_API_KEY", "first"));
     assert_eq!((&last().body["model"], last().authorization.as_deref()), (&json!("mine"), Some("Bearer first")));
-    assert!(!said.contains("the server writes"), "{said}");
+    assert!(!messages.contains("the server writes"), "{messages}");
     run("key", &["--model", "tiny", "--endpoint-key-env", "OTHER"], ("OTHER", "second"));
     assert_eq!(last().authorization.as_deref(), Some("Bearer second"));
     run("chat", &["--model", "tiny", "--endpoint-chat"], ("OPENAI_API_KEY", ""));
     assert_eq!((last().path.as_str(), last().authorization), ("/v1/chat/completions", None));
     assert!(last().body["stop_token_ids"].is_array() && last().prompt().ends_with(['?', '.']), "{}", last().body);
-    let said = run("unknown", &["--model", "some-model"], ("OPENAI_API_KEY", ""));
-    assert!(said.contains("some-model is neither a folder nor a name on the hub: the server writes the prompts"), "{said}");
+    let messages = run("unknown", &["--model", "some-model"], ("OPENAI_API_KEY", ""));
+    assert!(messages.contains("some-model is neither a folder nor a name on the hub: the server writes the prompts"), "{messages}");
     assert_eq!((last().path.as_str(), &last().body["model"]), ("/v1/chat/completions", &json!("some-model")));
     assert!(last().body.get("stop_token_ids").is_none());
 }
@@ -204,7 +204,10 @@ fn eval_endpoint_strips_control_characters_from_server_messages() {
     });
     let mut command = eval(&server, &folder.path().join("out"), &["--model", "tiny"]);
     command.env("OPENAI_API_KEY", "secret-key");
-    let said = fail(command, 1);
-    assert!(said.contains("401 Unauthorized") && said.contains("a request failed, retrying") && said.contains("[the API key]"), "{said}");
-    assert!(!said.contains('\u{1b}') && !said.contains('\u{7}') && !said.contains("secret-key"), "{said:?}");
+    let messages = fail(command, 1);
+    assert!(
+        messages.contains("401 Unauthorized") && messages.contains("a request failed, retrying") && messages.contains("[the API key]"),
+        "{messages}"
+    );
+    assert!(!messages.contains('\u{1b}') && !messages.contains('\u{7}') && !messages.contains("secret-key"), "{messages:?}");
 }
