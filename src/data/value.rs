@@ -131,7 +131,7 @@ struct NumberTexts<'a> {
 }
 
 impl<'a> NumberTexts<'a> {
-    /// Returns the text of the next number, or an empty text at the end.
+    /// Returns the text of the next number, or an empty string at the end.
     fn next(&mut self) -> &'a str {
         let bytes = self.rest.as_bytes();
         let (mut at, mut is_quoted) = (0, false);

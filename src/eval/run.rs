@@ -65,7 +65,7 @@ pub struct Evaluator<'a> {
 
 /// A pass in progress.
 struct Progress {
-    /// The graded responses so far, by index in the pass; all samples of a problem are adjacent.
+    /// The graded responses, by index in the pass; `None` for missing ones. All samples of a problem are adjacent.
     answers: Vec<Option<Answer>>,
     journal: Option<JsonLines>,
 }

@@ -106,8 +106,8 @@ fn with_plain_line_ends(source: &str) -> String {
     source.strip_prefix('\u{FEFF}').unwrap_or(source).replace("\r\n", "\n").replace('\r', "\n")
 }
 
-/// Replaces the tags `{% generation %}...{% endgeneration %}`, which mark the assistant's part in transformers, with `{% if true %}...{%
-/// endif %}`. Both print only their content, and handle white space in the same way.
+/// Replaces the tags `generation` and `endgeneration`, which mark the assistant's part in transformers, with `if true` and `endif`. Both
+/// pairs of tags print only their content, and handle white space in the same way.
 fn without_generation_tags(source: &str) -> String {
     let mut result = String::with_capacity(source.len());
     let mut rest = source;

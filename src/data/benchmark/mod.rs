@@ -228,7 +228,7 @@ impl Benchmark {
         Ok(problems)
     }
 
-    /// Returns the SHA-256 of the benchmark's file in lowercase hexadecimal, or an empty text if the user has not provided the file.
+    /// Returns the SHA-256 of the benchmark's file in lowercase hexadecimal, or an empty string if the user has not provided the file.
     ///
     /// # Errors
     /// If the user's file cannot be read.

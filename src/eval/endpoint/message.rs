@@ -125,7 +125,7 @@ fn message_text(message: &Value) -> String {
     }
 }
 
-/// Returns the message in the body of an error, on one line, with at most 300 characters.
+/// Returns the message in the body of an error, on one line, truncated to 300 characters.
 pub fn error_text(body: &[u8]) -> String {
     let json: Value = serde_json::from_slice(body).unwrap_or_default();
     let found = ["/error/message", "/message", "/detail", "/error"].iter().find_map(|path| json.pointer(path)?.as_str());
