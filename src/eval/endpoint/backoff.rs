@@ -18,8 +18,8 @@ pub fn waits(first: Duration, retries: u32) -> impl Iterator<Item = Duration> {
     waits.with_max_times(retries as usize).build()
 }
 
-/// Parses the value of a `Retry-After` header: a number of seconds, or a date in one of RFC 9110's three formats, such as `Sun, 06 Nov 1994
-/// 08:49:37 GMT`. Returns at most one hour, or `None` if the value is neither.
+/// Parses the value of a `Retry-After` header: a number of seconds, or a date in one of the three formats of RFC 9110. Returns at most one
+/// hour, or `None` if the value is neither.
 pub fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     let wait = match value.parse::<f64>() {
