@@ -1,7 +1,7 @@
-//! Resolves model names: the embedded base, a folder in Hugging Face layout, or a hub name. Also opens the device that computes a model.
+//! Resolves model names: the embedded model, a folder in Hugging Face layout, or a hub name. Also opens the device that a model runs on.
 //!
-//! Owns what a model's name refers to and what can be learned about the model before its weights are loaded. Independent of what the model
-//! is used for.
+//! Owns what a model's name refers to, and which properties of the model are available before its weights are loaded. Independent of what
+//! the model is used for.
 
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
@@ -20,10 +20,10 @@ use crate::text::{ChatSettings, Text};
 use crate::tiny::embedded;
 use crate::usage::usage;
 
-/// Opens the kernels that `settings` selects for a model on this machine, and logs the device.
+/// Opens the kernels that `settings` select for a model on this machine, and logs the device.
 ///
 /// # Errors
-/// If the settings ask for a device or kernels that this machine does not have, or the device cannot be opened.
+/// If the settings select a device or kernels that this machine does not have, or the device cannot be opened.
 pub fn open(settings: &ComputeSettings, model: &str) -> Result<Arc<dyn Kernels>> {
     let compute = compute(settings, model)?;
     tracing::info!(device = %settings.device, on = compute.describe(), "computing");
@@ -32,17 +32,17 @@ pub fn open(settings: &ComputeSettings, model: &str) -> Result<Arc<dyn Kernels>>
         WARNED.call_once(|| tracing::warn!("{advice}"));
     }
     let kernels = compute.open()?;
-    if let Some(held) = kernels.memory().and_then(|memory| memory.held_by_others()) {
-        tracing::warn!("{held}");
+    if let Some(warning) = kernels.memory().and_then(|memory| memory.held_by_others()) {
+        tracing::warn!("{warning}");
     }
     Ok(kernels)
 }
 
-/// Resolves compute settings for a model on this machine. With device `auto` the embedded model runs on the CPU, since it is too small to
-/// gain from a GPU.
+/// Resolves compute settings for a model on this machine. With the device `auto`, the embedded model runs on the CPU, because it is too
+/// small to benefit from a GPU.
 ///
 /// # Errors
-/// If the settings ask for a device or kernels that this machine does not have (a usage error).
+/// A usage error if the settings select a device or kernels that this machine does not have.
 pub fn compute(settings: &ComputeSettings, model: &str) -> Result<Compute> {
     let is_small = model == embedded::NAME && settings.device == DeviceChoice::Auto;
     let settings = if is_small { &ComputeSettings { device: DeviceChoice::Cpu, ..settings.clone() } } else { settings };
@@ -50,7 +50,7 @@ pub fn compute(settings: &ComputeSettings, model: &str) -> Result<Compute> {
 }
 
 /// Loads `tiny`, a folder or a hub name onto the device of `kernels`, with the chat template and date of `chat`. A name that exists on disk
-/// is a folder.
+/// refers to a folder.
 ///
 /// # Errors
 /// If no model has this name, a download fails, a file is missing or malformed, or the device has too little memory.
@@ -73,11 +73,11 @@ fn read(name: &str, chat: &ChatSettings, on_progress: &OnProgress) -> Result<Mod
     Model::from_folder_with(name, &Hub::from_env().fetch(&ModelName::parse(name)?, on_progress)?, chat)
 }
 
-/// Identifies the weights behind a model's name, for scores: `sha256:` with the checksum of local weights, or the commit of a cached hub
-/// model, `unknown` if it is not cached.
+/// Identifies a model's weights, for scores: `sha256:` and the checksum of local weights, or the commit of a hub model in the cache, or
+/// `unknown` if the hub model is not cached.
 ///
 /// # Errors
-/// If a weights file cannot be read, or no model can have this name.
+/// If a weights file cannot be read, or the name is not a valid model name.
 pub fn revision(name: &str) -> Result<String> {
     let path = Path::new(name);
     let mut sum = Sha256::new();
@@ -108,7 +108,7 @@ pub fn revision(name: &str) -> Result<String> {
     Ok(format!("sha256:{digits}"))
 }
 
-/// Loads a model's tokenizer and chat template without its weights, downloading them if needed. `None` if no model can have this name.
+/// Loads a model's tokenizer and chat template without its weights. Downloads them if needed. `None` if the name is not a valid model name.
 ///
 /// # Errors
 /// If a download fails, or a file is missing or malformed.
@@ -119,7 +119,7 @@ pub fn text(name: &str, chat: &ChatSettings, on_progress: &OnProgress) -> Result
     }
 }
 
-/// Like [`text`], without a download: a hub model must be in the cache, else the result is `None`.
+/// Like [`text`], but without downloads: `None` if a hub model is not in the cache.
 ///
 /// # Errors
 /// If a file is missing or malformed.
@@ -140,7 +140,7 @@ fn local_text(name: &str, chat: &ChatSettings) -> Result<Option<ModelText>> {
     }
 }
 
-/// Checks that a model with weights can have this name. Downloads nothing.
+/// Checks that a name can refer to a model with weights. Downloads nothing.
 ///
 /// # Errors
 /// If the name is neither `tiny`, nor an existing path, nor a valid hub name.
@@ -153,11 +153,11 @@ pub fn recognize(name: &str) -> Result<()> {
             "{name} is a shape without weights: give a folder or a hub name, or create random weights with rlvr init --like {name} --out DIR"
         );
     }
-    bail!("unknown model \"{name}\": give tiny, an existing folder, or a hub name such as Qwen/Qwen2.5-Math-1.5B")
+    bail!("unknown model \"{name}\"; expected tiny, an existing folder, or a hub name such as Qwen/Qwen2.5-Math-1.5B")
 }
 
-/// Checks a local model folder's layout and, if `trial` is set, everything but the values of its weights. Accepts the embedded model and
-/// names to download unchecked.
+/// Checks the layout of a local model folder and, with `trial`, everything except the values of its weights. Does nothing for the embedded
+/// model and for names that do not exist on disk.
 ///
 /// # Errors
 /// If the folder lacks a file or has a malformed one.
@@ -170,16 +170,16 @@ pub fn check_folder(name: &str, trial: bool) -> Result<()> {
     }
 }
 
-/// What is known about a model without its weights.
+/// The properties of a model that are known without its weights.
 pub struct Shape {
     /// The configuration.
     pub config: ModelConfig,
-    /// The tokenizer, `None` if it is not available locally.
+    /// The tokenizer; `None` if it is not available locally.
     pub text: Option<Text>,
 }
 
-/// Returns a model's configuration and tokenizer without loading weights and without a download: of the embedded model, a folder, a cached
-/// hub model, or a shape known by name. `None` if the model must be downloaded first.
+/// Returns the configuration and tokenizer of the embedded model, a folder, a cached hub model, or a shape known by name. Loads no weights
+/// and downloads nothing. `None` if the model must be downloaded first.
 ///
 /// # Errors
 /// If a file is missing or malformed.

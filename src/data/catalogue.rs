@@ -1,4 +1,4 @@
-//! All pinned files by name, for `rlvr data list`, `pull` and `check`: the training files and the benchmarks.
+//! The catalog of pinned files, training files and benchmarks, for `rlvr data list`, `pull` and `check`.
 
 use anyhow::{Result, bail, ensure};
 
@@ -6,13 +6,14 @@ use super::benchmark::{BENCHMARKS, PAPER, Source};
 use super::library::Library;
 use super::pinned::{ACCURACY_HISTORY, DSR_SUB, Pinned};
 use super::{example, ranking};
+use crate::config::nearest;
 
 /// A pinned file and its name on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Named {
     /// `dsr-sub`, `history`, or the benchmark's name.
     pub name: &'static str,
-    /// The expected number of problems or accuracy histories.
+    /// The expected number of rows: problems, or accuracy histories in `history`.
     pub rows: usize,
     /// The file.
     pub file: Pinned,
@@ -29,7 +30,7 @@ pub fn all() -> Vec<Named> {
     training.into_iter().chain(benchmarks).collect()
 }
 
-/// Returns the pinned files with the given names or benchmark tags, separated by commas; `all` selects every file.
+/// Returns the pinned files with the given names or benchmark tags, separated by commas; `all` selects every file. Each file appears once.
 ///
 /// # Errors
 /// If a name is unknown. The message lists the known ones.
@@ -41,7 +42,8 @@ pub fn select(names: &str) -> Result<Vec<Named>> {
         let belongs = |named: &&Named| name == "all" || named.name == name || is_tagged(named);
         let found: Vec<Named> = all.iter().filter(belongs).copied().collect();
         if found.is_empty() {
-            bail!("unknown data file {name:?}; known files are {}", known());
+            let near = nearest(name, all.iter().map(|named| named.name)).map_or(String::new(), |near| format!(" (did you mean {near}?)"));
+            bail!("unknown data file {name:?}; expected one of {}{near}", known());
         }
         selected.extend(found.into_iter().filter(|new| !selected.contains(new)).collect::<Vec<_>>());
     }
@@ -51,7 +53,7 @@ pub fn select(names: &str) -> Result<Vec<Named>> {
 /// Returns the names that [`select`] accepts, separated by commas.
 pub fn known() -> String {
     let names: Vec<&str> = all().iter().map(|named| named.name).collect();
-    format!("{}, {PAPER} and all", names.join(", "))
+    format!("{}, {PAPER}, all", names.join(", "))
 }
 
 impl Named {
@@ -75,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_files_have_a_checksum_and_a_unique_path() {
+    fn all_lists_files_with_checksums_and_unique_paths() {
         let files: Vec<Pinned> = all().iter().map(|named| named.file).collect();
         for file in &files {
             assert!(file.sha256.len() == 64 && file.sha256.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')), "{file:?}");
@@ -101,6 +103,6 @@ mod tests {
         let names = |names: &str| select(names).map(|found| found.iter().map(|named| named.name).collect::<Vec<_>>());
         assert_eq!(names("history, math500,history").unwrap(), ["history", "math500"]);
         assert_eq!((names("paper").unwrap().len(), names("all").unwrap().len()), (6, all().len()));
-        assert!(names("maths").unwrap_err().to_string().contains("known files are dsr-sub, history, math500"));
+        assert!(names("maths").unwrap_err().to_string().contains("expected one of dsr-sub, history, math500"));
     }
 }

@@ -1,11 +1,11 @@
 //! The choices of a multiple-choice question, in the three layouts that data sets use: a list of texts, parallel lists of labels and texts,
-//! or a list of label-text pairs. Assigns the letters; does not know which choice is correct.
+//! or a list of label-text pairs. Assigns the letters. Does not know which choice is correct.
 
 use anyhow::{Result, bail};
 
 use super::value::Value;
 
-/// The letters of choices, in order.
+/// The letters of the choices, in order. A question has at most this many choices.
 const LETTERS: &str = "ABCDEFGHIJ";
 
 /// The choices of one question.
@@ -15,15 +15,15 @@ pub(super) struct Choices {
 }
 
 impl Choices {
-    /// Reads the choices of a row, from its top level or from inside `question`. `None` if the row has none. `place` names the row in
+    /// Reads the choices of a row, from its top level or from inside `question`. `None` if the row has none. `location` is the row's, for
     /// errors.
-    pub(super) fn of(fields: &Value, place: &str) -> Result<Option<Self>> {
+    pub(super) fn of(fields: &Value, location: &str) -> Result<Option<Self>> {
         let inner = fields.get("question").and_then(|question| question.get("choices"));
         let Some(value) = fields.get("choices").or(inner) else { return Ok(None) };
         match read(value) {
             Some(choices) if !choices.is_empty() && choices.len() <= LETTERS.len() => Ok(Some(Self { choices })),
             _ => bail!(
-                r#"{place}: `choices` must be ["...", "..."], {{"text": [...], "label": [...]}} or [{{"label": "A", "text": "..."}}], with 1 to {} choices"#,
+                r#"{location}: `choices` must be ["...", "..."], {{"text": [...], "label": [...]}} or [{{"label": "A", "text": "..."}}], with 1 to {} choices"#,
                 LETTERS.len()
             ),
         }
@@ -35,20 +35,20 @@ impl Choices {
         format!("{question}{}", lines.collect::<String>())
     }
 
-    /// Returns the letter of the choice with the label `answer`.
-    pub(super) fn letter(&self, answer: &str, place: &str) -> Result<String> {
+    /// Returns the letter of the choice that the file labels `answer`.
+    pub(super) fn letter(&self, answer: &str, location: &str) -> Result<String> {
         let labeled = self.choices.iter().position(|(label, _)| label == answer);
         match labeled.and_then(|at| LETTERS.chars().nth(at)) {
             Some(letter) => Ok(letter.to_string()),
             None => {
                 let known: Vec<&str> = self.choices.iter().map(|(label, _)| label.as_str()).collect();
-                bail!("{place}: the answer {answer:?} is not one of the choices {}", known.join(", "))
+                bail!("{location}: the answer {answer:?} is not a choice; expected one of {}", known.join(", "))
             }
         }
     }
 }
 
-/// Returns `(label, text)` pairs; choices without labels get letters.
+/// Returns `(label, text)` pairs, or `None` for an unsupported layout. Choices without labels are labeled with letters.
 fn read(value: &Value) -> Option<Vec<(String, String)>> {
     let text = |value: &Value| value.as_text().map(str::to_owned);
     let texts = |value: &Value| value.as_list()?.iter().map(text).collect::<Option<Vec<String>>>();

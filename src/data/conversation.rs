@@ -1,6 +1,7 @@
 //! Conversations in training files: a system turn, earlier turns, the question, and optionally the start of the answer (prefill).
 //!
-//! Owns the formats of turns. Every turn is kept; one that cannot be used is an error that names its place. Independent of chat templates.
+//! Owns the formats of turns. No turn is dropped: a turn that cannot be used is an error that says where it is. Independent of chat
+//! templates.
 
 use anyhow::{Result, anyhow, bail};
 
@@ -18,76 +19,82 @@ const ROLES: [(&str, &str); 5] =
 pub(super) struct Conversation {
     /// The turns before the question.
     pub(super) context: Vec<Message>,
-    /// The last turn of the user.
+    /// The content of the last user turn.
     pub(super) question: String,
     /// The start of the assistant's answer; empty if the file gives none.
     pub(super) prefill: String,
 }
 
 impl Conversation {
-    /// Reads the turns of a row's `column`. `place` names the row in errors.
+    /// Reads the turns in a row's `column`. `location` is the row's, for errors.
     ///
     /// # Errors
     /// If the value is not a list of turns, a turn is malformed, a system turn is not the first, or no user turn ends the conversation.
-    pub(super) fn of(value: Option<&Value>, column: &str, place: &str) -> Result<Self> {
+    pub(super) fn of(value: Option<&Value>, column: &str, location: &str) -> Result<Self> {
         let list = match value {
             Some(Value::List(list)) if !list.is_empty() => list,
-            Some(Value::List(_)) => bail!("{place}: `{column}` has no turns; {EXPECTED}"),
-            other => bail!("{place}: `{column}` is {}, expected a list of turns {EXPECTED}", other.map_or("missing".into(), Value::kind)),
+            Some(Value::List(_)) => bail!("{location}: `{column}` has no turns; {EXPECTED}"),
+            other => {
+                bail!("{location}: `{column}` is {}, expected a list of turns {EXPECTED}", other.map_or("missing".into(), Value::kind))
+            }
         };
         let mut turns = Vec::with_capacity(list.len());
         for (number, turn) in list.iter().enumerate() {
-            turns.push(message(turn, &format!("{column}[{number}]"), place)?);
+            turns.push(message(turn, &format!("{column}[{number}]"), location)?);
         }
         let late = turns.iter().skip(1).position(|turn| turn.role == "system");
         if let Some(late) = late {
-            bail!("{place}: `{column}[{}]` is a system turn; only the first turn can be", late + 1);
+            bail!("{location}: `{column}[{}]` is a system turn; only the first turn can be", late + 1);
         }
         let prefill = turns.pop_if(|turn| turn.role == "assistant").map_or_else(String::new, |turn| turn.content);
         match turns.pop() {
             Some(turn) if turn.role == "user" && !turn.content.trim().is_empty() => {
                 Ok(Self { context: turns, question: turn.content, prefill })
             }
-            Some(turn) if turn.role == "user" => bail!("{place}: `{column}[{}].content` is empty, expected a question", turns.len()),
-            Some(turn) => bail!("{place}: `{column}[{}]` has the role {}, expected the user's question", turns.len(), turn.role),
-            None => bail!("{place}: `{column}` has no user turn"),
+            Some(turn) if turn.role == "user" => bail!("{location}: `{column}[{}].content` is empty, expected a question", turns.len()),
+            Some(turn) => bail!("{location}: `{column}[{}]` has the role {}, expected the user's question", turns.len(), turn.role),
+            None => bail!("{location}: `{column}` has no user turn"),
         }
     }
 }
 
 /// Reads one turn in verl's format (`role`, `content`) or ShareGPT's (`from`, `value`).
-fn message(turn: &Value, at: &str, place: &str) -> Result<Message> {
+fn message(turn: &Value, at: &str, location: &str) -> Result<Message> {
     let field = |names: [&'static str; 2]| names.into_iter().find_map(|name| Some((name, turn.get(name)?)));
-    let Value::Object(_) = turn else { bail!("{place}: `{at}` is {}, {EXPECTED}", turn.kind()) };
-    let missing = |name: &str| anyhow!("{place}: `{at}` has no `{name}`, {EXPECTED}");
+    let Value::Object(_) = turn else { bail!("{location}: `{at}` is {}, {EXPECTED}", turn.kind()) };
+    let missing = |name: &str| anyhow!("{location}: `{at}` has no `{name}`, {EXPECTED}");
     let (name, role) = field(["role", "from"]).ok_or_else(|| missing("role"))?;
     let role = match role {
         Value::Text(role) => role,
-        other => bail!("{place}: `{at}.{name}` is {}, expected a role name", other.kind()),
+        other => bail!("{location}: `{at}.{name}` is {}, expected a role name", other.kind()),
     };
     let Some((_, role)) = ROLES.into_iter().find(|(written, _)| written == role) else {
         let known = ROLES.map(|(written, _)| written).join(", ");
-        bail!("{place}: `{at}.{name}` is {role:?}; known roles are {known}: remove the row or change the role")
+        bail!("{location}: `{at}.{name}` is {role:?}; it must be one of {known}: change the role or remove the row")
     };
     let (name, content) = field(["content", "value"]).ok_or_else(|| missing("content"))?;
-    Ok(Message::new(role, text(content, &format!("{at}.{name}"), place)?))
+    Ok(Message::new(role, text(content, &format!("{at}.{name}"), location)?))
 }
 
 /// Reads a turn's content: a text, or a list of text parts, which are joined.
-fn text(content: &Value, at: &str, place: &str) -> Result<String> {
+fn text(content: &Value, at: &str, location: &str) -> Result<String> {
     match content {
         Value::Text(text) => Ok(text.clone()),
-        Value::List(parts) => parts.iter().enumerate().map(|(number, part)| self::part(part, &format!("{at}[{number}]"), place)).collect(),
-        other => bail!("{place}: `{at}` is {}, expected text", other.kind()),
+        Value::List(parts) => {
+            parts.iter().enumerate().map(|(number, part)| self::part(part, &format!("{at}[{number}]"), location)).collect()
+        }
+        other => bail!("{location}: `{at}` is {}, expected text", other.kind()),
     }
 }
 
-fn part(part: &Value, at: &str, place: &str) -> Result<String> {
+fn part(part: &Value, at: &str, location: &str) -> Result<String> {
     match (part, part.get("type"), part.get("text")) {
         (Value::Text(text), ..) | (_, None, Some(Value::Text(text))) => Ok(text.clone()),
         (_, Some(Value::Text(kind)), Some(Value::Text(text))) if kind == "text" => Ok(text.clone()),
-        (_, Some(Value::Text(kind)), _) => bail!("{place}: `{at}` is a part of type {kind:?}; only parts of type \"text\" are supported"),
-        _ => bail!("{place}: `{at}` is {}, expected text or {{\"type\": \"text\", \"text\": \"...\"}}", part.kind()),
+        (_, Some(Value::Text(kind)), _) => {
+            bail!("{location}: `{at}` is a part of type {kind:?}; only parts of type \"text\" are supported")
+        }
+        _ => bail!("{location}: `{at}` is {}, expected text or {{\"type\": \"text\", \"text\": \"...\"}}", part.kind()),
     }
 }
 
@@ -128,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn conversation_errors_name_their_place() {
+    fn conversation_errors_give_the_location() {
         let check = |json: &str, expected: &str| {
             let error = read(json).unwrap_err().to_string();
             assert!(error.starts_with("a.parquet, row 3: `prompt") && error.contains(expected), "{error}");
@@ -143,7 +150,7 @@ mod tests {
         check(r#"[{"role": "user", "content": " "}]"#, "`prompt[0].content` is empty");
         check(
             r#"[{"role": "user", "content": "q"}, {"role": "tool", "content": "4"}]"#,
-            r#"`prompt[1].role` is "tool"; known roles are system,"#,
+            r#"`prompt[1].role` is "tool"; it must be one of system,"#,
         );
         check(r#"[{"role": 1, "content": "q"}]"#, "`prompt[0].role` is a number");
         check(r#"[{"role": "user", "content": "q"}, {"role": "system", "content": "s"}]"#, "`prompt[1]` is a system turn");

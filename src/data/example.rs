@@ -1,6 +1,6 @@
-//! Training examples by name: the paper's pi_k, the DSR-sub subset they come from, and the user's own files.
+//! Finds training examples by name: the paper's pi_k, the DSR-sub subset that they come from, and the user's own files.
 //!
-//! Owns how names are resolved. Independent of how often an example is repeated in a batch and how its prompt is written.
+//! Independent of how often a batch repeats an example and how its prompt is rendered.
 
 use std::path::Path;
 
@@ -18,17 +18,17 @@ pub use super::verl::PUBLISHED_INSTRUCTION;
 /// The number of examples that the paper ranks: pi1 to pi1209.
 pub const RANKED_EXAMPLES: usize = 1209;
 
-/// Prefixes of a subset row's name, `dsr-sub/INDEX`: as users type it, and as runs record it.
+/// The prefixes of `dsr-sub/INDEX`, the name of a row of the subset: as users type it, and as runs record it.
 const ROW_PREFIXES: [&str; 2] = ["dsr-sub/", "dsr_sub/"];
-/// The id of an inline problem that does not give one.
+/// The id of an inline problem without an `id`.
 const INLINE: &str = "inline";
 /// File extensions that can hold examples.
 const EXTENSIONS: [&str; 4] = ["jsonl", "json", "toml", "parquet"];
-const KNOWN_NAMES: &str = "give pi1 to pi1209, a range such as pi1..pi16, dsr-sub (all 1,209), dsr-sub/124 (its row with that index), or a \
+const EXPECTED: &str = "expected pi1 to pi1209, a range such as pi1..pi16, dsr-sub (all 1,209), dsr-sub/124 (its row with that index), or a \
                            file that ends in .jsonl, .json, .toml or .parquet; separate several with commas";
 
-/// Returns the specification of an inline problem, `{"question": "...", "answer": "..."}`, accepted wherever a name is. The answer may be
-/// `None` if no reward needs it.
+/// Returns the specification of an inline problem, `{"question": "...", "answer": "..."}`, which is accepted wherever a name is. `answer`
+/// may be `None` if no reward needs a label.
 pub fn inline(question: &str, answer: Option<&str>) -> String {
     let mut problem = serde_json::json!({"question": question});
     answer.into_iter().for_each(|answer| problem["answer"] = answer.into());
@@ -59,7 +59,7 @@ pub fn resolve(specification: &str, library: &Library) -> Result<Vec<Problem>> {
     resolve_with(Labels::Required, specification, library)
 }
 
-/// Like [`resolve`], for rewards that need no label: a row of a user's file without an answer becomes a problem with an empty answer.
+/// Like [`resolve`], for rewards that need no label: a row without an answer in a user's file becomes a problem with an empty answer.
 ///
 /// # Errors
 /// As for [`resolve`], except that answers may be missing.
@@ -85,7 +85,7 @@ fn resolve_with(labels: Labels, specification: &str, library: &Library) -> Resul
                 None => problems.push(problem),
                 Some(known) if *known == problem => {}
                 Some(_) => {
-                    bail!("{specification} has two different problems with the id {:?}: change the \"id\" of one", problem.id)
+                    bail!("{specification} has two different problems with the id {:?}: change the id of one", problem.id)
                 }
             }
         }
@@ -93,8 +93,10 @@ fn resolve_with(labels: Labels, specification: &str, library: &Library) -> Resul
     Ok(problems)
 }
 
-/// Checks a specification without downloading anything and returns its number of examples. Users' files are read; published names are only
-/// parsed. Repeated examples count each time.
+/// Checks a specification without downloading anything and returns its number of examples. Reads users' files, but only parses published
+/// names. Counts repeated examples each time.
+///
+/// With `needs_answers`, every row of a user's file must have an answer.
 ///
 /// # Errors
 /// If a name is unknown, or a user's file cannot be read or has a row that is not a problem.
@@ -135,7 +137,7 @@ fn from_file_with(labels: Labels, path: &Path) -> Result<Vec<Problem>> {
     }
 }
 
-/// Converts rows of a user's file. A row without an id is named after the file and its number, a single row after the file.
+/// Converts rows of a user's file. The default id is the file's name, followed by `/` and the row's number if there are several rows.
 pub(super) fn of_rows(rows: Vec<Row>, path: &Path) -> Result<Vec<Problem>> {
     from_rows_with(Labels::Required, rows, path)
 }
@@ -143,15 +145,15 @@ pub(super) fn of_rows(rows: Vec<Row>, path: &Path) -> Result<Vec<Problem>> {
 fn from_rows_with(labels: Labels, rows: Vec<Row>, path: &Path) -> Result<Vec<Problem>> {
     let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let single = rows.len() == 1;
-    let mut places = std::collections::HashMap::new();
+    let mut locations = std::collections::HashMap::new();
     let mut problems = Vec::with_capacity(rows.len());
     let mut tally = Tally::default();
     for row in rows {
         let default_id = if single { name.clone() } else { format!("{name}/{}", row.number) };
         let (problem, gold) = labels.problem(&row, &default_id)?;
-        tally.count(&gold, &row.place);
-        if let Some(first) = places.insert(problem.id.clone(), row.place.clone()) {
-            bail!("{}: duplicate id {:?} (first used in {first}); ids must be unique", row.place, problem.id);
+        tally.count(&gold, &row.location);
+        if let Some(first) = locations.insert(problem.id.clone(), row.location.clone()) {
+            bail!("{}: duplicate id {:?} (first used in {first}); ids must be unique", row.location, problem.id);
         }
         problems.push(problem);
     }
@@ -176,12 +178,12 @@ fn is_inline(specification: &str) -> bool {
     specification.trim_start().starts_with('{')
 }
 
-/// One of the comma-separated names of a specification.
+/// One of the comma-separated names in a specification.
 enum Name<'a> {
     Subset,
-    /// The subset's row with this `extra_info.index`.
+    /// The row of the subset with this `extra_info.index`.
     Row(u64),
-    /// First and last rank, both included.
+    /// The first and the last rank, inclusive.
     Ranks(usize, usize),
     File(&'a Path),
 }
@@ -200,7 +202,7 @@ impl<'a> Name<'a> {
         if is_file_name(name) {
             return Ok(Self::File(Path::new(name)));
         }
-        bail!("unknown example {name:?}; {KNOWN_NAMES}")
+        bail!("unknown example {name:?}; {EXPECTED}")
     }
 
     fn problems(&self, subset: &mut Subset) -> Result<Vec<Problem>> {
@@ -217,7 +219,7 @@ fn is_file_name(name: &str) -> bool {
     Path::new(name).extension().and_then(|ending| ending.to_str()).is_some_and(|ending| EXTENSIONS.contains(&ending))
 }
 
-/// Parses `pi13` or `pi1..pi16`, both ends included. `None` if it is neither.
+/// Parses `pi13` or `pi1..pi16` into its first and last rank, inclusive. `None` if the name has another form.
 fn ranks(name: &str) -> Result<Option<(usize, usize)>> {
     let rank = |text: &str| {
         let digits = text.strip_prefix("pi")?;
@@ -226,12 +228,12 @@ fn ranks(name: &str) -> Result<Option<(usize, usize)>> {
     let (first, last) = name.split_once("..").unwrap_or((name, name));
     let (Some(first), Some(last)) = (rank(first), rank(last)) else { return Ok(None) };
     if first < 1 || last > RANKED_EXAMPLES || first > last {
-        bail!("{name} is not in the ranking; {KNOWN_NAMES}");
+        bail!("{name} is not in the ranking; {EXPECTED}");
     }
     Ok(Some((first, last)))
 }
 
-/// The published subset and its ranking, each loaded when first needed.
+/// The published subset and its ranking, both loaded on first use.
 struct Subset<'a> {
     library: &'a Library,
     /// Whether rows of users' files need answers.
@@ -256,14 +258,14 @@ impl Subset<'_> {
         };
         let problem = self.row(index)?;
         if problem.answer.trim().is_empty() {
-            tracing::warn!("pi{rank} has no label in the published subset, so no response to it can be graded correct");
+            tracing::warn!("pi{rank} has no label in the published subset, so every response to it counts as wrong");
         }
         Ok(Problem { id: format!("pi{rank}"), ..problem.clone() })
     }
 
     fn row(&mut self, index: u64) -> Result<&Problem> {
-        let found = self.problems()?.iter().find(|(own, _)| *own == Some(index));
-        found.map(|(_, problem)| problem).ok_or_else(|| anyhow!("the subset has no row {index}; {KNOWN_NAMES}"))
+        let found = self.problems()?.iter().find(|(known, _)| *known == Some(index));
+        found.map(|(_, problem)| problem).ok_or_else(|| anyhow!("the subset has no row {index}; {EXPECTED}"))
     }
 
     fn ranking(&mut self) -> Result<&[u64]> {

@@ -1,5 +1,5 @@
-//! Downloads one pinned file atomically: into a temporary file next to the target, checksum verified, then renamed. Also the types that
-//! report download progress. Independent of what a file contains.
+//! Downloads one pinned file atomically: writes a temporary file next to the target, verifies its checksum, and renames it. Also defines
+//! the types that report download progress. Independent of what a file contains.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -15,17 +15,17 @@ use super::pinned::Pinned;
 
 const CHUNK_BYTES: usize = 64 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// The largest pinned file has a few megabytes; a transfer slower than this will not finish.
+/// The limit for a whole download. The largest pinned file has a few megabytes.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The progress of one download.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DownloadProgress {
-    /// The file's name, to show to the user.
+    /// The file's display name.
     pub name: String,
     /// The number of bytes received.
     pub received_bytes: u64,
-    /// The size of the file in bytes; `None` if the server does not announce it.
+    /// The size of the file in bytes; `None` if the server does not send it.
     pub total_bytes: Option<u64>,
 }
 
@@ -52,7 +52,7 @@ pub fn sha256_of(path: &Path) -> Result<String> {
 /// Downloads `url` to `target`, replacing an existing file. On failure the target is unchanged and no temporary file remains.
 ///
 /// # Errors
-/// If the server cannot be reached or answers with an error, the transfer breaks off, the checksum differs from `file`'s, or a file cannot
+/// If the server cannot be reached or returns an error, the transfer is interrupted, the checksum differs from `file`'s, or a file cannot
 /// be written.
 pub(super) fn download(url: &str, target: &Path, file: &Pinned, on_progress: &dyn Fn(&DownloadProgress)) -> Result<()> {
     let folder = target.parent().context("the download target has no parent folder")?;
@@ -81,7 +81,7 @@ pub(super) fn download(url: &str, target: &Path, file: &Pinned, on_progress: &dy
         on_progress(&transfer);
         let count = response
             .read(&mut chunk)
-            .with_context(|| format!("the transfer of {url} broke off after {} bytes", transfer.received_bytes))?;
+            .with_context(|| format!("the transfer of {url} was interrupted after {} bytes", transfer.received_bytes))?;
         if count == 0 {
             break;
         }
@@ -102,11 +102,11 @@ fn hexadecimal(hasher: Sha256) -> String {
     hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A partial download. Dropping it removes the file, unless it was renamed before.
+/// A partial download. Dropping it deletes the file unless it has been renamed.
 struct PartialFile(PathBuf);
 
 impl PartialFile {
-    /// Creates a file in the target's folder under a name that no other process or thread uses.
+    /// Creates a file next to the target, with a name that no other process or thread uses.
     fn next_to(target: &Path) -> Result<(Self, File)> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -118,7 +118,7 @@ impl PartialFile {
 
 impl Drop for PartialFile {
     fn drop(&mut self) {
-        // After a successful download the file is already gone; after a failed one there is no one to report to.
+        // After a successful download the file is already gone. After a failed one, the original error matters more.
         let _ = std::fs::remove_file(&self.0);
     }
 }

@@ -1,16 +1,16 @@
-//! The gold answer of a row: one text or number, a list of alternatives, or a worked solution that ends in the answer. Decides which of
-//! these a value is. Independent of how answers are compared.
+//! Extracts the gold answer from a row's value: text or a number, a list of alternatives, or a worked solution that ends with the answer.
+//! Independent of how answers are compared.
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::value::Value;
 use crate::input;
 
-/// How other programs write a missing value.
+/// Texts that other programs write for a missing value.
 const MISSING_VALUES: [&str; 6] = ["None", "nan", "NaN", "null", "NULL", "<NA>"];
-/// What GSM8K writes before the final answer.
+/// The marker before the final answer in GSM8K.
 const GSM8K_MARKER: &str = "####";
-const EXPECTED: &str = "expected text, a number, or a list of these, any of which is right";
+const EXPECTED: &str = "expected text, a number, or a list of alternatives";
 
 /// A gold answer as read from a file.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,25 +19,27 @@ pub(super) struct Gold {
     pub(super) answer: String,
     /// Other correct answers.
     pub(super) alternatives: Vec<String>,
-    /// True if the answer was extracted from a worked solution.
+    /// True if any of the answers was extracted from a worked solution.
     pub(super) from_solution: bool,
 }
 
-/// Counts the unusual gold answers of a file, to report each kind once.
+/// Counts the unusual gold answers in a file, so that each kind is reported once.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     rows: usize,
-    /// The number of rows with several answers, and the place of the first.
+    /// The number of rows with several answers, and the location of the first.
     several: (usize, String),
+    /// The same for worked solutions.
     solutions: (usize, String),
+    /// The same for missing answers.
     missing: (usize, String),
 }
 
 impl Gold {
-    /// Reads the answer in a value. `None`, `nan`, `null`, empty text and an empty list count as no answer.
+    /// Reads the answer from a value. `None`, `nan`, `null`, empty text and an empty list count as no answer.
     ///
     /// # Errors
-    /// If the value cannot be an answer. The message describes the value; the caller adds the place.
+    /// If the value cannot be an answer. The message describes the value; the caller adds the location.
     pub(super) fn of(value: &Value) -> Result<Self> {
         match value {
             Value::Null => Ok(Self::default()),
@@ -85,13 +87,13 @@ impl Gold {
 }
 
 impl Tally {
-    /// Counts the gold answer of the row at `place`.
-    pub(super) fn count(&mut self, gold: &Gold, place: &str) {
+    /// Counts the gold answer of the row at `location`, such as `FILE, line 3`.
+    pub(super) fn count(&mut self, gold: &Gold, location: &str) {
         self.rows += 1;
         let one = |tally: &mut (usize, String), counts: bool| {
             if counts && tally.0 == 0 {
-                // The file name is dropped: the message starts with it.
-                place.rsplit(", ").next().unwrap_or(place).clone_into(&mut tally.1);
+                // Drop the file name, because the message starts with it.
+                location.rsplit(", ").next().unwrap_or(location).clone_into(&mut tally.1);
             }
             tally.0 += usize::from(counts);
         };
@@ -112,8 +114,8 @@ impl Tally {
     }
 }
 
-/// Parses a list of strings that Python or JSON wrote into a text, `['70', "71"]`. `None` for anything else, such as the list of numbers
-/// `[70, 71]`, which is itself an answer.
+/// Parses text that contains a list of strings in Python's or JSON's notation, `['70', "71"]`. `None` for anything else, such as the list
+/// of numbers `[70, 71]`, which is itself an answer.
 fn parse_text_list(text: &str) -> Option<Vec<String>> {
     let mut rest = text.trim().strip_prefix('[')?.strip_suffix(']')?.trim();
     let mut texts = Vec::new();
@@ -128,7 +130,8 @@ fn parse_text_list(text: &str) -> Option<Vec<String>> {
     (!texts.is_empty()).then_some(texts)
 }
 
-/// Splits a text at its closing quote, and resolves backslash escapes as in Python and JSON. `None` if no quote closes it.
+/// Returns the text before the closing quote, with escapes of quotes and slashes resolved, and the rest after it. `None` if there is no
+/// closing quote.
 fn parse_quoted(text: &str, quote: char) -> Option<(String, &str)> {
     let mut read = String::new();
     let mut characters = text.char_indices();
@@ -137,7 +140,7 @@ fn parse_quoted(text: &str, quote: char) -> Option<(String, &str)> {
             _ if character == quote => return Some((read, &text[at + 1..])),
             '\\' => match characters.next()?.1 {
                 escaped @ ('\\' | '\'' | '"' | '/') => read.push(escaped),
-                // \times and \neq are more likely in an answer than a tab or a newline.
+                // Keep other escapes: \times and \neq are more likely in an answer than a tab or a newline.
                 other => read.extend(['\\', other]),
             },
             _ => read.push(character),
@@ -156,8 +159,8 @@ fn final_answer(text: &str) -> Option<&str> {
     boxed(text)
 }
 
-/// Returns the content of the last `\boxed{...}`, with balanced braces; an escaped brace, `\{`, is text. `None` if there is no complete
-/// box.
+/// Returns the content of the last `\boxed{...}`, up to the matching brace; an escaped brace, `\{`, is text. `None` if the last box is
+/// incomplete or there is none.
 pub(super) fn boxed(solution: &str) -> Option<&str> {
     const OPENING: &str = r"\boxed{";
     let start = solution.rfind(OPENING)? + OPENING.len();
@@ -177,8 +180,8 @@ pub(super) fn boxed(solution: &str) -> Option<&str> {
     None
 }
 
-/// Reads the gold answers in a field of a JSON object, in the formats of users' files: a text or number, or a list of alternatives. Text
-/// that a data set would use for a missing value, such as `None`, counts as an answer here.
+/// Reads the gold answers from a field of a JSON object, in the formats of users' files: text, a number, or a list of alternatives. Text
+/// that marks a missing value in data sets, such as `None`, counts as an answer here.
 ///
 /// # Errors
 /// If `json` is not JSON, the field is missing, or its value is not an answer. The message describes the value.
@@ -189,7 +192,7 @@ pub fn answers(json: &str, field: &str) -> Result<Vec<String>> {
     match value {
         _ if !gold.answer.is_empty() => Ok(std::iter::once(gold.answer).chain(gold.alternatives).collect()),
         Value::Text(text) => Ok(vec![text.clone()]),
-        other => bail!("`{field}` is {}, which has no answer in it", other.kind()),
+        other => bail!("`{field}` is {}, which contains no answer", other.kind()),
     }
 }
 

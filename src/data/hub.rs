@@ -1,10 +1,10 @@
 //! Downloads checkpoints from the Hugging Face hub.
 //!
-//! Owns which files a checkpoint needs, the check that every file is complete, and the error messages. Independent of what the files
-//! contain. hf-hub reads `HF_HOME`, `HF_TOKEN` and `HF_ENDPOINT`; this module reads `HF_HUB_OFFLINE` and `HF_HUB_DOWNLOAD_TIMEOUT`.
+//! Decides which files a checkpoint needs, verifies each of them, and explains failures. Does not interpret the files. hf-hub reads
+//! `HF_HOME`, `HF_TOKEN` and `HF_ENDPOINT`; this module reads `HF_HUB_OFFLINE` and `HF_HUB_DOWNLOAD_TIMEOUT`.
 //!
 //! hf-hub 1.0 waits forever for a silent server, stores the error page of a failing server as the file, and gives up after ten seconds if
-//! another process is downloading the same file. `guard` adds a timeout, a checksum and a lock.
+//! another process is downloading the same file. `checks` adds a timeout, a checksum and a lock.
 
 mod checks;
 mod name;
@@ -39,10 +39,10 @@ pub struct Hub {
     pub endpoint: Option<String>,
     /// The cache folder; `None` uses the one below `HF_HOME`.
     pub cache: Option<PathBuf>,
-    /// True to use only the cache.
+    /// True to use only the cache, without network access.
     pub offline: bool,
-    /// How long to wait for an answer, or for the next bytes, before giving up.
-    pub patience: Duration,
+    /// How long to wait for a response, or for more bytes, before giving up.
+    pub timeout: Duration,
 }
 
 impl Hub {
@@ -50,15 +50,15 @@ impl Hub {
     pub fn from_env() -> Self {
         let seconds =
             std::env::var("HF_HUB_DOWNLOAD_TIMEOUT").ok().and_then(|text| text.trim().parse().ok()).filter(|seconds| *seconds > 0);
-        Self { endpoint: None, cache: None, offline: offline_from_env(), patience: seconds.map_or(DEFAULT_TIMEOUT, Duration::from_secs) }
+        Self { endpoint: None, cache: None, offline: offline_from_env(), timeout: seconds.map_or(DEFAULT_TIMEOUT, Duration::from_secs) }
     }
 
-    /// Downloads the checkpoint's missing files and returns the local folder that has them all, from one commit. If the hub cannot be
-    /// reached, a complete copy in the cache is used.
+    /// Downloads the checkpoint files that are not cached, all from one commit, and returns their local folder. If the hub cannot be
+    /// reached, falls back to a complete copy in the cache.
     ///
     /// # Errors
-    /// If a required file is missing or cannot be downloaded, or a download is corrupt, in which case the file is deleted. The message is
-    /// one sentence that says what to do.
+    /// If a required file is missing or cannot be downloaded, or a download is corrupt; the corrupt file is deleted. The message is one
+    /// sentence that says what to do.
     pub fn fetch(&self, model: &ModelName, on_progress: &OnProgress) -> Result<PathBuf> {
         let (folder, lock) = self.fetch_files(model, on_progress, checkpoint)?;
         lock.mark_finished();
@@ -71,7 +71,7 @@ impl Hub {
     /// As for [`Hub::fetch`].
     pub fn fetch_without_weights(&self, model: &ModelName, on_progress: &OnProgress) -> Result<PathBuf> {
         let (folder, lock) = self.fetch_files(model, on_progress, |source| all_but_weights(source).map(|(folder, _)| folder))?;
-        // Weights that an interrupted download left behind are still unverified: keep the mark.
+        // An interrupted download may have left unverified weights: keep the mark.
         if !lock.was_interrupted() {
             lock.mark_finished();
         }
@@ -94,7 +94,7 @@ impl Hub {
             repository,
             cache,
             offline: self.offline,
-            timeout: self.patience,
+            timeout: self.timeout,
             revision: model.revision.clone(),
             lock: lock.clone(),
             on_progress: OnProgress::clone(on_progress),
@@ -110,12 +110,12 @@ impl Hub {
         Ok((found?, lock))
     }
 
-    /// Returns the path of a checkpoint's file in the cache, `None` if it is not cached. Downloads nothing.
+    /// Returns the cached path of a checkpoint file, or `None` if it is not cached. Downloads nothing.
     pub fn cached(&self, model: &ModelName, file: &str) -> Option<PathBuf> {
         let repository = format!("models--{}--{}", model.owner, model.name);
         let folder = self.client().ok()?.cache_dir().join(repository);
         let revision = model.revision.as_deref().unwrap_or("main");
-        // `refs/BRANCH` and `refs/TAG` hold the commit; a revision without such a file is a commit.
+        // `refs/BRANCH` and `refs/TAG` contain the commit; a revision without such a file is a commit.
         let commit =
             std::fs::read_to_string(folder.join("refs").join(revision)).map_or_else(|_| revision.to_owned(), |text| text.trim().to_owned());
         Some(folder.join("snapshots").join(commit).join(file)).filter(|path| path.exists())
@@ -133,7 +133,7 @@ impl Hub {
     }
 }
 
-/// Fetches every file of a checkpoint, the weights last, so that a copy with weights has the rest too.
+/// Fetches every file of a checkpoint and returns their folder. The weights come last, so a copy that has weights is otherwise complete.
 fn checkpoint(source: &Source) -> Result<PathBuf> {
     let (folder, source) = all_but_weights(source)?;
     match source.file(WEIGHTS_INDEX)? {
@@ -149,11 +149,11 @@ fn checkpoint(source: &Source) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Fetches every file but the weights. Returns their folder and the repository at the folder's commit.
+/// Fetches all files except the weights. Returns their folder, and the source at the folder's commit.
 fn all_but_weights<'a>(source: &Source<'a>) -> Result<(PathBuf, Source<'a>)> {
     let config = source.required(REQUIRED[0])?;
     let folder = config.parent().context("the hub's cache returned a file without a parent folder")?.to_path_buf();
-    // A branch may move during the download, so the other files are requested by the commit of the first.
+    // A branch may move during the download, so request the other files at the commit of the first.
     let source = source.at(folder.file_name().map(|commit| commit.to_string_lossy().into_owned()));
     for name in &REQUIRED[1..] {
         source.required(name)?;
@@ -164,22 +164,22 @@ fn all_but_weights<'a>(source: &Source<'a>) -> Result<(PathBuf, Source<'a>)> {
     Ok((folder, source))
 }
 
-/// True if `HF_HUB_OFFLINE` is set to a value that Python's client accepts as true: `1`, `true`, `yes` or `on`, in any case.
+/// True if `HF_HUB_OFFLINE` has a value that Python's client treats as true: `1`, `true`, `yes` or `on`, ignoring case.
 pub fn offline_from_env() -> bool {
     std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on"))
 }
 
-/// Returns the weights files listed in an index.
+/// Returns the names of the weights files listed in an index.
 fn shards(index: &Path) -> Result<BTreeSet<String>> {
-    let place = index.display();
-    let bytes = std::fs::read(index).with_context(|| format!("cannot read {place}"))?;
-    let index: serde_json::Value = serde_json::from_slice(&bytes).with_context(|| format!("{place} is not JSON"))?;
-    let map = index.get("weight_map").and_then(|map| map.as_object()).with_context(|| format!("{place} has no `weight_map`"))?;
+    let path = index.display();
+    let bytes = std::fs::read(index).with_context(|| format!("cannot read {path}"))?;
+    let index: serde_json::Value = serde_json::from_slice(&bytes).with_context(|| format!("{path} is not JSON"))?;
+    let map = index.get("weight_map").and_then(|map| map.as_object()).with_context(|| format!("{path} has no `weight_map`"))?;
     let files: BTreeSet<String> = map.values().filter_map(|file| file.as_str()).map(str::to_owned).collect();
-    // The index is untrusted: it must not name files outside the checkpoint.
+    // The index is untrusted: it must not name files outside the checkpoint folder.
     match files.iter().find(|file| file.contains(['/', '\\']) || !file.ends_with(".safetensors")) {
-        Some(file) => bail!("{place} lists {file:?}, expected files such as model-00001-of-00002.safetensors"),
-        None if files.is_empty() => bail!("{place} lists no files"),
+        Some(file) => bail!("{path} lists {file:?}, expected files such as model-00001-of-00002.safetensors"),
+        None if files.is_empty() => bail!("{path} lists no files"),
         None => Ok(files),
     }
 }

@@ -1,4 +1,4 @@
-//! Locates data files: in the user's folder, else in the cache, else by one download into the cache. Independent of what the files contain.
+//! Locates data files in the user's folder or in the cache; downloads missing ones into the cache. Independent of what the files contain.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,20 +10,20 @@ use super::fetch::{self, OnProgress};
 use super::hub;
 use super::pinned::{self, Pinned};
 
-/// Where a pinned file is on this machine.
+/// The location and state of a pinned file on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileStatus {
     /// In the user's folder, with the published contents.
     Folder(PathBuf),
     /// In the cache, with the published contents.
     Cache(PathBuf),
-    /// Present with other contents: its path and its SHA-256. In the cache, the next download replaces it.
+    /// Present with other contents: the path and the SHA-256 found. In the cache, [`Library::path`] replaces such a file.
     Corrupt(PathBuf, String),
     /// Neither in the user's folder nor in the cache.
     Missing,
 }
 
-/// Finds pinned files in the user's folder, else in the cache, else downloads them into the cache.
+/// Finds pinned files in the user's folder or in the cache, and downloads missing ones into the cache.
 pub struct Library {
     /// `--data-dir` or `RLVR_DATA_DIR`.
     folder: Option<PathBuf>,
@@ -34,9 +34,9 @@ pub struct Library {
 }
 
 impl Library {
-    /// Opens the library with the settings of the environment. The user's folder is `folder`, or else `RLVR_DATA_DIR`. The cache is
-    /// `RLVR_CACHE`, or else the platform's cache folder. `RLVR_DATA_URL` replaces `https://raw.githubusercontent.com`, and
-    /// `HF_HUB_OFFLINE` forbids downloads.
+    /// Opens the library, configured by the environment. The user's folder is `folder`, or else `RLVR_DATA_DIR`. The cache is `RLVR_CACHE`,
+    /// or else `rlvr` in the platform's cache folder. `RLVR_DATA_URL` replaces `https://raw.githubusercontent.com`, and `HF_HUB_OFFLINE`
+    /// forbids downloads.
     ///
     /// # Errors
     /// If the user's folder does not exist.
@@ -59,17 +59,18 @@ impl Library {
         })
     }
 
-    /// Reports download progress to `listener`.
+    /// Sets the callback that receives download progress.
     #[must_use]
     pub fn on_progress(mut self, listener: OnProgress) -> Self {
         self.on_progress = listener;
         self
     }
 
-    /// Returns a local path of the file with a verified checksum, downloading the file if needed.
+    /// Returns the local path of the file after verifying its checksum. Downloads the file if needed.
     ///
     /// # Errors
-    /// If the file is missing and cannot be downloaded, or the user's folder has a file with another checksum. The message says what to do.
+    /// If the file is missing and cannot be downloaded, cannot be read, or has another checksum in the user's folder. The message says what
+    /// to do.
     pub fn path(&self, file: &Pinned) -> Result<PathBuf> {
         let cached = self.cached(file);
         match self.look(file)? {
@@ -94,7 +95,7 @@ impl Library {
 
 /// Queries that download nothing.
 impl Library {
-    /// Returns where a pinned file is, with its checksum verified. Prefers the user's folder to the cache.
+    /// Returns where a pinned file is, after verifying its checksum. Prefers the user's folder to the cache.
     ///
     /// # Errors
     /// If the file exists but cannot be read.
@@ -109,13 +110,13 @@ impl Library {
         })
     }
 
-    /// Returns the path of a file in the user's folder, given its path below the folder. `None` if there is no such file or no user's
+    /// Returns the path of a file in the user's folder; `local` is relative to that folder. `None` if there is no such file, or no user's
     /// folder.
     pub fn own(&self, local: &str) -> Option<PathBuf> {
         self.folder.as_ref().map(|folder| folder.join(local)).filter(|path| path.exists())
     }
 
-    /// The folder that keeps downloads.
+    /// Returns the cache folder; downloads are in its `data` folder.
     pub fn cache(&self) -> &Path {
         &self.cache
     }
@@ -143,12 +144,12 @@ fn cache_folder() -> PathBuf {
     caches.join("rlvr")
 }
 
-/// Returns the value of an environment variable, `None` if it is unset or empty.
+/// Returns the value of an environment variable, or `None` if it is unset or empty.
 fn env_var(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// Creates a library that ignores the environment. An empty `base_url` forbids downloads.
+/// Creates a library that ignores the environment. If `base_url` is empty, the library is offline.
 #[cfg(test)]
 pub(crate) fn test_library(folder: Option<PathBuf>, cache: &Path, base_url: &str) -> Library {
     Library {

@@ -1,8 +1,7 @@
 //! Loads problems: the paper's examples, the benchmarks, the embedded model's arithmetic, and the user's own files.
 //!
 //! Owns where each file comes from, its checksum, and how its rows become a [`Problem`](crate::flow::Problem). Independent of how answers
-//! are
-//! graded, how models work and how prompts are written.
+//! are graded, how models work and how prompts are rendered.
 
 pub mod benchmark;
 pub mod catalogue;

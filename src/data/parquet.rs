@@ -1,5 +1,5 @@
-//! Reads Parquet files row by row. Only the requested columns are decoded, and memory holds one page of each. Owns how a cell becomes a
-//! [`Value`]; does not know what the columns mean.
+//! Reads Parquet files row by row. Decodes only the requested columns, one page of each at a time. Owns how a cell becomes a [`Value`].
+//! Does not know what the columns mean.
 
 use std::fs::File;
 use std::path::Path;
@@ -33,24 +33,24 @@ impl Table {
         Ok(Self { name, reader })
     }
 
-    /// The names of the top-level columns.
+    /// Returns the names of the top-level columns.
     pub(super) fn columns(&self) -> Vec<&str> {
         self.schema().get_fields().iter().map(|field| field.name()).collect()
     }
 
-    /// Calls `take` with every row, reduced to the columns in `paths`: `prompt` is a column, `extra_info.index` a field of one. Paths that
-    /// the file lacks are left out.
+    /// Calls `take` with every row, reduced to the columns and fields in `paths`, such as the column `prompt` or the field
+    /// `extra_info.index`. Ignores paths that the file lacks.
     ///
     /// # Errors
-    /// If the file is corrupt, or `take` returns an error, which ends the iteration.
+    /// If the file is corrupt, or `take` returns an error, which stops the iteration.
     pub(super) fn each_row(&self, paths: &[&str], mut take: impl FnMut(Row) -> Result<()>) -> Result<()> {
         let parse_error = |error| parse_error(&self.name, &error);
         let open = || self.reader.get_row_iter(Some(projection(self.schema(), paths)?));
         let mut records = catch_panics(&self.name, || open().map_err(parse_error))?;
         for number in 0.. {
-            let place = format!("{}, row {}", self.name, number + 1);
-            let Some(record) = catch_panics(&place, || records.next().transpose().map_err(parse_error))? else { break };
-            take(Row { fields: object(record), place, number })?;
+            let location = format!("{}, row {}", self.name, number + 1);
+            let Some(record) = catch_panics(&location, || records.next().transpose().map_err(parse_error))? else { break };
+            take(Row { fields: object(record), location, number })?;
         }
         Ok(())
     }
@@ -64,8 +64,8 @@ fn parse_error(name: &str, error: &::parquet::errors::ParquetError) -> anyhow::E
     anyhow!("cannot read {name} as Parquet: {error}")
 }
 
-/// Reduces a schema to the columns in `paths` and, within structs, to the listed fields. A struct with none of the listed fields is kept
-/// whole, so that errors can say which fields it has.
+/// Reduces a schema to the columns in `paths` and, within structs, to the listed fields. Keeps all fields of a struct that has none of the
+/// listed ones, so that errors can list them.
 fn projection(schema: &Type, paths: &[&str]) -> ::parquet::errors::Result<Type> {
     let mut fields: Vec<TypePtr> = Vec::new();
     for column in schema.get_fields() {

@@ -1,7 +1,7 @@
 //! Third-party files that this program reads but does not ship. Each is pinned by repository, commit, path and checksum, so that a score
-//! states exactly which data it was measured on. Independent of what the files contain.
+//! refers to exactly known data. Independent of what the files contain.
 
-/// Where GitHub serves raw files, by repository, commit and path.
+/// The URL below which GitHub serves raw files by repository, commit and path.
 pub(super) const GITHUB: &str = "https://raw.githubusercontent.com";
 
 /// One file at one commit.
@@ -20,7 +20,7 @@ pub struct Pinned {
 }
 
 impl Pinned {
-    /// A file in the paper's code repository, at the commit that this program reproduces.
+    /// Pins a file in the paper's code repository, at the commit that this program reproduces.
     pub(super) const fn of_the_paper(path: &'static str, local: &'static str, sha256: &'static str) -> Self {
         Self { repository: "ypwang61/One-Shot-RLVR", commit: "21ed529ec90002597c92aee957af1dd8166bb66c", path, local, sha256 }
     }
@@ -31,14 +31,14 @@ impl Pinned {
     }
 }
 
-/// DSR-sub: the 1,209 examples that the paper selects from.
+/// DSR-sub: the 1,209 examples from which the paper selects.
 pub const DSR_SUB: Pinned = Pinned::of_the_paper(
     "data/train/one_shot_rlvr/dsr_sub.parquet",
     "train/dsr_sub.parquet",
     "bce5945e5666d5b82f1554b0a18203a88a0209f82fa724e5bfdfc17cc9a1aea6",
 );
 
-/// The accuracy of each DSR-sub example per epoch, over 500 steps of training on all of them.
+/// The accuracy of each DSR-sub example in each epoch of 500 training steps on the whole subset.
 pub const ACCURACY_HISTORY: Pinned = Pinned::of_the_paper(
     "data/acc_step_500.json",
     "train/acc_step_500.json",

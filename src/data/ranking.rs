@@ -1,5 +1,5 @@
-//! Ranks examples by historical variance: how much each example's accuracy varied while a model trained on all of them. pi_k is the
-//! subset's example of rank k. Owns the published order; does not read the examples themselves.
+//! Ranks examples by historical variance: how much each example's accuracy varied while a model trained on all of them. pi_k is the example
+//! of rank k in the subset. Owns the published order. Does not read the examples.
 
 use std::fmt;
 use std::path::Path;
@@ -36,12 +36,12 @@ const PUBLISHED: [(usize, u64); 23] = [
     (1209, 789),
 ];
 
-/// Returns the `extra_info.index` of pi_k, `None` if the paper does not name this rank.
+/// Returns the `extra_info.index` of the example with this rank, or `None` if the paper does not name it.
 pub(super) fn published_index(rank: usize) -> Option<u64> {
     PUBLISHED.iter().find(|(known, _)| *known == rank).map(|&(_, index)| index)
 }
 
-/// The accuracies of each example per epoch, in file order, which decides ties.
+/// The accuracy of each example in each epoch, in file order, which breaks ties.
 struct History(Vec<(String, Vec<f64>)>);
 
 impl<'de> Deserialize<'de> for History {
@@ -64,10 +64,10 @@ impl<'de> Deserialize<'de> for History {
     }
 }
 
-/// Reads accuracy histories, `{"INDEX": [0.125, ...], ...}`, with one accuracy per epoch, in file order.
+/// Reads accuracy histories, `{"INDEX": [0.125, ...], ...}` with one accuracy per epoch. Returns `(index, accuracies)` in file order.
 ///
 /// # Errors
-/// If the file cannot be read, is not of this form, or has no histories or an empty one.
+/// If the file cannot be read or has another form, or if there is no history or an empty one.
 pub fn read_history(path: &Path) -> Result<Vec<(u64, Vec<f64>)>> {
     let text = input::read_text(path, input::DOCUMENT_BYTES)?;
     let History(entries) = serde_json::from_str(&input::json(&text))
@@ -88,16 +88,15 @@ pub fn read_history(path: &Path) -> Result<Vec<(u64, Vec<f64>)>> {
 pub struct Ranked<'a, K> {
     /// The example's key in the history.
     pub example: &'a K,
-    /// The population standard deviation of the accuracies (divided by `epochs`): the paper's "historical variance score".
+    /// The population standard deviation of the accuracies (denominator `epochs`): the paper's "historical variance score".
     pub deviation: f64,
-    /// The mean accuracy over `epochs`.
+    /// The mean accuracy (denominator `epochs`).
     pub mean: f64,
     /// The number of accuracies.
     pub epochs: usize,
 }
 
-/// Ranks examples by the population standard deviation of their history, as the published script does, largest first. Ties keep their
-/// order.
+/// Sorts examples by the population standard deviation of their history, largest first, as in the published script. Ties keep their order.
 pub fn rank_by_std<K>(history: &[(K, Vec<f64>)]) -> Vec<Ranked<'_, K>> {
     let mut all: Vec<Ranked<K>> = Vec::with_capacity(history.len());
     for (example, accuracies) in history {
@@ -117,8 +116,8 @@ fn deviation(values: &[f64]) -> f64 {
     (sum(&squares) / count).sqrt()
 }
 
-/// Sums in NumPy's order, with eight accumulators, because the published ranking depends on the last bit of its sums. Beyond 128 values
-/// NumPy sums by halves; the published histories are shorter, and for longer ones only the last bit differs.
+/// Sums in NumPy's order, with eight accumulators, because the published ranking depends on the last bit of its sums. Above 128 values
+/// NumPy sums halves separately. The published histories are shorter; for longer ones the result may differ in the last bit.
 fn sum(values: &[f64]) -> f64 {
     if values.len() < 8 {
         return values.iter().fold(0.0, |total, value| total + value);
@@ -141,7 +140,7 @@ mod tests {
     use crate::data::pinned;
 
     #[test]
-    fn by_deviation_keeps_the_order_of_ties() {
+    fn rank_by_std_keeps_the_order_of_ties() {
         let history = [(7, vec![0.5, 0.5]), (3, vec![0.0, 1.0]), (1, vec![1.0, 1.0]), (9, vec![0.0, 0.5, 1.0]), (2, vec![1.0, 0.0])];
         let ranked = rank_by_std(&history);
         assert_eq!(ranked.iter().map(|ranked| *ranked.example).collect::<Vec<_>>(), [3, 2, 9, 7, 1]);
@@ -150,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn by_deviation_reproduces_the_published_ranks() {
+    fn rank_by_std_reproduces_the_published_ranks() {
         let Some(library) = shared_library() else { return };
         let history = read_history(&library.path(&pinned::ACCURACY_HISTORY).unwrap()).unwrap();
         let ranking = rank_by_std(&history);
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn read_history_names_a_bad_file() {
+    fn read_history_rejects_malformed_files() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("history.json");
         for (content, expected) in [

@@ -1,5 +1,5 @@
-//! A value from a user's file, in any format. Numbers keep all their digits. Owns the conversion from JSON and TOML and the words that
-//! messages use for values. Does not know which fields a row needs.
+//! A value from a user's file, in any format. Numbers keep all their digits. Owns the conversion from JSON and TOML, and the descriptions
+//! of values in messages. Does not know which fields a row needs.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 pub(super) enum Value {
     Null,
     Bool(bool),
-    /// A number in its usual notation: 27.0 is `27`. No digit is lost.
+    /// A number in its usual notation, with all its digits: 27.0 is `27`.
     Number(String),
     Text(String),
     List(Vec<Value>),
@@ -25,8 +25,8 @@ pub(super) enum Value {
 const MAX_EXACT_INTEGER: f64 = 9e15;
 
 impl Value {
-    /// Parses JSON. `serde_json` returns numbers in 64 bits, and their text only with the feature `arbitrary_precision`, which would change
-    /// how the rest of the program parses JSON. So the numbers' texts are taken from the source, where they appear in the order of parsing.
+    /// Parses JSON. `serde_json` keeps only 64 bits of a number unless its feature `arbitrary_precision` is enabled, which would change how
+    /// the rest of the program parses JSON. So this takes the text of each number from the source, in the order of parsing.
     ///
     /// # Errors
     /// If the text is not JSON, or an object has a field twice.
@@ -56,7 +56,7 @@ impl Value {
             DeValue::String(text) => Self::Text(text.to_string()),
             DeValue::Integer(integer) if integer.radix() == 10 => Self::Number(usual_notation(integer.as_str())),
             DeValue::Integer(integer) => {
-                // A number too large to convert to decimal keeps its own notation.
+                // Keep the notation of a number that is too large to convert to decimal.
                 let read = i128::from_str_radix(integer.as_str(), integer.radix());
                 Self::Number(read.map_or_else(|_| integer.to_string(), |value| value.to_string()))
             }
@@ -68,8 +68,7 @@ impl Value {
         }
     }
 
-    /// Converts a float. `shortest` is the shortest text that parses as the same number in its own type, such as 12.8 for the nearest
-    /// `f32`.
+    /// Converts a float. `shortest` is the shortest decimal that parses as the same number in the original type, such as 12.8 for an `f32`.
     pub(super) fn float(value: impl Into<f64> + Copy, shortest: String) -> Self {
         let value: f64 = value.into();
         match value.is_finite() {
@@ -80,7 +79,7 @@ impl Value {
         }
     }
 
-    /// Returns an object's field, `None` if this is not an object or has no such field.
+    /// Returns a field of an object, or `None` if this is not an object or has no such field.
     pub(super) fn get(&self, name: &str) -> Option<&Self> {
         match self {
             Self::Object(fields) => fields.iter().find(|(own, _)| own == name).map(|(_, value)| value),
@@ -88,7 +87,7 @@ impl Value {
         }
     }
 
-    /// Returns the items of a list, `None` for any other value.
+    /// Returns the items of a list, or `None` for any other value.
     pub(super) fn as_list(&self) -> Option<&[Self]> {
         match self {
             Self::List(items) => Some(items),
@@ -96,7 +95,7 @@ impl Value {
         }
     }
 
-    /// Returns a text unchanged or a number in its usual notation, `None` for any other value.
+    /// Returns text unchanged or a number in its usual notation, or `None` for any other value.
     pub(super) fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) | Self::Number(text) => Some(text),
@@ -126,13 +125,13 @@ impl Value {
     }
 }
 
-/// Iterates over the numbers in a JSON text as written, in order.
+/// Iterates over the texts of the numbers in JSON, in order.
 struct NumberTexts<'a> {
     rest: &'a str,
 }
 
 impl<'a> NumberTexts<'a> {
-    /// Returns the text of the next number, empty at the end.
+    /// Returns the text of the next number, or an empty string at the end.
     fn next(&mut self) -> &'a str {
         let bytes = self.rest.as_bytes();
         let (mut at, mut is_quoted) = (0, false);
@@ -217,8 +216,8 @@ impl<'de> Visitor<'de> for ValueSeed<'_, '_> {
     }
 }
 
-/// Rewrites a number in its usual notation: 27.0 becomes `27`, 1e3 becomes `1000`. Returns the text unchanged if 64 bits cannot hold the
-/// number.
+/// Rewrites a number in its usual notation: 27.0 becomes `27`, 1e3 becomes `1000`. Returns the text unchanged if an `f64` would lose
+/// digits.
 pub(super) fn usual_notation(written: &str) -> String {
     if let Ok(whole) = written.parse::<i128>() {
         return whole.to_string();
@@ -232,8 +231,8 @@ pub(super) fn usual_notation(written: &str) -> String {
     if decimal_parts(&usual).is_some_and(|usual| decimal_parts(written) == Some(usual)) { usual } else { written.to_owned() }
 }
 
-/// Splits a decimal number into sign, significant digits and exponent, which are equal for equal numbers. `None` if the text is not a
-/// number.
+/// Splits a decimal number into its sign (true if negative), significant digits and exponent, which are the same for equal numbers. `None`
+/// if the exponent is not a 64-bit integer.
 fn decimal_parts(text: &str) -> Option<(bool, String, i64)> {
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let exponent: i64 = exponent.parse().ok()?;
@@ -289,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn json_refuses_malformed_text() {
+    fn json_rejects_malformed_text() {
         let error = |text: &str| Value::json(text).unwrap_err().to_string();
         assert!(error(r#"{"a": 1, "b": {"c": 1, "c": 2}}"#).starts_with("duplicate field `c` at line 1"));
         assert!(error("{\"a\": ").contains("EOF"));

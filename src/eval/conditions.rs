@@ -1,4 +1,4 @@
-//! The measurement conditions of a score: everything that can change it.
+//! The measurement conditions of a score: everything that can affect it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,34 +18,34 @@ pub struct Conditions {
     pub identity: Identity,
     /// The set's name.
     pub set: String,
-    /// Number of problems.
+    /// The number of problems.
     pub problems: usize,
-    /// sha256 of the file with the problems; empty if they are not from a file.
+    /// SHA-256 of the file with the problems; empty if they are not from a file.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub data_sha256: String,
-    /// sha256 of the problems as prompted and graded, one JSON line each.
+    /// SHA-256 of the problems as JSON lines, with everything that affects prompts and grading.
     pub problems_sha256: String,
-    /// Maximum number of tokens in a response.
+    /// The maximum number of tokens in a response.
     #[serde(rename = "max_new")]
     pub max_new_tokens: usize,
     /// Sampling temperature; 0 is greedy decoding.
     pub temperature: f64,
     /// Nucleus sampling: keeps the most likely tokens that together reach this probability; 1 keeps all.
-    #[serde(default = "everything")]
+    #[serde(default = "one")]
     pub top_p: f64,
-    /// Responses per problem.
+    /// The number of responses per problem.
     pub samples: usize,
-    /// Seed of the sampled tokens.
+    /// The seed for sampling tokens.
     pub seed: u64,
-    /// The grader, whose notion of equality decides.
+    /// The grader that decides whether answers are correct.
     pub grader: Grader,
-    /// Version of the grader's verdicts ([`verify::VERSION`]).
+    /// The version of the grader ([`verify::VERSION`]).
     pub grader_version: u32,
-    /// Version of this program.
+    /// The version of this program.
     pub rlvr: String,
 }
 
-fn everything() -> f64 {
+fn one() -> f64 {
     1.0
 }
 
@@ -54,7 +54,7 @@ impl Conditions {
     pub fn of(identity: &Identity, set: &EvalSet, decoding: Decoding, settings: &EvalSettings) -> Self {
         let mut problems = Sha256::new();
         for problem in &set.problems {
-            // Serializing a record of texts never fails.
+            // Serializing a plain record never fails.
             problems.update(serde_json::to_vec(&**problem).unwrap_or_default());
             problems.update(b"\n");
         }
@@ -83,10 +83,10 @@ impl Conditions {
         };
         let (ours, theirs) = (fields(self), fields(others));
         let names = ours.keys().chain(theirs.keys().filter(|name| !ours.contains_key(*name)));
-        let word = |value: Option<&Value>| value.map_or_else(|| "none".to_owned(), Value::to_string);
+        let shown = |value: Option<&Value>| value.map_or_else(|| "none".to_owned(), Value::to_string);
         names
             .filter(|name| ours.get(*name) != theirs.get(*name))
-            .map(|name| format!("{name}: {}, here {}", word(theirs.get(name)), word(ours.get(name))))
+            .map(|name| format!("{name}: {}, here {}", shown(theirs.get(name)), shown(ours.get(name))))
             .collect()
     }
 }

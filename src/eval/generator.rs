@@ -1,4 +1,4 @@
-//! The interface between an evaluation and whatever generates the responses: a model in this program or a server.
+//! The interface between an evaluation and the generator of its responses: a model in this program or a server.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,14 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::flow::{FinishReason, Problem};
 
-/// A requested response. `number` and `sample` address its randomness: the same seed gives the same response, whatever else is requested.
+/// A request for one response. `number` and `sample` address its randomness: with the same seed, a local model returns the same response
+/// regardless of the other requests.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EvalRequest {
     /// The problem.
     pub problem: Arc<Problem>,
-    /// Index of the problem in its set.
+    /// The index of the problem in its set.
     pub number: u32,
-    /// Index of the response among those to the same problem.
+    /// The index of the response among those to the same problem.
     pub sample: u32,
 }
 
@@ -28,7 +29,7 @@ pub struct GenerationConfig {
     pub top_p: f64,
     /// Maximum number of tokens in a response.
     pub max_new_tokens: usize,
-    /// Seed of every sampled token.
+    /// The seed for sampling tokens.
     pub seed: u64,
 }
 
@@ -37,13 +38,13 @@ pub struct GenerationConfig {
 pub struct Response {
     /// The text, without the end token.
     pub text: String,
-    /// Length in tokens, including the end token.
+    /// The length in tokens, including the end token; 0 if unknown.
     pub tokens: usize,
-    /// Why generation ended. `None` if the prompt does not fit the context length, so that nothing was generated.
+    /// Why generation ended. `None` if nothing was generated because the prompt does not fit the context length.
     pub finish: Option<FinishReason>,
 }
 
-/// What generated the responses: the part of a score's conditions that only the generator knows.
+/// Identifies a generator: the part of a score's conditions that only the generator knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The model's name as given by the user.
@@ -56,16 +57,16 @@ pub struct Identity {
     pub device: String,
     /// The kernels that computed them, such as `plain` or `fused`.
     pub kernels: String,
-    /// Checksum of the chat template.
+    /// The checksum of the chat template.
     pub template: String,
-    /// The date that the chat template inserts as today's; empty if it inserts none.
+    /// The date that the chat template inserts as today's date; empty if it inserts none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub date: String,
 }
 
 impl Identity {
-    /// Replaces the names of kernels that older versions recorded: the plain kernels on the CPU were called `fused`, and candle's stock
-    /// operations `reference`.
+    /// Updates kernel names from records of older versions, which called the plain kernels on the CPU `fused` and candle's stock operations
+    /// `reference`.
     pub fn migrate_names(&mut self) {
         if self.device == "cpu" && self.kernels == "fused" {
             "plain".clone_into(&mut self.kernels);
@@ -75,8 +76,8 @@ impl Identity {
     }
 }
 
-/// Receives each response when it is complete, with the index of its request. Called from any thread and in any order. An error stops the
-/// generation as soon as possible.
+/// Receives each complete response with the index of its request. Called from any thread and in any order. If it returns an error,
+/// generation fails with that error.
 pub type OnResponse<'a> = &'a (dyn Fn(usize, Response) -> Result<()> + Sync);
 
 /// Generates responses to evaluation requests.
@@ -84,25 +85,25 @@ pub trait Generator: Sync {
     /// Describes the model and the machine.
     fn identity(&self) -> Identity;
 
-    /// Generates all responses and passes each to `on_response` exactly once.
+    /// Generates a response to each request, and calls `on_response` once for each.
     ///
     /// # Errors
-    /// [`FailedRequests`] if some requests failed permanently; the responses to all others have been passed on before. Also any error of
+    /// [`FailedRequests`] if some requests failed permanently; `on_response` has then received the other responses. Also any error of
     /// `on_response`.
     fn answer(&self, requests: &[EvalRequest], generation: &GenerationConfig, on_response: OnResponse) -> Result<()>;
 }
 
-/// Requests without a response. All others were answered and passed on.
+/// The requests that have no response. `on_response` has received the responses to the others.
 #[derive(Debug)]
 pub struct FailedRequests {
-    /// Failed requests: problem id, sample, and reason.
+    /// The failed requests as `(problem id, sample, reason)`.
     pub failed: Vec<(String, u32, String)>,
     /// Why no further requests were sent; `None` if all were tried.
     pub ended: Option<String>,
-    /// Number of requests with a response.
+    /// The number of requests with a response.
     pub answered: usize,
-    /// Number of requests in total.
-    pub wanted: usize,
+    /// The total number of requests.
+    pub requests: usize,
 }
 
 impl FailedRequests {
@@ -111,18 +112,18 @@ impl FailedRequests {
     pub fn and(mut self, later: Self) -> Self {
         self.failed.extend(later.failed);
         let ended = self.ended.or(later.ended);
-        Self { ended, answered: self.answered + later.answered, wanted: self.wanted + later.wanted, ..self }
+        Self { ended, answered: self.answered + later.answered, requests: self.requests + later.requests, ..self }
     }
 }
 
 impl fmt::Display for FailedRequests {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// A longer list would bury the first entries.
+        /// The maximum number of failed requests in the message.
         const MAX_SHOWN: usize = 20;
         if let Some(reason) = &self.ended {
             write!(f, "{reason}; ")?;
         }
-        write!(f, "{} of {} requests have no response, all others are complete", self.wanted - self.answered, self.wanted)?;
+        write!(f, "{} of {} requests have no response, all others are complete", self.requests - self.answered, self.requests)?;
         let list = self.failed.iter().map(|(id, sample, reason)| format!("{id}, sample {sample} ({reason})"));
         let list = list.take(MAX_SHOWN).collect::<Vec<_>>().join("; ");
         match self.failed.len() {

@@ -1,4 +1,4 @@
-//! A model in this program as the generator of responses.
+//! Generates responses with a model in this program.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,13 +22,13 @@ pub struct LocalModel<'a> {
     pub model: &'a Model,
     /// The version of the weights: a commit, a checksum, or a step of a run.
     pub revision: String,
-    /// The date that the chat template inserts as today's; empty if it inserts none.
+    /// The date that the chat template inserts as today's date; empty if it inserts none.
     pub date: String,
     /// The worker threads that compute the sequences.
     pub workers: &'a Workers,
-    /// Limits of the engine.
+    /// The limits of the engine.
     pub engine: &'a EngineSettings,
-    /// Stops generation at the next token when interrupted. Complete responses have been passed on by then.
+    /// Stops generation at the next token when interrupted. Responses complete by then have been passed on.
     pub interrupt: &'a Interrupt,
 }
 
@@ -46,18 +46,18 @@ impl Generator for LocalModel<'_> {
         }
     }
 
-    /// Skips a prompt that leaves no room for a whole response in the context length: its `finish` is `None`.
-    fn answer(&self, wanted: &[EvalRequest], generation: &GenerationConfig, on_response: OnResponse) -> Result<()> {
-        let room = self.model.decoder.config.context_length.saturating_sub(generation.max_new_tokens);
+    /// Generates nothing for a prompt that leaves no room for a response of `max_new_tokens` in the context length; its `finish` is `None`.
+    fn answer(&self, eval_requests: &[EvalRequest], generation: &GenerationConfig, on_response: OnResponse) -> Result<()> {
+        let max_prompt_tokens = self.model.decoder.config.context_length.saturating_sub(generation.max_new_tokens);
         let (mut requests, mut numbers) = (Vec::new(), Vec::new());
         let mut prompts: HashMap<u32, Arc<[u32]>> = HashMap::new();
-        for (number, EvalRequest { problem, number: prompt, sample }) in wanted.iter().enumerate() {
+        for (number, EvalRequest { problem, number: prompt, sample }) in eval_requests.iter().enumerate() {
             let ids = match prompts.get(prompt) {
                 Some(ids) => ids.clone(),
                 None => self.model.text.prompt(problem.clone(), "")?.ids,
             };
             prompts.insert(*prompt, ids.clone());
-            if ids.len() > room {
+            if ids.len() > max_prompt_tokens {
                 on_response(number, Response { text: String::new(), tokens: 0, finish: None })?;
                 continue;
             }

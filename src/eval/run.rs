@@ -1,4 +1,4 @@
-//! An evaluation run: from requests through responses to graded records and scores.
+//! Runs an evaluation: requests responses, grades and records them, and computes scores.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +23,7 @@ use crate::verify::{self, Extraction, Grader, Mode};
 /// The result of one pass over one set.
 #[derive(Clone, Debug)]
 pub struct Pass {
-    /// The name, such as "math500-greedy" or "aime24-t0.6x8".
+    /// The name, such as `math500-greedy` or `aime24-t0.6x8`.
     pub name: String,
     /// The measurement conditions.
     pub conditions: Conditions,
@@ -31,18 +31,18 @@ pub struct Pass {
     pub answers: Vec<Answer>,
     /// The score.
     pub score: Score,
-    /// The time used.
+    /// The time spent.
     pub times: Times,
 }
 
-/// The time of a pass, in this process only.
+/// The time that this process spent on a pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Times {
-    /// Number of responses generated in this process, not taken from an earlier one.
+    /// The number of responses generated in this process.
     pub answered: usize,
-    /// Seconds from start to score.
+    /// Seconds from the start to the score.
     pub elapsed_s: f64,
-    /// Seconds of grading and scoring, summed over threads.
+    /// Seconds spent on grading and scoring, summed over threads.
     pub grading_s: f64,
 }
 
@@ -59,19 +59,19 @@ pub struct Evaluator<'a> {
     pub generator: &'a dyn Generator,
     /// The settings.
     pub settings: &'a EvalSettings,
-    /// Stores graded responses as they arrive, and supplies those of an earlier process. `None` keeps them in memory only.
+    /// Stores graded responses as they arrive, and returns those of earlier processes. `None` keeps responses in memory only.
     pub store: Option<&'a Store>,
 }
 
 /// A pass in progress.
 struct Progress {
-    /// Graded responses by index; all samples of a problem are adjacent.
+    /// The graded responses, by index in the pass; `None` for missing ones. All samples of a problem are adjacent.
     answers: Vec<Option<Answer>>,
     journal: Option<JsonLines>,
 }
 
 impl Evaluator<'_> {
-    /// Returns the conditions of each pass, by its name.
+    /// Returns the conditions of each pass, by the pass's name.
     pub fn conditions(&self, sets: &[EvalSet]) -> BTreeMap<String, Conditions> {
         let identity = self.generator.identity();
         let passes = sets.iter().flat_map(|set| set.decodings.iter().map(move |decoding| (set, *decoding)));
@@ -81,42 +81,42 @@ impl Evaluator<'_> {
     /// Runs all passes over all sets. Calls `on_answer` for every response, including stored ones.
     ///
     /// # Errors
-    /// [`FailedRequests`] if some requests failed permanently, after all passes that could run. Also if the store or the generator fails, two
-    /// problems share an id, or responses are missing.
+    /// [`FailedRequests`] if some requests failed permanently; the remaining passes run first if the generator can still send requests.
+    /// Also if the store or the generator fails, two problems of a set share an id, or responses are missing.
     pub fn evaluate(&self, sets: &[EvalSet], on_answer: &(dyn Fn() + Sync)) -> Result<Vec<Pass>> {
         let mut passes = Vec::new();
-        let mut lost: Option<FailedRequests> = None;
+        let mut failed: Option<FailedRequests> = None;
         for (set, decoding) in sets.iter().flat_map(|set| set.decodings.iter().map(move |decoding| (set, *decoding))) {
-            if lost.as_ref().is_some_and(|lost| lost.ended.is_some()) {
+            if failed.as_ref().is_some_and(|failed| failed.ended.is_some()) {
                 break;
             }
             match self.pass(set, decoding, on_answer) {
                 Ok(pass) => passes.push(pass),
                 Err(error) => {
                     let later = error.downcast::<FailedRequests>()?;
-                    lost = Some(match lost {
+                    failed = Some(match failed {
                         Some(earlier) => earlier.and(later),
                         None => later,
                     });
                 }
             }
         }
-        lost.map_or(Ok(passes), |lost| Err(lost.into()))
+        failed.map_or(Ok(passes), |failed| Err(failed.into()))
     }
 
     fn pass(&self, set: &EvalSet, decoding: Decoding, on_answer: &(dyn Fn() + Sync)) -> Result<Pass> {
         let _span = tracing::info_span!("evaluate", set = set.name, temperature = decoding.temperature).entered();
-        let (began, name) = (Instant::now(), set.pass_name(decoding));
-        let earlier = self.store.map_or_else(|| Ok(RecordedAnswers::new()), |store| store.earlier(&name))?;
+        let (start, name) = (Instant::now(), set.pass_name(decoding));
+        let earlier = self.store.map_or_else(|| Ok(RecordedAnswers::new()), |store| store.recorded(&name))?;
         let known = known(set, decoding.samples, earlier)?;
         known.iter().flatten().for_each(|_| on_answer());
-        let missing: Vec<usize> = (0..known.len()).filter(|place| known[*place].is_none()).collect();
+        let missing: Vec<usize> = (0..known.len()).filter(|index| known[*index].is_none()).collect();
         let is_complete = missing.is_empty() && self.store.is_some_and(|store| store.is_complete(&name));
         let store = self.store.filter(|_| !is_complete);
         let journal = store.map(|store| store.journal(&name, known.iter().flatten())).transpose()?;
         let progress = Mutex::new(Progress { answers: known, journal });
         let grading_ns = AtomicU64::new(0);
-        let requests: Vec<EvalRequest> = missing.iter().map(|place| request(set, decoding.samples, *place)).collect();
+        let requests: Vec<EvalRequest> = missing.iter().map(|index| request(set, decoding.samples, *index)).collect();
         let on_response = |request: usize, answered: Response| {
             let started = Instant::now();
             let answer = self.grade(set, &requests[request], answered);
@@ -134,14 +134,18 @@ impl Evaluator<'_> {
         let expected = set.problems.len() * decoding.samples;
         ensure!(answers.len() == expected, "{name}: {} of {expected} responses are missing", expected - answers.len());
         store.map_or(Ok(()), |store| store.finish(&name, &answers))?;
-        let counting = Instant::now();
+        let scoring = Instant::now();
         let score = Score::of(&answers, decoding.samples, self.settings.grader, &text_stats::words(&self.settings.reflection_words));
-        let grading = Duration::from_nanos(grading_ns.into_inner()) + counting.elapsed();
+        let grading = Duration::from_nanos(grading_ns.into_inner()) + scoring.elapsed();
         if score.too_long > 0 {
-            tracing::warn!(set = set.name, problems = score.too_long, "prompts longer than the context length allows count as wrong");
+            tracing::warn!(
+                set = set.name,
+                problems = score.too_long,
+                "problems whose prompt does not fit the context length count as wrong"
+            );
         }
         let conditions = Conditions::of(&self.generator.identity(), set, decoding, self.settings);
-        let times = Times { answered: requests.len(), elapsed_s: began.elapsed().as_secs_f64(), grading_s: grading.as_secs_f64() };
+        let times = Times { answered: requests.len(), elapsed_s: start.elapsed().as_secs_f64(), grading_s: grading.as_secs_f64() };
         Ok(Pass { name, conditions, answers, score, times })
     }
 
@@ -158,7 +162,7 @@ impl Evaluator<'_> {
         let (problem, response) = (&request.problem, format!("{}{}", request.problem.prefill, answered.text));
         let settings = verify::Settings { mode: Mode::Eval, grader: self.settings.grader, after_think: false };
         let verdict = verify::verify_problem(problem, &response, &settings);
-        // The fallback applies only if there is no box, so one verdict gives both figures.
+        // The fallback applies only without a box, so one verdict yields both accuracies.
         let boxed = verdict.extraction == Extraction::Boxed;
         let correct_strict = (self.settings.grader != Grader::Strict).then(|| {
             let ours = verify::verify_problem(problem, &response, &verify::Settings { grader: Grader::Strict, ..settings });
@@ -182,19 +186,27 @@ impl Evaluator<'_> {
     }
 }
 
-/// Returns the request with this index in a pass.
-fn request(set: &EvalSet, samples: usize, place: usize) -> EvalRequest {
-    let (number, sample) = (place / samples, place % samples);
+/// Returns the request with index `index` in a pass.
+fn request(set: &EvalSet, samples: usize, index: usize) -> EvalRequest {
+    let (number, sample) = (index / samples, index % samples);
     EvalRequest { problem: set.problems[number].clone(), number: number as u32, sample: sample as u32 }
 }
 
-/// Returns the stored answers by index in the pass.
+/// Returns the stored answers by index in the pass; `None` for missing ones.
+///
+/// # Errors
+/// If two problems share an id.
 fn known(set: &EvalSet, samples: usize, mut earlier: RecordedAnswers) -> Result<Vec<Option<Answer>>> {
     let mut ids = HashSet::new();
-    let again = set.problems.iter().find(|problem| !ids.insert(&problem.id));
-    ensure!(again.is_none(), "{}: two problems have the id {}; ids must be unique", set.name, again.map_or("", |problem| &problem.id));
-    let places = set.problems.iter().flat_map(|problem| (0..samples).map(move |sample| (problem.id.clone(), sample)));
-    Ok(places.map(|place| earlier.remove(&place)).collect())
+    let duplicate = set.problems.iter().find(|problem| !ids.insert(&problem.id));
+    ensure!(
+        duplicate.is_none(),
+        "{}: two problems have the id {}; ids must be unique",
+        set.name,
+        duplicate.map_or("", |problem| &problem.id)
+    );
+    let keys = set.problems.iter().flat_map(|problem| (0..samples).map(move |sample| (problem.id.clone(), sample)));
+    Ok(keys.map(|key| earlier.remove(&key)).collect())
 }
 
 #[cfg(test)]
@@ -207,9 +219,9 @@ mod tests {
     use super::*;
     use crate::flow::{FinishReason, Problem};
 
-    /// Answers every problem correctly, last request first, except one that it cannot answer.
+    /// Answers every problem correctly, last request first, but fails on the problem with the number `failing`.
     struct Oracle {
-        broken: Option<u32>,
+        failing: Option<u32>,
     }
 
     impl Generator for Oracle {
@@ -218,11 +230,11 @@ mod tests {
         }
 
         fn answer(&self, requests: &[EvalRequest], generation: &GenerationConfig, on_response: OnResponse) -> Result<()> {
-            for (index, request) in requests.iter().enumerate().rev().filter(|(_, request)| Some(request.number) != self.broken) {
+            for (index, request) in requests.iter().enumerate().rev().filter(|(_, request)| Some(request.number) != self.failing) {
                 let text = format!("After {} thoughts: \\boxed{{{}}}", generation.max_new_tokens, request.problem.answer);
                 on_response(index, Response { text, tokens: 5, finish: Some(FinishReason::Stop) })?;
             }
-            match self.broken {
+            match self.failing {
                 Some(number) if requests.iter().any(|request| request.number == number) => bail!("no answer to problem {number}"),
                 _ => Ok(()),
             }
@@ -242,8 +254,8 @@ mod tests {
         }
     }
 
-    fn evaluate(broken: Option<u32>, store: &Store) -> Result<Pass> {
-        let (generator, settings) = (Oracle { broken }, EvalSettings::default());
+    fn evaluate(failing: Option<u32>, store: &Store) -> Result<Pass> {
+        let (generator, settings) = (Oracle { failing }, EvalSettings::default());
         let evaluator = Evaluator { generator: &generator, settings: &settings, store: Some(store) };
         Ok(evaluator.evaluate(&[set()], &|| ())?.remove(0))
     }
@@ -251,29 +263,29 @@ mod tests {
     #[test]
     fn evaluate_keeps_all_other_answers_when_one_fails() {
         let folder = tempfile::tempdir().unwrap();
-        let (generator, settings) = (Oracle { broken: None }, EvalSettings::default());
+        let (generator, settings) = (Oracle { failing: None }, EvalSettings::default());
         let conditions = Evaluator { generator: &generator, settings: &settings, store: None }.conditions(&[set()]);
         let files = |name: &str| {
             let path = folder.path().join(name);
             (Store::create(&path, &conditions).unwrap(), path.join("six-t0.6x2.jsonl"))
         };
-        let ((whole, expected), (broken, found)) = (files("whole"), files("broken"));
+        let ((whole, expected), (partial, found)) = (files("whole"), files("partial"));
         assert_eq!(evaluate(None, &whole).unwrap().score.mean(), 1.0);
-        assert_eq!(evaluate(Some(3), &broken).unwrap_err().to_string(), "no answer to problem 3");
+        assert_eq!(evaluate(Some(3), &partial).unwrap_err().to_string(), "no answer to problem 3");
         assert!(!found.exists());
-        assert_eq!(broken.earlier("six-t0.6x2").unwrap().len(), 10);
-        drop(broken);
-        let pass = evaluate(None, &Store::resume(&folder.path().join("broken"), &conditions).unwrap()).unwrap();
+        assert_eq!(partial.recorded("six-t0.6x2").unwrap().len(), 10);
+        drop(partial);
+        let pass = evaluate(None, &Store::resume(&folder.path().join("partial"), &conditions).unwrap()).unwrap();
         assert_eq!((pass.times.answered, pass.score.mean(), pass.answers[7].sample), (2, 1.0, 1));
         assert_eq!(std::fs::read(expected).unwrap(), std::fs::read(found).unwrap(), "in the order of the problems");
     }
 
-    /// Older versions recorded the CPU kernels as `fused`. Their evaluations can be resumed, because the conditions are the same.
+    /// Older versions recorded the CPU kernels as `fused`. Their evaluations can be resumed, because the kernels are the same.
     #[test]
     fn store_resumes_under_renamed_kernels() {
         let folder = tempfile::tempdir().unwrap();
         let conditions = |device: &str, kernels: &str| {
-            let (generator, settings) = (Oracle { broken: None }, EvalSettings::default());
+            let (generator, settings) = (Oracle { failing: None }, EvalSettings::default());
             let mut conditions = Evaluator { generator: &generator, settings: &settings, store: None }.conditions(&[set()]);
             for pass in conditions.values_mut() {
                 (pass.identity.device, pass.identity.kernels) = (device.to_owned(), kernels.to_owned());
@@ -296,7 +308,7 @@ mod tests {
     #[test]
     fn grade_also_records_the_strict_verdict() {
         let settings = EvalSettings { grader: Grader::Qwen, ..EvalSettings::default() };
-        let evaluator = Evaluator { generator: &Oracle { broken: None }, settings: &settings, store: None };
+        let evaluator = Evaluator { generator: &Oracle { failing: None }, settings: &settings, store: None };
         let graded = |answer: &str, response: &str| {
             let problem = Arc::new(Problem { answer: answer.into(), ..Problem::default() });
             let answered = Response { text: response.into(), tokens: 1, finish: Some(FinishReason::Stop) };

@@ -1,4 +1,4 @@
-//! Aggregates the graded answers of an evaluation into scores.
+//! Aggregates graded answers into scores.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,46 +10,46 @@ use super::text_stats;
 use crate::flow::FinishReason;
 use crate::verify::{self, Grader, Verifier, majority_vote};
 
-/// The score of one pass over one set. Fractions are between 0 and 1, and refer to responses unless stated otherwise. A prompt that did not
-/// fit the context length counts as a wrong, empty response.
+/// The score of one pass over one set. Fractions are between 0 and 1, and refer to responses unless stated otherwise. If a prompt does not
+/// fit the context length, its responses count as empty and wrong.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Score {
-    /// Number of problems.
+    /// The number of problems.
     pub problems: usize,
-    /// Responses per problem.
+    /// The number of responses per problem.
     pub samples: usize,
-    /// Fraction with the right answer in the box, with its 95% interval: avg@k for k samples.
+    /// Fraction with the correct answer in the box, with its 95% interval: avg@k for k samples.
     pub accuracy: Option<Estimate>,
-    /// The same according to our own grader, whichever grader was used; `None` if the records do not have it.
+    /// The same according to our own grader; `None` if the records lack its verdicts.
     pub accuracy_strict: Option<Estimate>,
-    /// Fraction that is right when unboxed answers count too, as in the published evaluation.
+    /// Fraction that is correct when unboxed answers count too, as in the published evaluation.
     pub accuracy_with_fallback: Option<Estimate>,
-    /// Unbiased pass@k with its interval; item `k - 1` is pass@k, up to the number of samples. Empty for one sample.
+    /// Unbiased pass@k with its interval for every k up to the number of samples; item `k - 1` is pass@k. Empty for one sample.
     pub pass_at: Vec<Estimate>,
-    /// Fraction of problems whose most frequent boxed answer is right; `None` for one sample.
+    /// Fraction of problems whose most frequent boxed answer is correct; `None` for one sample.
     pub majority: Option<Estimate>,
     /// Fraction with a complete box.
     pub boxed: f64,
     /// Fraction cut off by the token limit.
     pub cut_off: f64,
-    /// Mean length in tokens, over responses whose prompt fitted.
+    /// Mean length in tokens over the responses whose prompt fits the context length.
     pub mean_tokens: f64,
-    /// Number of problems whose prompt did not fit the context length. They count as wrong.
+    /// The number of problems whose prompt does not fit the context length. They count as wrong.
     pub too_long: usize,
     /// Scores by subject; empty if there are fewer than two.
     pub by_subject: BTreeMap<String, Part>,
     /// Scores by level; empty if there are fewer than two.
     pub by_level: BTreeMap<String, Part>,
-    /// Fraction of responses with each self-reflection word.
+    /// Fraction of responses that contain each self-reflection word.
     pub reflection: BTreeMap<String, f64>,
-    /// Fraction of responses with any of these words.
+    /// Fraction of responses that contain any of these words.
     pub reflecting: f64,
     /// Fraction of responses that end in a repeated block.
     pub repeated_tails: f64,
-    /// Fraction of all letters that are not ASCII.
+    /// Fraction of the letters in all responses that are not ASCII.
     pub foreign_letters: f64,
-    /// Fraction of each answer style; empty if the set has no classifier of styles.
+    /// Fraction of each answer style; empty if the set has no style classifier.
     #[serde(rename = "ways")]
     pub styles: BTreeMap<String, f64>,
 }
@@ -57,22 +57,22 @@ pub struct Score {
 /// The score of a subset of a set's problems.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Part {
-    /// Number of problems.
+    /// The number of problems.
     pub problems: usize,
-    /// Fraction with the right answer in the box, with its 95% interval.
+    /// Fraction with the correct answer in the box, with its 95% interval.
     pub accuracy: Option<Estimate>,
 }
 
 impl Part {
-    /// Returns the fraction of right answers, or 0 without problems.
+    /// Returns the accuracy, or 0 without problems.
     pub fn mean(&self) -> f64 {
         self.accuracy.map_or(0.0, |accuracy| accuracy.mean)
     }
 }
 
 impl Score {
-    /// Aggregates the answers to one set, where all samples of a problem are adjacent. `grader` decides which answers are equal in a
-    /// majority vote. `reflection_words` must be in lower case.
+    /// Aggregates the answers of one pass; all samples of a problem must be adjacent. `grader` is the grader that graded them, and decides
+    /// which answers are equal in a majority vote. `reflection_words` must be in lower case.
     pub fn of(answers: &[Answer], samples: usize, grader: Grader, reflection_words: &[String]) -> Self {
         let share = |count: usize| count as f64 / answers.len().max(1) as f64;
         let count = |test: fn(&Answer) -> bool| answers.iter().filter(|answer| test(answer)).count();
@@ -85,8 +85,8 @@ impl Score {
             let found: Vec<_> = reflection.iter_mut().filter(|(word, _)| response.contains(word.as_str())).collect();
             reflecting += usize::from(!found.is_empty());
             found.into_iter().for_each(|(_, count)| *count += 1);
-            let (of_others, all) = text_stats::letters(&answer.response);
-            (foreign, letters) = (foreign + of_others, letters + all);
+            let (not_ascii, all) = text_stats::letters(&answer.response);
+            (foreign, letters) = (foreign + not_ascii, letters + all);
         }
         let answered = count(|answer| answer.finish.is_some());
         Self {
@@ -111,7 +111,7 @@ impl Score {
         }
     }
 
-    /// Returns the accuracy in the box, or 0 without problems.
+    /// Returns the accuracy of boxed answers, or 0 without problems.
     pub fn mean(&self) -> f64 {
         self.accuracy.map_or(0.0, |accuracy| accuracy.mean)
     }
@@ -120,16 +120,17 @@ impl Score {
 /// The unweighted mean over several sets, as in the last column of published tables.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Mean {
-    /// Number of sets.
+    /// The number of sets.
     pub sets: usize,
-    /// Fraction with the right answer in the box, with its 95% interval.
+    /// Fraction with the correct answer in the box, with its 95% interval.
     pub accuracy: Estimate,
-    /// Fraction that is right when unboxed answers count too.
+    /// Fraction that is correct when unboxed answers count too.
     pub accuracy_with_fallback: Estimate,
 }
 
 impl Mean {
-    /// Averages passes, each given with the name of its set. `None` for a single set, or for two passes over the same set.
+    /// Averages passes, given as `(set name, score)`. `None` for fewer than two sets, two passes over the same set, or a set without
+    /// problems.
     pub fn over<'a>(passes: impl Iterator<Item = (&'a str, &'a Score)>) -> Option<Self> {
         let (sets, scores): (Vec<&str>, Vec<&Score>) = passes.unzip();
         let distinct: BTreeSet<&&str> = sets.iter().collect();
@@ -140,21 +141,21 @@ impl Mean {
     }
 }
 
-/// Returns the mean of each problem over its samples.
-pub fn per_problem(answers: &[Answer], samples: usize, right: impl Fn(&Answer) -> bool) -> Vec<f64> {
-    let mean = |answers: &[Answer]| answers.iter().filter(|answer| right(answer)).count() as f64 / samples as f64;
+/// Returns the fraction of correct samples of each problem.
+pub fn per_problem(answers: &[Answer], samples: usize, is_correct: impl Fn(&Answer) -> bool) -> Vec<f64> {
+    let mean = |answers: &[Answer]| answers.iter().filter(|answer| is_correct(answer)).count() as f64 / samples as f64;
     answers.chunks(samples.max(1)).map(mean).collect()
 }
 
-/// Wilson's interval for one response per problem, or the interval clustered by problem for several.
-fn estimate(answers: &[Answer], samples: usize, right: fn(&Answer) -> bool) -> Option<Estimate> {
+/// Returns the accuracy with Wilson's interval for one response per problem, or with the interval clustered by problem for several.
+fn estimate(answers: &[Answer], samples: usize, is_correct: fn(&Answer) -> bool) -> Option<Estimate> {
     if samples == 1 {
-        return wilson(answers.iter().filter(|answer| right(answer)).count(), answers.len());
+        return wilson(answers.iter().filter(|answer| is_correct(answer)).count(), answers.len());
     }
-    clustered_mean(&per_problem(answers, samples, right))
+    clustered_mean(&per_problem(answers, samples, is_correct))
 }
 
-/// Returns the accuracy by our own grader. `None` if another grader was used and an answer was recorded without ours.
+/// Returns the accuracy according to our own grader. `None` if another grader was used and an answer lacks our verdict.
 fn strict(answers: &[Answer], samples: usize, grader: Grader) -> Option<Estimate> {
     if grader == Grader::Strict {
         return estimate(answers, samples, |answer| answer.correct);
@@ -167,26 +168,26 @@ fn pass_at(answers: &[Answer], samples: usize) -> Vec<Estimate> {
     if samples < 2 {
         return Vec::new();
     }
-    let right = |answers: &[Answer]| answers.iter().filter(|answer| answer.correct).count();
-    pass_curve(&answers.chunks(samples).map(right).collect::<Vec<_>>(), samples)
+    let correct = |answers: &[Answer]| answers.iter().filter(|answer| answer.correct).count();
+    pass_curve(&answers.chunks(samples).map(correct).collect::<Vec<_>>(), samples)
 }
 
-/// A problem is right if its most frequent boxed answer is, and wrong if no answer was boxed. Each problem has one vote, so the interval is
-/// Wilson's.
+/// Returns the fraction of problems whose most frequent boxed answer is correct; a problem without boxed answers counts as wrong. Each
+/// problem has one outcome, so the interval is Wilson's.
 fn majority(answers: &[Answer], samples: usize, grader: Grader) -> Option<Estimate> {
     if samples < 2 {
         return None;
     }
     let verifier = Verifier::new(verify::Settings { grader, ..verify::Settings::default() });
     let same = |one: &&String, other: &&String| one == other || verifier.equal(one, other).equal;
-    let is_right = |answers: &&[Answer]| {
+    let is_correct = |answers: &&[Answer]| {
         let given: Vec<Option<&String>> = answers.iter().map(|answer| answer.extracted.as_ref()).collect();
         majority_vote(&given, same).is_some_and(|chosen| answers[chosen].correct)
     };
-    wilson(answers.chunks(samples).filter(is_right).count(), answers.len() / samples)
+    wilson(answers.chunks(samples).filter(is_correct).count(), answers.len() / samples)
 }
 
-/// Returns the score of each part of a set; empty if there are fewer than two parts.
+/// Returns the scores by `name`, such as the subject; empty if there are fewer than two names.
 fn parts(answers: &[Answer], samples: usize, name: fn(&Answer) -> &String) -> BTreeMap<String, Part> {
     let mut parts: BTreeMap<&String, Vec<Answer>> = BTreeMap::new();
     for problem in answers.chunks(samples.max(1)) {
@@ -238,11 +239,11 @@ mod tests {
         assert_eq!((score.problems, score.samples, score.too_long), (2, 3, 0));
         assert!((score.mean() - 0.5).abs() < 1e-12);
         let means: Vec<f64> = score.pass_at.iter().map(|estimate| estimate.mean).collect();
-        // Two of three right, and one of three: pass@2 is (1 + 2/3) / 2.
+        // Two of three and one of three are correct: pass@2 is (1 + 2/3) / 2.
         for (found, expected) in means.iter().zip([0.5, 5.0 / 6.0, 1.0]) {
             assert!((found - expected).abs() < 1e-12, "{means:?}");
         }
-        // 0.5 and 1/2 are the same answer, with two votes. In the other problem, 3 came before 1/2.
+        // 0.5 and 1/2 are the same answer, with two votes. In the other problem, 3 wins the tie because it comes before 1/2.
         assert_eq!(score.majority.map(|majority| majority.mean), Some(0.5));
         assert!((score.boxed - 5.0 / 6.0).abs() < 1e-12);
         let share = |word: &str| (score.reflection[word] * 6.0).round();
@@ -251,7 +252,7 @@ mod tests {
         assert!(score.foreign_letters > 0.0 && score.repeated_tails == 0.0);
         assert_eq!(score.by_subject["algebra"].problems, 1);
         assert!((score.by_subject["algebra"].mean() - 2.0 / 3.0).abs() < 1e-12);
-        assert!(score.by_level.is_empty(), "a single level gives no parts");
+        assert!(score.by_level.is_empty(), "a single level is not listed");
     }
 
     #[test]
@@ -262,7 +263,7 @@ mod tests {
             (score.mean(), score.accuracy_strict.map(|accuracy| accuracy.mean))
         };
         assert_eq!(accuracies(&answers, Grader::Strict), (1.0, Some(1.0)));
-        assert_eq!(accuracies(&answers, Grader::Qwen), (1.0, None), "recorded without ours");
+        assert_eq!(accuracies(&answers, Grader::Qwen), (1.0, None), "recorded without our verdict");
         (answers[0].correct_strict, answers[1].correct_strict) = (Some(true), Some(false));
         assert_eq!(accuracies(&answers, Grader::Qwen), (1.0, Some(0.5)));
     }

@@ -1,4 +1,4 @@
-//! Sets by name: published benchmarks, the embedded model's own problems, and files of the user.
+//! Evaluation sets by name: published benchmarks, the embedded model's problems, and the user's files.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow, ensure};
 
 use super::settings::PUBLISHED;
+use crate::config::nearest;
 use crate::data::benchmark::{self, BENCHMARKS, Benchmark, Decoding, Source};
 use crate::data::tiny::{self, Split};
 use crate::data::{Library, sha256_of};
@@ -14,35 +15,36 @@ use crate::flow::Problem;
 /// The embedded model's sets, as `(name, split)`.
 const TINY: [(&str, Split); 2] = [("tiny", Split::Test), ("tiny-validation", Split::Validation)];
 
-/// Decodings of the embedded model's sets.
-const OF_TINY: [Decoding; 2] = [Decoding::GREEDY, Decoding { samples: 1, ..Decoding::AVG_AT_8 }];
+/// The decodings of the embedded model's sets.
+const TINY_DECODINGS: [Decoding; 2] = [Decoding::GREEDY, Decoding { samples: 1, ..Decoding::AVG_AT_8 }];
 
 /// A set of problems and its decodings.
 #[derive(Clone)]
 pub struct EvalSet {
-    /// Its name.
+    /// The set's name.
     pub name: String,
     /// The problems.
     pub problems: Vec<Arc<Problem>>,
-    /// sha256 of the file with the problems; empty if they are not from a file.
+    /// SHA-256 of the file with the problems; empty if they are not from a file.
     pub data_sha256: String,
-    /// The decodings; each makes one pass.
+    /// The decodings; there is one pass for each.
     pub decodings: Vec<Decoding>,
     /// Classifies the answer style of a response; `None` for sets without styles.
     pub classify: Option<fn(&str) -> &'static str>,
 }
 
 impl EvalSet {
-    /// Returns the name of a pass, which also names its files and metrics: "math500-greedy", "aime24-t0.6x8".
+    /// Returns the name of a pass, such as `math500-greedy` or `aime24-t0.6x8`. Its files and metrics have the same name.
     pub fn pass_name(&self, decoding: Decoding) -> String {
         format!("{}-{decoding}", self.name)
     }
 }
 
-/// Loads the sets in a comma-separated list of names, with at most `limit` problems each (0: all). Published sets use their published
-/// decoding; the embedded model's sets are decoded greedily and with one sample at temperature 0.6; other sets greedily. `classify`
-/// classifies the embedded model's answer styles. `paper` stands for the six benchmarks of the paper, `all` for every set that is available
-/// or can be downloaded; a name that ends in `.jsonl` is a file.
+/// Loads the sets in a comma-separated list of names, with at most `limit` problems each (0: all). Each set is loaded once.
+///
+/// `paper` selects the paper's six benchmarks, and `all` the sets that are available or can be downloaded; a name that ends in `.jsonl` is
+/// a file. Published sets use their published decoding, the embedded model's sets greedy decoding and one sample at temperature 0.6, and
+/// files greedy decoding. `classify` returns the answer style of a response to the embedded model's sets.
 ///
 /// # Errors
 /// If a name is unknown (the message lists the known ones), or the data cannot be read or downloaded (the message says what to do).
@@ -50,15 +52,15 @@ pub fn by_name(names: &str, limit: usize, library: &Library, classify: fn(&str) 
     let mut sets: Vec<EvalSet> = Vec::new();
     for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()).flat_map(|name| members(name, library)) {
         if sets.iter().any(|set| set.name == name) {
-            continue; // listed twice, evaluated once
+            continue;
         }
         if let Some((name, split)) = TINY.iter().find(|(tiny, _)| *tiny == name) {
             let problems = tiny::problems(*split, split.default_count(), 0)?;
-            sets.push(EvalSet { decodings: OF_TINY.to_vec(), classify: Some(classify), ..set(name, problems, limit) });
+            sets.push(EvalSet { decodings: TINY_DECODINGS.to_vec(), classify: Some(classify), ..set(name, problems, limit) });
         } else if name.ends_with(".jsonl") {
             add_file(&mut sets, Path::new(name), limit)?;
         } else {
-            for benchmark in benchmark::select(name).map_err(|error| anyhow!("{error}, {}", others()))? {
+            for benchmark in benchmarks(name)? {
                 let problems = set(benchmark.name, benchmark.load(library)?, limit);
                 sets.push(EvalSet { data_sha256: benchmark.sha256(library)?, decodings: vec![benchmark.decoding], ..problems });
             }
@@ -67,7 +69,8 @@ pub fn by_name(names: &str, limit: usize, library: &Library, classify: fn(&str) 
     Ok(sets)
 }
 
-/// Resolves a list of names to sets without loading or downloading their problems. Only files are read.
+/// Checks a list of names and returns their sets without problems. Neither loads nor downloads benchmarks; reads only the user's files, and
+/// keeps one problem of each.
 ///
 /// # Errors
 /// If a name is unknown (the message lists the known ones), or a file cannot be read.
@@ -78,10 +81,9 @@ pub fn check(names: &str, library: &Library) -> Result<Vec<EvalSet>> {
             add_file(&mut sets, Path::new(name), 1)?;
         } else {
             let decodings = if TINY.iter().any(|(tiny, _)| *tiny == name) {
-                OF_TINY.to_vec()
+                TINY_DECODINGS.to_vec()
             } else {
-                let known = benchmark::select(name).map_err(|error| anyhow!("{error}, {}", others()))?;
-                known.iter().map(|benchmark| benchmark.decoding).collect()
+                benchmarks(name)?.iter().map(|benchmark| benchmark.decoding).collect()
             };
             sets.push(EvalSet { decodings, ..set(name, Vec::new(), 0) });
         }
@@ -89,33 +91,33 @@ pub fn check(names: &str, library: &Library) -> Result<Vec<EvalSet>> {
     Ok(sets)
 }
 
-/// Adds a set from a JSON Lines file of the user, named after the file and decoded greedily.
+/// Adds a set from a user's JSON Lines file, named after the file and decoded greedily, with at most `limit` problems (0: all).
 ///
 /// # Errors
-/// If the file is not a valid set (the message gives file and line), or a set of that name is already in the list.
+/// If the file is not a valid set (the message gives the file and line), or a set with that name is already in the list.
 pub fn add_file(sets: &mut Vec<EvalSet>, path: &Path, limit: usize) -> Result<()> {
     let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    ensure!(!sets.iter().any(|set| set.name == name), "{}: a set named {name} is already selected; rename the file", path.display());
+    ensure!(!sets.iter().any(|set| set.name == name), "{}: a set named {name} is already selected: rename the file", path.display());
     sets.push(EvalSet { data_sha256: sha256_of(path)?, ..set(&name, benchmark::from_file(path)?, limit) });
     Ok(())
 }
 
-/// Gives all sets the same decoding instead of their own; `published` leaves them unchanged.
+/// Sets the decoding of all sets; `published` leaves each set's own decodings unchanged.
 ///
 /// # Errors
-/// If `way` is neither `published` nor a valid decoding.
-pub fn decode(sets: &mut [EvalSet], way: &str) -> Result<()> {
-    if way != PUBLISHED {
-        let decoding: Decoding = way.parse().map_err(|error| anyhow!("{error}, or {PUBLISHED} (each set its own)"))?;
+/// If `decoding` is neither `published` nor a valid decoding.
+pub fn decode(sets: &mut [EvalSet], decoding: &str) -> Result<()> {
+    if decoding != PUBLISHED {
+        let decoding: Decoding = decoding.parse().map_err(|error| anyhow!("{error}, or {PUBLISHED} (each set's own)"))?;
         sets.iter_mut().for_each(|set| set.decodings = vec![decoding]);
     }
     Ok(())
 }
 
-/// Checks that the context length leaves room for prompts. Otherwise every problem would count as wrong.
+/// Checks that the context length leaves room for prompts; otherwise every problem would count as wrong. Both lengths are in tokens.
 ///
 /// # Errors
-/// If `max_new_tokens` tokens fill the whole context length `context_length`.
+/// If `max_new_tokens` is not less than `context_length`, and there are sets.
 pub fn ensure_prompt_fits(max_new_tokens: usize, context_length: usize, sets: &[EvalSet]) -> Result<()> {
     ensure!(
         max_new_tokens < context_length || sets.is_empty(),
@@ -124,7 +126,8 @@ pub fn ensure_prompt_fits(max_new_tokens: usize, context_length: usize, sets: &[
     Ok(())
 }
 
-/// Expands a group of sets into its members.
+/// Expands `all` or a benchmark tag to the names of its sets; any other name stands for itself. Warns about sets in `all` that need a file
+/// from the user.
 fn members<'a>(name: &'a str, library: &Library) -> Vec<&'a str> {
     let names =
         |belongs: &dyn Fn(&&Benchmark) -> bool| BENCHMARKS.iter().filter(belongs).map(|benchmark| benchmark.name).collect::<Vec<_>>();
@@ -135,23 +138,30 @@ fn members<'a>(name: &'a str, library: &Library) -> Vec<&'a str> {
     let published = names(&|benchmark| matches!(benchmark.source, Source::Pinned { .. }));
     let own = names(&|benchmark| {
         let Source::Own { local, .. } = benchmark.source else { return false };
-        let is_there = library.own(local).is_some();
-        if !is_there {
-            tracing::warn!("skipping {}: it needs a file of yours, {local} in the data folder", benchmark.name);
+        let is_available = library.own(local).is_some();
+        if !is_available {
+            tracing::warn!("skipping {}: it needs your own file, {local} in the data folder", benchmark.name);
         }
-        is_there
+        is_available
     });
     [published, vec![TINY[0].0], own].concat()
 }
 
-/// Lists every known name, for help texts.
-pub fn known() -> String {
-    format!("{}, {}", benchmark::known(), others())
+/// Returns the benchmarks with a name or tag.
+///
+/// # Errors
+/// If the name is unknown.
+fn benchmarks(name: &str) -> Result<Vec<&'static Benchmark>> {
+    benchmark::select(name).map_err(|_| {
+        let names = BENCHMARKS.iter().map(|benchmark| benchmark.name).chain(TINY.map(|(name, _)| name));
+        let near = nearest(name, names).map_or(String::new(), |near| format!(" (did you mean {near}?)"));
+        anyhow!("unknown benchmark {name:?}; expected one of {}{near}", known())
+    })
 }
 
-/// Lists the known names other than benchmarks.
-fn others() -> String {
-    format!("{}, all, and files that end in .jsonl", TINY.map(|(name, _)| name).join(", "))
+/// Returns all known names, for help texts and errors.
+pub fn known() -> String {
+    format!("{}, {}, all, or a file that ends in .jsonl", benchmark::known(), TINY.map(|(name, _)| name).join(", "))
 }
 
 /// Creates a set of the first `limit` problems (0: all), decoded greedily.
@@ -191,7 +201,8 @@ mod tests {
         };
         check(&format!("{own},{own}"), "a set named mine is already selected");
         check("arc_challenge", "DIR/test/arc_challenge/test.jsonl");
-        check("maths", "arc_challenge, paper (the six that the paper averages), tiny, tiny-validation, all, and files that end in .jsonl");
+        check("maths", "arc_challenge, paper (the six that the paper averages), tiny, tiny-validation, all, or a file that ends in .jsonl");
+        check("math50", "or a file that ends in .jsonl (did you mean math500?)");
         check("none.jsonl", "cannot read none.jsonl");
     }
 

@@ -1,38 +1,38 @@
-//! How a run evaluates. Independent of the contents of the sets.
+//! The settings of evaluations. Independent of the contents of the sets.
 
 use serde::{Deserialize, Serialize};
 
 use super::statistics::SATURATION_WINDOW;
 use crate::verify::Grader;
 
-/// The value of `decoding` that gives each set its published decoding.
+/// The value of `decoding` that selects each set's own decodings.
 pub const PUBLISHED: &str = "published";
 
 /// The `eval.*` settings of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvalSettings {
-    /// Number of steps between evaluations; 0 evaluates only the base model and the last step.
+    /// The number of steps between evaluations; 0 evaluates only the base model and the last step.
     pub every: u64,
-    /// Names of the sets, separated by commas; empty disables evaluation.
+    /// The names of the sets, separated by commas; empty disables evaluation.
     pub benchmarks: String,
-    /// Maximum number of problems per set; 0 uses all.
+    /// The maximum number of problems per set; 0 uses all.
     pub limit: usize,
-    /// Maximum number of tokens in a response.
+    /// The maximum number of tokens in a response.
     pub max_new_tokens: usize,
-    /// `published` (each set's own), or one decoding for all sets: `greedy`, `t0.6x8`, `t0.6p0.95x8` (8 samples at temperature 0.6, top-p
-    /// 0.95).
+    /// `published` (each set's own), or one decoding for all sets, such as `greedy`, `t0.6x8` or `t0.6p0.95x8` (8 samples at temperature
+    /// 0.6 with top-p 0.95).
     pub decoding: String,
-    /// Seed of sampled responses. All steps use the same random numbers, so two evaluations differ only by the weights.
+    /// The seed for sampling responses. All evaluations of a run use the same random numbers, so they differ only in the weights.
     pub seed: u64,
-    /// The grader, whose notion of equality decides.
+    /// The grader that decides whether answers are correct.
     pub grader: Grader,
-    /// Words counted as self-reflection, separated by commas; case does not matter.
+    /// The words that count as self-reflection, separated by commas; case is ignored.
     pub reflection_words: String,
-    /// The set, or the pass of a set, whose accuracy selects the best checkpoint. Empty uses the mean of all greedy passes; `mean` uses the
-    /// unweighted mean over several sets, with unboxed answers counted.
+    /// The set or pass whose accuracy selects the best checkpoint. Empty uses the mean of all greedy passes; `mean` uses the unweighted
+    /// mean over several sets, counting unboxed answers too.
     pub best_by: String,
-    /// Number of steps over which the train accuracy is averaged to detect saturation.
+    /// The number of steps over which the training accuracy is averaged to detect saturation.
     pub saturation_window: usize,
 }
 

@@ -1,8 +1,8 @@
-//! Statistics for scores: intervals, pass@k, paired comparisons, saturation and the gain after it. Pure functions on plain numbers,
+//! Statistics of scores: intervals, pass@k, paired comparisons, saturation, and the gain after it. Pure functions on plain numbers,
 //! independent of models, files and grading.
 //!
-//! Throughout, a *score* is between 0 and 1 and belongs to one problem: 0 or 1 for one greedy response, the fraction of right responses for
-//! several samples. The problems are the sampled unit, so every interval is over problems; samples of the same problem are not independent.
+//! Here, a *score* is a number between 0 and 1 for one problem: 0 or 1 for one response, the fraction of correct responses for several. The
+//! problems are the sampling unit, so every interval is over problems; responses to the same problem are not independent.
 
 mod interval;
 mod paired;

@@ -1,7 +1,7 @@
 //! The folder of an evaluation. Graded responses are appended as they arrive, so an interrupted evaluation can resume. Complete passes are
-//! rewritten in the order of the problems, so the files do not depend on interruptions.
+//! rewritten in problem order, so the files do not depend on interruptions.
 //!
-//! `PASS.jsonl` is a complete pass, `PASS.jsonl.unfinished` a pass in progress, `conditions.json` has the measurement conditions of all
+//! `PASS.jsonl` contains a complete pass, `PASS.jsonl.unfinished` a pass in progress, `conditions.json` the measurement conditions of all
 //! passes, and `scores.json` their scores. A finished evaluation has a `manifest.json`.
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,18 +21,18 @@ use crate::metrics::{JsonLines, jsonl};
 #[derive(Clone, Debug)]
 pub struct Store {
     folder: PathBuf,
-    /// Held as long as any clone exists.
+    /// Locked as long as any clone exists.
     _lock: Arc<FolderLock>,
 }
 
-/// Graded answers by problem id and sample.
+/// Graded answers by `(problem id, sample)`.
 pub type RecordedAnswers = HashMap<(String, usize), Answer>;
 
 impl Store {
     /// Creates a folder for an evaluation and writes its conditions.
     ///
     /// # Errors
-    /// If the folder already contains files, because nothing is overwritten. Also if it is locked, or cannot be written.
+    /// If the folder already contains files, is locked, or cannot be written.
     pub fn create(folder: &Path, conditions: &BTreeMap<String, Conditions>) -> Result<Self> {
         Self::ensure_free(folder)?;
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -43,10 +43,10 @@ impl Store {
         Ok(store)
     }
 
-    /// Checks that a folder to be created does not exist or is empty.
+    /// Checks that a folder does not exist or is empty.
     ///
     /// # Errors
-    /// If it contains anything; the message says how to resume.
+    /// If it contains files; the message says how to resume.
     pub fn ensure_free(folder: &Path) -> Result<()> {
         ensure!(
             !folder.exists() || is_empty(folder),
@@ -59,14 +59,14 @@ impl Store {
     /// Resumes the evaluation in a folder, or creates it if the folder does not exist or is empty.
     ///
     /// # Errors
-    /// If the folder is not an evaluation's, is locked or corrupt, has answers measured under other conditions, or cannot be written.
+    /// If the folder is not an evaluation folder, is locked or corrupt, has answers measured under other conditions, or cannot be written.
     pub fn resume(folder: &Path, conditions: &BTreeMap<String, Conditions>) -> Result<Self> {
         if !folder.exists() || is_empty(folder) {
             return Self::create(folder, conditions);
         }
         let lock = Arc::new(FolderLock::take(folder)?);
         let mut all = read_conditions(folder)?.with_context(|| {
-            format!("cannot resume {}: it has no conditions.json, so it is not an evaluation; choose another --out", folder.display())
+            format!("{} is not an evaluation folder (it has no conditions.json): choose another --out", folder.display())
         })?;
         for (pass, ours) in conditions {
             let different = all.get(pass).map(|theirs| ours.differences(theirs)).unwrap_or_default();
@@ -77,7 +77,7 @@ impl Store {
                 different.join("; ")
             );
         }
-        // Answers of a finished evaluation are reused only if they are unchanged. The manifest is written again at the end.
+        // Reuse answers of a finished evaluation only if they are unchanged. The manifest is rewritten at the end.
         manifest::check(folder)?;
         manifest::remove(folder)?;
         all.extend(conditions.clone());
@@ -90,7 +90,7 @@ impl Store {
     ///
     /// # Errors
     /// If a file cannot be read, or a line is not a graded answer.
-    pub fn earlier(&self, pass: &str) -> Result<RecordedAnswers> {
+    pub fn recorded(&self, pass: &str) -> Result<RecordedAnswers> {
         let mut earlier = RecordedAnswers::new();
         for path in [self.unfinished(pass), self.complete(pass)].into_iter().filter(|path| path.exists()) {
             let answers: Vec<Answer> = jsonl::read(&path)?;
@@ -114,7 +114,7 @@ impl Store {
         self.complete(pass).exists() && !self.unfinished(pass).exists()
     }
 
-    /// Writes a complete pass in the order of its problems, and removes its unfinished file.
+    /// Writes a complete pass and removes its unfinished file. `answers` must be in problem order.
     ///
     /// # Errors
     /// If a file cannot be written or removed.
@@ -124,7 +124,7 @@ impl Store {
         std::fs::remove_file(&unfinished).with_context(|| format!("cannot remove {}", unfinished.display()))
     }
 
-    /// Adds scores to those of earlier calls and finishes the evaluation by writing its manifest.
+    /// Adds scores to those of earlier calls, by pass, and finishes the evaluation by writing its manifest.
     ///
     /// # Errors
     /// If `scores.json` is corrupt, or a file cannot be written.
@@ -152,7 +152,7 @@ impl Store {
     }
 }
 
-/// True if a folder has no files except a lock, which an evaluation killed at its start leaves behind.
+/// True if a folder has no files except a lock, which an evaluation leaves behind if it is killed at the start.
 fn is_empty(folder: &Path) -> bool {
     let is_lock = |entry: std::io::Result<std::fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() == lock::FILE);
     std::fs::read_dir(folder).is_ok_and(|mut entries| entries.all(is_lock))
@@ -166,7 +166,7 @@ pub fn write_conditions(folder: &Path, conditions: &BTreeMap<String, Conditions>
     write_file(&folder.join("conditions.json"), serde_json::to_string_pretty(conditions)?.as_bytes())
 }
 
-/// Reads `conditions.json`, by pass. `None` if there is no such file. Renamed values are updated to today's names.
+/// Reads `conditions.json`, by pass. `None` if there is no such file. Updates renamed values to their current names.
 ///
 /// # Errors
 /// If the file cannot be read or is corrupt.

@@ -1,23 +1,23 @@
-//! Text statistics of a response, whatever it answers: self-reflection words, and signs of degenerate output.
+//! Text statistics of responses: self-reflection words and signs of degenerate output.
 
-/// Maximum length in characters of a repeated block.
-const LONGEST_BLOCK: usize = 200;
-/// Minimum number of repetitions in a row.
-const TIMES: usize = 4;
-/// Minimum number of repeated characters, so that `0.33333333` does not count.
-const SHORTEST_TAIL: usize = 60;
+/// The maximum length of a repeated block in characters.
+const MAX_BLOCK: usize = 200;
+/// The minimum number of consecutive repetitions.
+const MIN_REPETITIONS: usize = 4;
+/// The minimum length of all repetitions in characters, so that `0.33333333` does not count.
+const MIN_TAIL: usize = 60;
 
-/// Splits a comma-separated list of words, in lower case.
+/// Splits a comma-separated list into words in lower case.
 pub fn words(list: &str) -> Vec<String> {
     list.split(',').map(|word| word.trim().to_lowercase()).filter(|word| !word.is_empty()).collect()
 }
 
-/// True if the response ends in a block of up to 200 characters that is repeated at least four times over at least 60 characters. The last
-/// repetition may be incomplete.
+/// True if the response ends with at least four repetitions of a block of up to 200 characters, over at least 60 characters in total. The
+/// last repetition may be incomplete.
 pub fn has_repeated_tail(response: &str) -> bool {
-    let reversed: Vec<char> = response.trim_end().chars().rev().take(TIMES * LONGEST_BLOCK).collect();
-    (1..=LONGEST_BLOCK.min(reversed.len() / TIMES)).any(|block| {
-        let needed = SHORTEST_TAIL.max(TIMES * block);
+    let reversed: Vec<char> = response.trim_end().chars().rev().take(MIN_REPETITIONS * MAX_BLOCK).collect();
+    (1..=MAX_BLOCK.min(reversed.len() / MIN_REPETITIONS)).any(|block| {
+        let needed = MIN_TAIL.max(MIN_REPETITIONS * block);
         needed <= reversed.len() && (block..needed).all(|at| reversed[at] == reversed[at - block])
     })
 }
@@ -44,12 +44,12 @@ mod tests {
         check(&format!("{}The answer is 3.", "Let me check this again. ".repeat(9)), false);
         check(&"一二三".repeat(20), true);
         let digits = |last: usize| (100..=last).map(|number| number.to_string()).collect::<String>();
-        check(&digits(165).repeat(4), true); // blocks of 198 characters
-        check(&digits(169).repeat(4), false); // and of 210
+        check(&digits(165).repeat(4), true); // a block of 198 characters
+        check(&digits(169).repeat(4), false); // a block of 210 characters
     }
 
     #[test]
-    fn letters_counts_foreign_and_all() {
+    fn letters_counts_non_ascii_and_all() {
         assert_eq!(letters("x = π, 答案 3"), (3, 4));
         assert_eq!(letters("12 + 3"), (0, 0));
     }

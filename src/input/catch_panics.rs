@@ -1,4 +1,4 @@
-//! Catches panics of libraries on corrupt input and turns them into errors.
+//! Catches panics of libraries on corrupt input and returns them as errors.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
@@ -17,13 +17,13 @@ thread_local! {
 /// The maximum length of a library's message in an error, in characters.
 const MAX_MESSAGE_CHARS: usize = 160;
 
-/// Runs `work` and turns a panic into an error without printing it. `input` names the input (a file, a line) in the error. If the library
-/// panics on another thread, that message is still printed.
+/// Runs `work` and returns a panic as an error, without printing it. `input` is the name of the input in the error, such as a file or a
+/// line. A panic on another thread is still printed.
 ///
-/// Do not use state that `work` modifies after a panic: only state created inside, or only read, is safe.
+/// After a panic, do not use state that `work` has modified: it may be inconsistent.
 ///
 /// # Errors
-/// As for `work`, or if it panics. The message gives the input and the panic's message.
+/// As for `work`, or if it panics. The message includes `input` and the panic's message.
 pub fn catch_panics<T>(input: impl Display, work: impl FnOnce() -> Result<T>) -> Result<T> {
     install_hook();
     let outer = IS_CATCHING.replace(true);
@@ -33,7 +33,7 @@ pub fn catch_panics<T>(input: impl Display, work: impl FnOnce() -> Result<T>) ->
         Ok(result) => result,
         Err(_) => {
             let message = LAST_MESSAGE.take();
-            bail!("{input} is corrupt: a library failed to read it ({message}); download the file again, or save it with another version")
+            bail!("{input} is corrupt: a library cannot read it ({message}); download the file again, or save it with another version")
         }
     }
 }
@@ -42,18 +42,18 @@ pub fn catch_panics<T>(input: impl Display, work: impl FnOnce() -> Result<T>) ->
 fn install_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let before = std::panic::take_hook();
+        let previous = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             if IS_CATCHING.get() {
                 LAST_MESSAGE.set(message(panic));
             } else {
-                before(panic);
+                previous(panic);
             }
         }));
     });
 }
 
-/// Returns a panic's message as one line, with control characters replaced by spaces.
+/// Returns a panic's message on one line, with control characters replaced by spaces, truncated to [`MAX_MESSAGE_CHARS`].
 fn message(panic: &PanicHookInfo) -> String {
     let payload = panic.payload();
     let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
@@ -69,15 +69,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shield_turns_a_panic_into_an_error() {
-        let broken = |text: &'static str| catch_panics("model/x.json", || -> Result<()> { panic!("index {}\n{text}", 7) });
-        let error = broken("out of range").unwrap_err().to_string();
+    fn catch_panics_returns_a_panic_as_an_error() {
+        let panicking = |text: &'static str| catch_panics("model/x.json", || -> Result<()> { panic!("index {}\n{text}", 7) });
+        let error = panicking("out of range").unwrap_err().to_string();
         assert!(error.starts_with("model/x.json is corrupt") && error.contains("(index 7 out of range)"), "{error}");
-        // Panics in sequence and nested; errors and values pass through unchanged.
+        // Handles sequential and nested panics. Returns errors and values unchanged.
         let inner = catch_panics("outer", || {
-            let inner = broken("inside");
+            let inner = panicking("inside");
             assert!(inner.is_err());
-            broken("again")
+            panicking("again")
         });
         assert!(inner.unwrap_err().to_string().contains("index 7 again"));
         assert_eq!(catch_panics("x", || Ok(3)).unwrap(), 3);

@@ -1,4 +1,4 @@
-//! Reads text line by line in bounded memory. Independent of what a line means.
+//! Reads text line by line in bounded memory. Independent of what lines contain.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind};
@@ -8,33 +8,33 @@ use anyhow::{Context, Result, ensure};
 
 use super::{BYTE_ORDER_MARK, text};
 
-/// The maximum length of a line in bytes. A recorded response of a million tokens takes about 40 MB.
+/// The maximum length of a line in bytes. A recorded response with a million tokens has about 40 MB.
 pub const LINE_BYTES: usize = 64 << 20;
 
-/// Iterates over the lines of a text. Skips blank lines and trims each line, including carriage returns, byte order marks and the
-/// separators U+2028 and U+2029. An item is an error if the text cannot be read, is not UTF-8, or has a line longer than [`LINE_BYTES`].
+/// Iterates over the lines of a text. Skips blank lines, and trims white space, byte order marks and the separators U+2028 and U+2029 from
+/// each line. An item is an error if the text cannot be read, is not UTF-8, or has a line longer than [`LINE_BYTES`].
 pub struct Lines<R> {
     reader: R,
-    /// The text's name in errors.
+    /// The text's name, for errors.
     name: String,
     max_line_bytes: usize,
     number: usize,
     line: Vec<u8>,
 }
 
-/// A line with its place.
+/// A line with its location.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     /// The trimmed text, never empty.
     pub text: String,
-    /// The line's number in the text, from 1, with blank lines counted.
+    /// The line's number in the text, from 1; blank lines count.
     pub number: usize,
-    /// The line's place for error messages, such as `FILE, line 3`.
+    /// The line's location, for error messages, such as `FILE, line 3`.
     pub place: String,
 }
 
 impl Lines<Box<dyn BufRead>> {
-    /// Opens a file; a `.gz` file is decompressed while it is read.
+    /// Opens a file. Decompresses a `.gz` file on the fly.
     ///
     /// # Errors
     /// If the file cannot be opened.
@@ -50,12 +50,12 @@ impl Lines<Box<dyn BufRead>> {
 }
 
 impl<R: BufRead> Lines<R> {
-    /// Reads lines from `reader`. `name` is the text's name in errors.
+    /// Reads lines from `reader`. `name` is the text's name, for errors.
     pub fn over(reader: R, name: String) -> Self {
         Self { reader, name, max_line_bytes: LINE_BYTES, number: 0, line: Vec::new() }
     }
 
-    /// Returns the next line that is not blank, `None` at the end.
+    /// Returns the next line that is not blank, or `None` at the end.
     fn next_line(&mut self) -> Result<Option<Line>> {
         loop {
             self.number += 1;
@@ -65,7 +65,7 @@ impl<R: BufRead> Lines<R> {
             }
             ensure!(
                 self.line.len() <= self.max_line_bytes,
-                "{place}: longer than {} bytes, the limit for a line; expected one record per line",
+                "{place} is longer than the limit of {} bytes; expected one record per line",
                 self.max_line_bytes
             );
             if self.line.trim_ascii().is_empty() {
@@ -82,16 +82,16 @@ impl<R: BufRead> Lines<R> {
     /// Reads up to the next line feed, but at most one byte more than the limit. Returns false at the end of the text.
     fn read_line(&mut self) -> std::io::Result<bool> {
         self.line.clear();
-        let mut is_there = false;
+        let mut has_bytes = false;
         loop {
             let bytes = match self.reader.fill_buf() {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 bytes => bytes?,
             };
             if bytes.is_empty() {
-                return Ok(is_there);
+                return Ok(has_bytes);
             }
-            is_there = true;
+            has_bytes = true;
             let end = bytes.iter().position(|byte| *byte == b'\n');
             let room = self.max_line_bytes + 1 - self.line.len();
             let taken = end.unwrap_or(bytes.len());
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_skips_marks_and_separators() {
+    fn lines_skip_byte_order_marks_and_separators() {
         let text = "\u{FEFF}{1}\r\n\r\n \u{2028}\n{\"a\": \"\u{2028}b\"}\u{2029}\n\u{FEFF}{2}";
         let found: Vec<(String, usize)> =
             lines(text.as_bytes(), 100).into_iter().map(|line| line.map(|line| (line.text, line.number)).unwrap()).collect();
@@ -131,14 +131,14 @@ mod tests {
     }
 
     #[test]
-    fn lines_refuses_a_line_that_is_too_long() {
+    fn lines_reject_a_line_that_is_too_long() {
         let found = lines(b"12345\n123456\n1", 5);
         assert_eq!(found[0].as_ref().unwrap().text, "12345");
         let error = found[1].as_ref().unwrap_err().to_string();
-        assert_eq!(error, "it, line 2: longer than 5 bytes, the limit for a line; expected one record per line");
-        // The limit also holds for a blank line, which is read only up to the limit.
+        assert_eq!(error, "it, line 2 is longer than the limit of 5 bytes; expected one record per line");
+        // The limit also applies to a blank line, which is read only up to the limit.
         let mut endless = Lines { max_line_bytes: 1000, ..Lines::over(BufReader::new(std::io::repeat(b' ')), "it".to_owned()) };
-        assert!(endless.next().unwrap().unwrap_err().to_string().contains("line 1: longer than 1000 bytes"));
+        assert!(endless.next().unwrap().unwrap_err().to_string().contains("line 1 is longer than the limit of 1000 bytes"));
         assert!(endless.line.capacity() < 20_000);
     }
 

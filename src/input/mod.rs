@@ -1,5 +1,5 @@
-//! Reads users' files safely: with size limits, and tolerant of what editors, exporters and downloads do to text. Owns size limits,
-//! encodings, and the conversion of library panics into errors. Independent of what a file is for.
+//! Reads users' files safely: enforces size limits, tolerates the artifacts of editors, exporters and downloads, and returns library panics
+//! as errors. Independent of what a file is for.
 
 mod catch_panics;
 mod lines;
@@ -34,11 +34,11 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let reading = || format!("cannot read {}", path.display());
     let file = File::open(path).with_context(reading)?;
     let mut bytes = Vec::new();
-    // Count bytes rather than trust the file system's size: pipes and /proc have none.
+    // Count bytes instead of trusting the file system, because pipes and files in /proc have no size.
     file.take(limit + 1).read_to_end(&mut bytes).with_context(reading)?;
     ensure!(
         bytes.len() as u64 <= limit,
-        "{} is larger than {limit} bytes, the limit for this kind of file: is it the right file?",
+        "{} is larger than {limit} bytes, the limit for this kind of file: check that it is the right file",
         path.display()
     );
     refuse_lfs_pointer(path, &bytes)?;
@@ -56,7 +56,7 @@ pub fn read_if_exists(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Reads a UTF-8 text file of at most `limit` bytes and removes a byte order mark.
+/// Reads a UTF-8 text file of at most `limit` bytes, without a byte order mark.
 ///
 /// # Errors
 /// As for [`read`] and [`text`].
@@ -65,20 +65,20 @@ pub fn read_text(path: &Path, limit: u64) -> Result<String> {
     text(&path.display().to_string(), &bytes).map(str::to_owned)
 }
 
-/// Decodes UTF-8 and removes a byte order mark. `name` is the file's name in errors.
+/// Decodes UTF-8, without a byte order mark. `name` is the file's name, for errors.
 ///
 /// # Errors
-/// If the bytes are not UTF-8. The message names the file, and for UTF-16 says how to convert it.
+/// If the bytes are not UTF-8. The message names the file; for UTF-16 it says how to convert it.
 pub fn text<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str> {
     if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
-        bail!("{name} is UTF-16 text, expected UTF-8; convert it with `iconv -f UTF-16 -t UTF-8`");
+        bail!("{name} is UTF-16 text, expected UTF-8: convert it with `iconv -f UTF-16 -t UTF-8`");
     }
     let text =
         std::str::from_utf8(bytes).map_err(|error| anyhow!("{name} is not UTF-8 text (invalid byte at offset {})", error.valid_up_to()))?;
     Ok(text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text))
 }
 
-/// Decodes JSON text with [`text`] and [`json`].
+/// Decodes UTF-8 with [`text`] and normalizes its white space with [`json`].
 ///
 /// # Errors
 /// As for [`text`].
@@ -86,11 +86,11 @@ pub fn json_text<'a>(name: &str, bytes: &'a [u8]) -> Result<Cow<'a, str>> {
     text(name, bytes).map(json)
 }
 
-/// Replaces non-ASCII white space between JSON values by plain spaces: byte order marks, line separators (U+2028) and so on, which editors
-/// and exporters insert and which JSON allows only inside strings. Strings stay unchanged.
+/// Replaces byte order marks and non-ASCII white space between JSON values with spaces. Editors and exporters insert such characters, but
+/// JSON allows them only inside strings. Does not change strings.
 pub fn json(text: &str) -> Cow<'_, str> {
-    let is_foreign = |character: char| !character.is_ascii() && (character.is_whitespace() || character == BYTE_ORDER_MARK);
-    if text.is_ascii() || !text.contains(is_foreign) {
+    let is_non_json_space = |character: char| !character.is_ascii() && (character.is_whitespace() || character == BYTE_ORDER_MARK);
+    if text.is_ascii() || !text.contains(is_non_json_space) {
         return Cow::Borrowed(text);
     }
     let (mut in_string, mut is_escaped) = (false, false);
@@ -99,7 +99,7 @@ pub fn json(text: &str) -> Cow<'_, str> {
             _ if is_escaped => is_escaped = false,
             '\\' if in_string => is_escaped = true,
             '"' => in_string = !in_string,
-            _ if !in_string && is_foreign(character) => return ' ',
+            _ if !in_string && is_non_json_space(character) => return ' ',
             _ => {}
         }
         character
@@ -107,8 +107,7 @@ pub fn json(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(plain).collect())
 }
 
-/// Parses TOML with `parse`, and accepts the separators U+2028 and U+2029 as line ends. Editors insert them between lines, where TOML
-/// forbids them.
+/// Parses TOML with `parse`, accepting U+2028 and U+2029 as line ends. Some editors insert these between lines, where TOML forbids them.
 ///
 /// # Errors
 /// As for `parse`.
@@ -120,7 +119,7 @@ pub fn toml<T, E>(text: &str, parse: impl Fn(&str) -> Result<T, E>) -> Result<T,
     }
 }
 
-/// Refuses a Git LFS pointer. `beginning` is the start of the file's contents.
+/// Rejects Git LFS pointers. `beginning` is the start of the file's contents.
 ///
 /// # Errors
 /// If `beginning` is the start of a Git LFS pointer. The message says how to download the real file.

@@ -1,19 +1,20 @@
-//! Outcome minus the squared error of a stated confidence (RLCR, arXiv 2507.16806): `correct - (confidence - correct)^2`, so that stating
-//! the true probability pays best. A right answer earns 1 with confidence 1 and 0 with confidence 0; a wrong one earns -1 and 0.
+//! Outcome minus the squared error of the stated confidence (RLCR, arXiv 2507.16806): `correct - (confidence - correct)^2`. Stating the
+//! true probability maximizes the expected reward. A correct answer earns 1 with confidence 1 and 0 with confidence 0; a wrong one earns -1
+//! and 0.
 
 use super::Graded;
 
 const OPEN: &str = "<confidence>";
 const CLOSE: &str = "</confidence>";
 
-/// A confidence that is missing or not a number from 0 to 1 costs as much as the worst one: a squared error of 1.
+/// Computes the reward. A confidence that is missing or not a number from 0 to 1 counts as the worst one, with a squared error of 1.
 pub(super) fn reward(graded: &Graded) -> f32 {
     let outcome = f32::from(graded.verdict.correct);
     let error = confidence(&graded.rollout.text).map_or(1.0, |confidence| confidence - outcome);
     outcome - error * error
 }
 
-/// Returns the last complete `<confidence>0.8</confidence>` after any thought: a number from 0 to 1, or a percentage such as `80%`.
+/// Returns the last confidence after any thought, from 0 to 1: a number, `<confidence>0.8</confidence>`, or a percentage, `80%`.
 fn confidence(response: &str) -> Option<f32> {
     let answer = response.rsplit("</think>").next()?;
     let before_close = &answer[..answer.rfind(CLOSE)?];

@@ -1,4 +1,4 @@
-//! Length rewards, in tokens including the end token: a ramp between two lengths, and DAPO's penalty for overlong responses.
+//! Length rewards: a ramp between two lengths, and DAPO's overlong penalty. Lengths are in tokens, including the end token.
 
 use anyhow::{Result, ensure};
 
@@ -8,16 +8,16 @@ pub(super) fn make(parameters: &[f64], _: &RewardSettings) -> Result<Box<dyn Rew
     let (low, high) = (parameters[0], parameters[1]);
     ensure!(
         low >= 0.0 && high > low,
-        "length({low}, {high}) is an empty range of tokens: the first number must be at least 0 and below the second"
+        "length({low}, {high}) is not a range of tokens; the first number must be at least 0 and less than the second"
     );
     Ok(Box::new(PerResponse(move |graded: &Graded| ramp(graded, low, high))))
 }
 
-/// Soft overlong punishment (DAPO, arXiv 2503.14476, equation 13): 0 up to `max_new_tokens - buffer` tokens, then linearly down to -1 at
-/// `max_new_tokens`.
+/// Returns the overlong penalty (DAPO, arXiv 2503.14476, equation 13): 0 up to `max_new_tokens - buffer` tokens, then linearly down to -1
+/// at `max_new_tokens`.
 ///
 /// # Errors
-/// If the buffer is longer than a response can be.
+/// If `buffer` exceeds `max_new_tokens`.
 pub(super) fn overlong(buffer: usize, max_new_tokens: usize) -> Result<Box<dyn Reward>> {
     ensure!(buffer <= max_new_tokens, "reward.overlong_buffer is {buffer}; it must be at most rollout.max_new_tokens ({max_new_tokens})");
     let (low, high) = ((max_new_tokens - buffer) as f64, max_new_tokens as f64);
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn overlong_penalty_by_hand() {
-        // At most 10 tokens, the last 4 penalized: 6 cost nothing, 7 a quarter, 10 everything.
+        // At most 10 tokens with a buffer of 4: the penalty is 0 for 6 tokens, 1/4 for 7, and 1 for 10.
         let settings = RewardSettings { overlong_buffer: 4, ..RewardSettings::default() };
         let rewards = Rewards::new(&settings, 10).unwrap();
         let found = rewarded(&rewards, &group("7", &["123456", "1234567", "1234567890", r"\boxed{7}"]), 4, None);

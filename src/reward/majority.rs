@@ -1,11 +1,11 @@
-//! Labels by majority vote within the group (TTRL, arXiv 2504.16084): the most frequent answer counts as right. Never looks at the label.
+//! Rewards by majority vote within the group (TTRL, arXiv 2504.16084): the most frequent answer counts as correct. Ignores the label.
 
 use anyhow::Result;
 
 use super::{Batch, Graded, Reward, RewardSettings};
 use crate::verify::{self, Verifier, majority_vote};
 
-/// Votes by the equality of the reward's grader.
+/// The majority reward, with the verifier that decides which answers are equal.
 struct Majority(Verifier);
 
 pub(super) fn make(_: &[f64], settings: &RewardSettings) -> Result<Box<dyn Reward>> {
@@ -19,10 +19,10 @@ impl Reward for Majority {
 }
 
 impl Majority {
-    /// Returns 1 for every response whose answer equals the majority answer, else 0. In a tie the first answer wins, and a response without
-    /// an answer does not vote.
+    /// Returns 1 for each response whose answer equals the majority answer, else 0. In a tie the first answer wins. A response without an
+    /// answer does not vote.
     fn of_group(&self, group: &[Graded]) -> Vec<f32> {
-        // Extraction may depend on the kind of gold answer. None is given, so that the vote depends on the responses alone.
+        // Extraction may depend on the kind of gold answer. Pass none, so that the vote depends on the responses alone.
         let extracted = |graded: &Graded| verify::verify("", &graded.rollout.text, &self.0.settings).extracted;
         let answers: Vec<Option<String>> = group.iter().map(extracted).collect();
         let same = |one: &String, other: &String| one == other || self.0.equal(one, other).equal;

@@ -1,6 +1,6 @@
-//! Rewards: functions of a step's responses, selected by name and added with weights ([`Rewards`]), and the labels that responses are
-//! graded against ([`label`]). Independent of models and files: a reward declares what it needs (a label, the policy's probabilities, a
-//! program), and the caller passes it in.
+//! Rewards: functions of a step's responses, selected by name and combined in a weighted sum ([`Rewards`]), and the labels that responses
+//! are graded against ([`label`]). Independent of models and files: a reward declares its inputs ([`Needs`]), and the caller passes them
+//! in.
 
 mod brier;
 mod command;
@@ -34,27 +34,27 @@ use crate::verify::{self, Grader, Mode, Verdict};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RewardSettings {
-    /// One reward, or a weighted sum of several: "outcome + 0.5*format - 0.1*length(64, 80)".
+    /// One reward, or a weighted sum of several: `outcome + 0.5*format - 0.1*length(64, 80)`.
     pub name: String,
-    /// The grader, whose notion of equality decides.
+    /// The grader that decides whether answers are correct.
     pub grader: Grader,
-    /// Grades only the text after the last `</think>`. A response without one is wrong.
+    /// True to grade only the text after the last `</think>`; a response without this tag is wrong.
     pub after_think: bool,
-    /// Label that replaces the example's own answer; empty keeps it.
+    /// The label that replaces the example's own answer; empty keeps it.
     pub label: String,
-    /// Fraction of examples that get a wrong label: the answer of another example.
+    /// The fraction of examples with a wrong label, which is the answer of another example.
     pub label_noise: f64,
-    /// Seed for the choice of these examples and their labels.
+    /// The seed for choosing these examples and their labels.
     pub label_seed: u64,
     /// The program of the `command` reward, with its arguments.
     pub command: Vec<String>,
-    /// Maximum time in seconds for the responses of a step.
+    /// The maximum time in seconds that the program may take for the responses of a step.
     pub command_timeout_s: f64,
-    /// Number of tokens before `rollout.max_new_tokens` over which a penalty grows from 0 to 1 (DAPO's overlong shaping); 0 disables it.
+    /// The number of tokens before `rollout.max_new_tokens` over which DAPO's overlong penalty grows from 0 to 1; 0 disables it.
     pub overlong_buffer: usize,
-    /// Coefficient of the KL divergence from the reference model, which is subtracted from each token's reward.
+    /// The coefficient of the KL divergence from the reference model, which is subtracted from each token's reward.
     pub kl: f32,
-    /// Estimator of that divergence.
+    /// The estimator of that divergence.
     pub kl_estimator: KlEstimator,
 }
 
@@ -77,15 +77,15 @@ impl Default for RewardSettings {
 }
 
 impl RewardSettings {
-    /// Checks that the rewards can be computed, for responses of at most `max_new_tokens` tokens.
+    /// Checks the settings, for responses of at most `max_new_tokens` tokens.
     ///
     /// # Errors
-    /// If a reward is unknown or lacks what it needs, or settings contradict each other. The message says what to write.
+    /// As for [`Rewards::new`], or if settings contradict each other. The message says what to change.
     pub fn validate(&self, max_new_tokens: usize) -> Result<()> {
         let rewards = Rewards::new(self, max_new_tokens)?;
         ensure!(
             rewards.needs_program() || self.command.is_empty(),
-            "reward.command is set, but reward.name is \"{}\": use the reward \"command\", or remove the program",
+            "reward.command is set, but reward.name is \"{}\": use the reward \"command\", or remove reward.command",
             self.name
         );
         ensure!(
@@ -102,7 +102,7 @@ impl RewardSettings {
 
 /// A response and its verdict.
 pub struct Graded<'a> {
-    /// The response. The answer of its problem is the label; empty if the example has none.
+    /// The response. The answer in its problem is the label; empty if the example has none.
     pub rollout: &'a Rollout,
     /// The verdict against the label.
     pub verdict: Verdict,
@@ -110,23 +110,23 @@ pub struct Graded<'a> {
 
 /// The graded responses of a step.
 pub struct Batch<'a> {
-    /// The responses, group after group.
+    /// The responses, group by group.
     pub responses: &'a [Graded<'a>],
-    /// Number of responses in each group.
+    /// The number of responses in each group.
     pub group_size: usize,
     /// The run's seed.
     pub seed: u64,
     /// The step.
     pub step: u64,
-    /// The policy that sampled the responses; present whenever [`Rewards::needs_scorer`] is true.
+    /// The policy that sampled the responses. Required if [`Rewards::needs_scorer`] is true.
     pub scorer: Option<&'a dyn Scorer>,
     /// Stops waiting for a program when interrupted.
     pub interrupt: &'a Interrupt,
-    /// Path of this program, if it can guard a program of the user, which then does not outlive it ([`parent_guard`]).
+    /// The path of this program, if it can guard a user's program so that it does not outlive the run ([`parent_guard`]).
     pub guard: Option<&'a Path>,
 }
 
-/// Access to the policy for rewards.
+/// The policy, as rewards can access it.
 pub trait Scorer {
     /// Tokenizes a text.
     ///
@@ -137,19 +137,19 @@ pub trait Scorer {
     /// Returns the context length: the maximum number of tokens in prompt and continuation.
     fn context_length(&self) -> usize;
 
-    /// Returns the log-probability (nats) of each token of each continuation `(prompt, ids)`, at the training temperature.
+    /// Returns the log-probability in nats of each token of each continuation `(prompt, ids)`, at the sampling temperature of training.
     ///
     /// # Errors
     /// If the model's forward pass fails.
     fn logprobs(&self, continuations: &[(&Prompt, Vec<u32>)]) -> Result<Vec<Vec<f32>>>;
 }
 
-/// A reward function: takes all responses of a step, and returns one finite number for each, in the same order.
+/// A reward function over the responses of a step.
 pub trait Reward {
-    /// Computes the rewards of a step's responses.
+    /// Returns one finite number for each response, in order.
     ///
     /// # Errors
-    /// If a program or the model fails. A poor response is never an error.
+    /// If a program or the model fails. A bad response is never an error.
     fn of_batch(&self, batch: &Batch) -> Result<Vec<f32>>;
 }
 
@@ -162,16 +162,16 @@ impl<F: Fn(&Graded) -> f32> Reward for PerResponse<F> {
     }
 }
 
-/// Inputs that a reward needs.
+/// The inputs that a reward needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
     /// A label for each example.
     pub label: bool,
-    /// The probabilities of the policy.
+    /// The policy's probabilities.
     pub scorer: bool,
-    /// A program of the user.
+    /// The user's program.
     pub program: bool,
-    /// Answers in a box.
+    /// Boxed answers in the responses.
     pub boxes: bool,
 }
 
@@ -181,7 +181,7 @@ impl Needs {
     const LABEL: Self = Self { label: true, ..Self::BOXES };
 }
 
-/// Makes a reward from its parameters and checks their values. The caller has checked their number.
+/// Creates a reward from its parameters, and checks their values. The caller checks their number.
 type Make = fn(&[f64], &RewardSettings) -> Result<Box<dyn Reward>>;
 
 /// An entry of the table of rewards.
@@ -190,7 +190,7 @@ pub struct RewardEntry {
     pub name: &'static str,
     /// The names of its parameters.
     pub parameters: &'static [&'static str],
-    /// One-line description for users.
+    /// A one-line description for users.
     pub about: &'static str,
     /// The inputs that it needs.
     pub needs: Needs,
@@ -198,7 +198,7 @@ pub struct RewardEntry {
 }
 
 impl RewardEntry {
-    /// Returns how to write it: `length(low, high)`.
+    /// Returns the syntax, such as `length(low, high)`.
     pub fn usage(&self) -> String {
         if self.parameters.is_empty() { self.name.to_owned() } else { format!("{}({})", self.name, self.parameters.join(", ")) }
     }
@@ -295,7 +295,7 @@ pub fn by_name(name: &str) -> Result<&'static RewardEntry> {
         None => {
             let near = nearest(name, REWARDS.iter().map(|reward| reward.name));
             bail!(
-                "unknown reward \"{name}\"; known are {}{}",
+                "unknown reward \"{name}\"; expected one of {}{}",
                 usages(),
                 near.map_or(String::new(), |near| format!(" (did you mean {near}?)"))
             )
@@ -303,13 +303,12 @@ pub fn by_name(name: &str) -> Result<&'static RewardEntry> {
     }
 }
 
-/// Lists how to write all rewards.
+/// Returns the syntax of all rewards, separated by commas.
 fn usages() -> String {
     REWARDS.iter().map(RewardEntry::usage).collect::<Vec<_>>().join(", ")
 }
 
-/// Grades a training response, with the problem's unit and tolerance. Without a label no response is right, but the answer is still
-/// extracted.
+/// Grades a training response, with the problem's unit and tolerance. Without a label no response is correct, but the answer is extracted.
 pub fn grade(settings: &RewardSettings, problem: &Problem, response: &str) -> Verdict {
     let mut verdict = verify::verify_problem(problem, response, &settings.verifier());
     verdict.correct &= !problem.answer.trim().is_empty();
@@ -328,7 +327,7 @@ mod tests {
         check("inverse", "0.5", &responses, &[0.0, 1.0, 1.0, 1.0]);
         check("format", "0.5", &responses, &[1.0, 1.0, 0.0, 0.0]);
         check("none", "0.5", &responses, &[0.0; 4]);
-        // Without a label no response is right.
+        // Without a label no response is correct.
         check("outcome", "", &[r"\boxed{}", r"\boxed{3}"], &[0.0, 0.0]);
         check("format", "", &[r"\boxed{3}", "3"], &[1.0, 0.0]);
     }
@@ -339,8 +338,8 @@ mod tests {
 
     #[test]
     fn grade_accepts_answers_within_tolerance() {
-        let is_right = |tolerance| grade(&RewardSettings::default(), &problem("4.2", tolerance), r"\boxed{4.24}").correct;
-        assert!(is_right(Some(0.1)) && !is_right(None));
+        let is_correct = |tolerance| grade(&RewardSettings::default(), &problem("4.2", tolerance), r"\boxed{4.24}").correct;
+        assert!(is_correct(Some(0.1)) && !is_correct(None));
     }
 
     #[test]

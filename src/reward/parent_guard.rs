@@ -1,11 +1,11 @@
-//! Ensures that a program of the user does not outlive this one, however this one ends. `rlvr` starts itself, asks the operating system to
-//! be killed with its parent, and then becomes the program. Linux only (`PR_SET_PDEATHSIG`, which survives `exec`). It applies to the
-//! thread that started the program, and to the program alone: its child processes see only the end of their input.
+//! Ensures that a user's program does not outlive this one, even if this one is killed. `rlvr` starts itself, asks the operating system to
+//! be killed when its parent ends, and then becomes the program. This works only on Linux (`PR_SET_PDEATHSIG`, which survives `exec`). The
+//! parent is the thread that started the program. Child processes of the program are not killed, but see the end of their input.
 
 use std::path::Path;
 use std::process::Command;
 
-/// The hidden subcommand: `rlvr with-parent PID PROGRAM ARGUMENT...`
+/// The hidden subcommand: `rlvr with-parent PID -- PROGRAM ARGUMENT...`
 pub const SUBCOMMAND: &str = "with-parent";
 
 /// Returns the command that starts a program through `guard`, which is `rlvr` itself.
@@ -15,13 +15,13 @@ pub fn command(guard: &Path, program: &[String]) -> Command {
     command
 }
 
-/// Returns this program as a guard, or `None` if the operating system does not support it. The path stays valid if the file is replaced
-/// during the run.
+/// Returns the path of this program, to use as a guard, or `None` if the operating system does not support it. The path remains valid if
+/// the file is replaced during the run.
 pub fn this_program() -> Option<&'static Path> {
     cfg!(target_os = "linux").then(|| Path::new("/proc/self/exe"))
 }
 
-/// Replaces this process by the program. Returns only on failure, with the reason.
+/// Replaces this process with the program. Returns only on failure, with the reason. `parent` is the process ID of the run.
 #[cfg(target_os = "linux")]
 pub fn exec_with_parent_guard(parent: u32, program: &[String]) -> anyhow::Error {
     use std::os::unix::process::CommandExt;

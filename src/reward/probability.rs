@@ -1,24 +1,24 @@
-//! The probability of the gold answer after the response's own reasoning, without a verifier (RLPR, arXiv 2506.18254; VeriFree, arXiv
-//! 2505.21493). Independent of the model: a [`Scorer`] computes the probabilities.
+//! The policy's probability of the gold answer after the response's own reasoning, instead of a verdict (RLPR, arXiv 2506.18254; VeriFree,
+//! arXiv 2505.21493). Independent of the model: a [`Scorer`] computes the probabilities.
 
 use anyhow::{Context, Result};
 
 use super::{Batch, Graded, Reward, Scorer};
 use crate::verify::text_before_boxed;
 
-/// The mean probability of the gold answer's tokens in the last complete box of the response, in place of the model's own answer. 0 without
-/// such a box, or if the result exceeds the context length.
+/// The mean probability of the gold answer's tokens, placed in the last complete box of the response instead of the model's own answer. 0
+/// without such a box, or if the result exceeds the context length.
 pub(super) struct Probability;
 
 impl Reward for Probability {
     fn of_batch(&self, batch: &Batch) -> Result<Vec<f32>> {
         let scorer = batch.scorer.context("this reward needs the policy's probabilities, but the batch has no scorer")?;
         let mut rewards = vec![0.0; batch.responses.len()];
-        let (mut places, mut answers, mut continuations) = (Vec::new(), Vec::new(), Vec::new());
-        for (place, graded) in batch.responses.iter().enumerate() {
-            if let Some((ids, answer)) = answer_in_box(graded, scorer)? {
-                places.push(place);
-                answers.push(answer);
+        let (mut indices, mut answer_lengths, mut continuations) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, graded) in batch.responses.iter().enumerate() {
+            if let Some((ids, answer_length)) = answer_in_box(graded, scorer)? {
+                indices.push(index);
+                answer_lengths.push(answer_length);
                 continuations.push((&graded.rollout.prompt, ids));
             }
         }
@@ -26,28 +26,28 @@ impl Reward for Probability {
             return Ok(rewards);
         }
         let logprobs = scorer.logprobs(&continuations)?;
-        for ((place, answer), logprobs) in places.into_iter().zip(answers).zip(logprobs) {
-            let probabilities = logprobs[logprobs.len() - answer..].iter().map(|logprob| f64::from(*logprob).exp());
-            rewards[place] = (probabilities.sum::<f64>() / answer as f64) as f32;
+        for ((index, answer_length), logprobs) in indices.into_iter().zip(answer_lengths).zip(logprobs) {
+            let probabilities = logprobs[logprobs.len() - answer_length..].iter().map(|logprob| f64::from(*logprob).exp());
+            rewards[index] = (probabilities.sum::<f64>() / answer_length as f64) as f32;
         }
         Ok(rewards)
     }
 }
 
-/// Returns the tokens of the reasoning with the gold answer in its box, and the number of last tokens that belong to the answer. A token
-/// counts for the answer unless the reasoning alone has it too, so a token across the border counts. The closing brace is left out. `None`
-/// if there is nothing to score.
+/// Returns the tokens of the reasoning followed by the gold answer, without the closing brace, and the number of tokens at the end that
+/// belong to the answer. These are the tokens after the common prefix with the tokens of the reasoning alone, so a token across the
+/// boundary counts. `None` if there is nothing to score.
 fn answer_in_box(graded: &Graded, scorer: &dyn Scorer) -> Result<Option<(Vec<u32>, usize)>> {
     let rollout = graded.rollout;
     let (Some(reasoning), true) = (text_before_boxed(&rollout.text), graded.verdict.extracted.is_some()) else { return Ok(None) };
-    // A given beginning of the answer is part of the prompt.
+    // The prefill is part of the prompt.
     let Some(reasoning) = reasoning.strip_prefix(rollout.prompt.problem.prefill.as_str()) else { return Ok(None) };
-    let before = scorer.encode(reasoning)?;
+    let reasoning_ids = scorer.encode(reasoning)?;
     let ids = scorer.encode(&format!("{reasoning}{}", rollout.prompt.problem.answer.trim()))?;
-    let common = before.iter().zip(&ids).take_while(|(one, other)| one == other).count();
-    let answer = ids.len() - common;
+    let common = reasoning_ids.iter().zip(&ids).take_while(|(one, other)| one == other).count();
+    let answer_length = ids.len() - common;
     let fits = rollout.prompt.ids.len() + ids.len() <= scorer.context_length();
-    Ok((answer > 0 && fits).then_some((ids, answer)))
+    Ok((answer_length > 0 && fits).then_some((ids, answer_length)))
 }
 
 #[cfg(test)]
@@ -79,7 +79,7 @@ mod tests {
     fn probability_reward_scores_the_gold_answer_in_the_box() {
         let rewards = Rewards::new(&RewardSettings { name: "probability".into(), ..RewardSettings::default() }, 100).unwrap();
         assert!(rewards.needs_scorer() && rewards.needs_label());
-        // The gold answer is 36: (0.3 + 0.6) / 2, whatever the response has in its box.
+        // The gold answer is 36: (0.3 + 0.6) / 2, regardless of what is in the response's box.
         let responses =
             [r"9 \boxed{36}", r"9 \boxed{12345}", r"9 \boxed{}", r"\boxed{4} \boxed{5}", "36", r"\boxed{36", r"0123456789 \boxed{36}"];
         let found: Vec<f32> = rewarded(&rewards, &group(" 36 ", &responses), 7, Some(&ByCharacter)).iter().map(|one| one.total).collect();

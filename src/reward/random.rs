@@ -1,12 +1,12 @@
-//! A reward independent of the response, as a control experiment.
+//! A reward that is independent of the response, as a control.
 
 use anyhow::{Result, ensure};
 
 use super::{Batch, Reward, RewardSettings};
 use crate::rng::{CounterRng, Purpose};
 
-/// A reward of 1 with a fixed probability, else 0. Each random number is addressed by seed, step, group and sample, so a resumed run
-/// repeats it.
+/// A reward of 1 with a fixed probability, else 0. Random numbers are addressed by seed, step, group and sample, so a resumed run repeats
+/// them.
 struct Random(f64);
 
 pub(super) fn make(parameters: &[f64], _: &RewardSettings) -> Result<Box<dyn Reward>> {
@@ -17,12 +17,12 @@ pub(super) fn make(parameters: &[f64], _: &RewardSettings) -> Result<Box<dyn Rew
 
 impl Reward for Random {
     fn of_batch(&self, batch: &Batch) -> Result<Vec<f32>> {
-        let drawn = batch.responses.iter().map(|graded| {
+        let rewards = batch.responses.iter().map(|graded| {
             let (group, sample) = (graded.rollout.group as u32, graded.rollout.sample as u32);
             let uniform = CounterRng::uniform(batch.seed, Purpose::Control, batch.step as u32, group, sample, 0);
             f32::from(f64::from(uniform) < self.0)
         });
-        Ok(drawn.collect())
+        Ok(rewards.collect())
     }
 }
 
@@ -42,7 +42,7 @@ mod tests {
         let all = totals(&whole);
         // 500 expected, with a standard deviation of 19.
         assert!((420.0..580.0).contains(&all.iter().sum::<f32>()));
-        // A part of the batch gets the same rewards as in the whole.
+        // Part of a batch gets the same rewards as in the whole batch.
         assert_eq!(totals(&whole[700..800]), all[700..800]);
     }
 }

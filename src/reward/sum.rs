@@ -1,5 +1,4 @@
-//! Weighted sums of rewards, written as text: `outcome + 0.5*format - 0.1*length(64, 80)`. This file owns the grammar and the computation
-//! of the sum.
+//! Parses and computes weighted sums of rewards, such as `outcome + 0.5*format - 0.1*length(64, 80)`.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +6,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use super::{Batch, Needs, Reward, RewardSettings, by_name, length, usages};
 
-/// The rewards of a run, ready to be computed.
+/// The weighted sum of rewards that a run uses.
 pub struct Rewards {
     parts: Vec<Part>,
 }
@@ -29,21 +28,21 @@ pub struct RewardBreakdown {
 }
 
 impl Rewards {
-    /// Parses the rewards in `settings`, for responses of at most `max_new_tokens` tokens.
+    /// Creates the rewards in `settings`, for responses of at most `max_new_tokens` tokens.
     ///
     /// # Errors
-    /// If the text is not a valid sum, a name is unknown (the message lists the known ones) or repeated, a parameter is out of range, or a
-    /// program is missing.
+    /// If `reward.name` is not a valid sum, a name is unknown (the message lists the known ones) or repeated, a parameter is out of range,
+    /// or the `command` reward lacks its program.
     pub fn new(settings: &RewardSettings, max_new_tokens: usize) -> Result<Self> {
         let terms = parse(&settings.name).with_context(|| format!("reward.name is \"{}\"", settings.name))?;
         let mut parts = Vec::new();
         for Term { weight, name, parameters } in terms {
             let known = by_name(&name)?;
             let usage = known.usage();
-            ensure!(parameters.len() == known.parameters.len(), "{name} has {} parameters; write it as {usage}", parameters.len());
+            ensure!(parameters.len() == known.parameters.len(), "{name} has {} parameters: write it as {usage}", parameters.len());
             ensure!(
                 parts.iter().all(|part: &Part| part.name != known.name),
-                "reward.name has {name} twice; write it once, with one weight"
+                "reward.name has {name} twice: write it once, with one weight"
             );
             let reward = (known.make)(&parameters, settings)?;
             parts.push(Part { name: known.name, weight, needs: known.needs, reward });
@@ -55,7 +54,7 @@ impl Rewards {
         Ok(Self { parts })
     }
 
-    /// True if each example needs a label.
+    /// True if a reward needs a label for each example.
     pub fn needs_label(&self) -> bool {
         self.parts.iter().any(|part| part.needs.label)
     }
@@ -65,7 +64,7 @@ impl Rewards {
         self.parts.iter().any(|part| part.needs.scorer)
     }
 
-    /// True if a reward needs a program of the user.
+    /// True if a reward needs the user's program.
     pub fn needs_program(&self) -> bool {
         self.parts.iter().any(|part| part.needs.program)
     }
@@ -75,27 +74,27 @@ impl Rewards {
         self.parts.iter().any(|part| part.needs.boxes)
     }
 
-    /// Computes the rewards of a step's responses, in their order.
+    /// Computes the rewards of a step's responses, in order.
     ///
     /// # Errors
     /// If a reward fails, or is not a finite number.
     pub fn of_batch(&self, batch: &Batch) -> Result<Vec<RewardBreakdown>> {
-        let mut rewarded = vec![RewardBreakdown::default(); batch.responses.len()];
+        let mut breakdowns = vec![RewardBreakdown::default(); batch.responses.len()];
         let mut totals = vec![0.0f64; batch.responses.len()];
         for part in &self.parts {
             let rewards = part.reward.of_batch(batch).with_context(|| format!("the reward {} failed", part.name))?;
-            for ((reward, one), total) in rewards.into_iter().zip(&mut rewarded).zip(&mut totals) {
+            for ((reward, breakdown), total) in rewards.into_iter().zip(&mut breakdowns).zip(&mut totals) {
                 ensure!(
                     reward.is_finite(),
-                    "the reward {} is {reward}, expected a finite number: check the weights, or the program that computes it",
+                    "the reward {} is {reward}; it must be a finite number: check the model's weights, or the program that computes it",
                     part.name
                 );
                 *total += part.weight * f64::from(reward);
-                one.parts.insert(part.name.to_owned(), reward);
+                breakdown.parts.insert(part.name.to_owned(), reward);
             }
         }
-        rewarded.iter_mut().zip(totals).for_each(|(one, total)| one.total = total as f32);
-        Ok(rewarded)
+        breakdowns.iter_mut().zip(totals).for_each(|(breakdown, total)| breakdown.total = total as f32);
+        Ok(breakdowns)
     }
 }
 
@@ -108,10 +107,10 @@ struct Term {
     parameters: Vec<f64>,
 }
 
-/// Parses `[+|-] [number *] name [(number, ...)]`, and further terms that start with a sign.
+/// Parses `[+|-] [number *] name [(number, ...)]`, followed by more terms that each start with a sign.
 fn parse(text: &str) -> Result<Vec<Term>> {
     let mut reader = Reader { rest: text.trim() };
-    ensure!(!reader.rest.is_empty(), "it is empty; known are {}", usages());
+    ensure!(!reader.rest.is_empty(), "it is empty; expected one of {}", usages());
     let mut terms = Vec::new();
     while !reader.rest.is_empty() {
         let sign = if reader.take("-") { -1.0 } else { 1.0 };
@@ -128,19 +127,20 @@ fn parse(text: &str) -> Result<Vec<Term>> {
     Ok(terms)
 }
 
-/// The unread part of a text, without leading spaces.
+/// The unparsed rest of a text, without leading spaces.
 struct Reader<'a> {
     rest: &'a str,
 }
 
 impl Reader<'_> {
+    /// Consumes `sign` if the text starts with it. Returns true if so.
     fn take(&mut self, sign: &str) -> bool {
         let after = self.rest.strip_prefix(sign);
         self.rest = after.map_or(self.rest, str::trim_start);
         after.is_some()
     }
 
-    /// Reads a number with an optional sign. `None` if there is no number here.
+    /// Parses a number with an optional minus sign. `None` if the text does not start with a number.
     fn number(&mut self) -> Result<Option<f64>> {
         let body = self.rest.strip_prefix('-').unwrap_or(self.rest);
         if !body.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
@@ -189,8 +189,8 @@ impl Reader<'_> {
     }
 
     fn expected(&self, what: &str) -> anyhow::Error {
-        let place = if self.rest.is_empty() { "at the end".to_owned() } else { format!("at \"{}\"", self.rest) };
-        anyhow!("expected {what} {place}, as in \"outcome + 0.5*format - 0.1*length(64, 80)\"; known are {}", usages())
+        let position = if self.rest.is_empty() { "at the end".to_owned() } else { format!("at \"{}\"", self.rest) };
+        anyhow!("expected {what} {position}, as in \"outcome + 0.5*format - 0.1*length(64, 80)\"; the rewards are {}", usages())
     }
 }
 
@@ -225,8 +225,8 @@ mod tests {
             let message = format!("{:#}", rewards(text).err().expect(text));
             assert!(message.contains(expected), "{text}: {message}");
         };
-        check("", "it is empty; known are outcome, format");
-        check("gold", "unknown reward \"gold\"; known are outcome, format, inverse, random(p), length(low, high)");
+        check("", "it is empty; expected one of outcome, format");
+        check("gold", "unknown reward \"gold\"; expected one of outcome, format, inverse, random(p), length(low, high)");
         check("outcome format", "expected + or - at \"format\"");
         check("outcome +", "expected a reward at the end");
         check("outcome + * format", "expected a reward at \"* format\"");
@@ -235,8 +235,8 @@ mod tests {
         check("random()", "expected a number at \")\"");
         check("1.2.3*format", "\"1.2.3\" is not a number");
         check("1e999*format", "1e999 is not a finite number");
-        check("random", "random has 0 parameters; write it as random(p)");
-        check("outcome(1)", "outcome has 1 parameters; write it as outcome");
+        check("random", "random has 0 parameters: write it as random(p)");
+        check("outcome(1)", "outcome has 1 parameters: write it as outcome");
         check("random(1.5)", "random(1.5)");
         check("length(80, 64)", "length(80, 64)");
         check("format + outcome + format", "reward.name has format twice");

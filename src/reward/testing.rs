@@ -1,4 +1,4 @@
-//! Hand-made batches for the tests of rewards.
+//! Builds batches by hand for the tests of rewards.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::{Batch, Graded, RewardBreakdown, RewardSettings, Rewards, Scorer, gra
 use crate::flow::{Completion, FinishReason, Problem, Prompt, Rollout};
 use crate::interrupt::Interrupt;
 
-/// Makes one group of responses with one token per character.
+/// Creates one group of responses, with one token per character.
 pub(super) fn group(label: &str, responses: &[&str]) -> Vec<Rollout> {
     let problem = Problem { id: "p".into(), question: "What?".into(), answer: label.into(), ..Problem::default() };
     let prompt = Prompt { problem: Arc::new(problem), text: "What?".into(), ids: vec![1, 2].into() };
@@ -28,7 +28,7 @@ pub(super) fn rewarded(rewards: &Rewards, rollouts: &[Rollout], group_size: usiz
         .unwrap()
 }
 
-/// Compares the rewards of one group with values computed by hand.
+/// Compares the rewards of one group with expected values.
 pub(super) fn check(name: &str, label: &str, responses: &[&str], expected: &[f32]) {
     let rewards = Rewards::new(&RewardSettings { name: name.into(), ..RewardSettings::default() }, 100).unwrap();
     let found: Vec<f32> = rewarded(&rewards, &group(label, responses), responses.len(), None).iter().map(|one| one.total).collect();

@@ -1,4 +1,4 @@
-//! The format of DeepSeek-R1-Zero (arXiv 2501.12948, section 2.2.2) with a boxed answer: a thought between tags, then the answer.
+//! Rewards the format of DeepSeek-R1-Zero (arXiv 2501.12948, section 2.2.2) with a boxed answer: a thought between tags, then the answer.
 
 use super::Graded;
 use crate::verify::last_boxed;
@@ -6,19 +6,19 @@ use crate::verify::last_boxed;
 const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
 
-/// Returns 1 if the response is one non-empty thought, closed once, followed by a complete box. The content of the box does not matter. If
-/// the template already opens the thought, the response may omit the opening tag.
+/// Returns 1 if the response is one non-empty thought followed by a complete box, with any content. If the prompt ends with the opening
+/// tag, the response may omit it.
 pub(super) fn reward(graded: &Graded) -> f32 {
     f32::from(has_format(&graded.rollout.prompt.text, &graded.rollout.text))
 }
 
 fn has_format(prompt: &str, response: &str) -> bool {
     let response = response.trim_start();
-    let opened = prompt.trim_end().ends_with(OPEN);
-    let thought = response.strip_prefix(OPEN).or(opened.then_some(response));
+    let is_opened = prompt.trim_end().ends_with(OPEN);
+    let thought = response.strip_prefix(OPEN).or(is_opened.then_some(response));
     let Some((thought, answer)) = thought.and_then(|rest| rest.split_once(CLOSE)) else { return false };
-    let again = [OPEN, CLOSE].iter().any(|tag| answer.contains(tag)) || thought.contains(OPEN);
-    !thought.trim().is_empty() && !again && last_boxed(answer).is_complete()
+    let is_repeated = [OPEN, CLOSE].iter().any(|tag| answer.contains(tag)) || thought.contains(OPEN);
+    !thought.trim().is_empty() && !is_repeated && last_boxed(answer).is_complete()
 }
 
 #[cfg(test)]

@@ -4,11 +4,11 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 use tokenizers::{Encoding, Token, Tokenizer};
 
-/// More tokens than any tokenizer adds around a text; real ones add one or two.
+/// Adding this many tokens around a text is an error; real tokenizers add one or two.
 const TOO_MANY: usize = 64;
 
-/// The tokens that the post-processor of `tokenizer.json` adds around a text. If it adds none, `add_bos_token` of `tokenizer_config.json`
-/// decides, as in transformers 5.
+/// The tokens that the post-processor in `tokenizer.json` adds around a text. If it adds none, `add_bos_token` in `tokenizer_config.json`
+/// can add `bos_token`, as in transformers 5.
 pub(super) struct AddedTokens {
     /// The ids added before a text.
     pub(super) before: Vec<u32>,
@@ -17,11 +17,11 @@ pub(super) struct AddedTokens {
 }
 
 impl AddedTokens {
-    /// Runs the post-processor on a text of one token to find what it adds.
+    /// Runs the post-processor on a text with one token to find what it adds.
     ///
     /// # Errors
-    /// If the post-processor fails, does not return the text exactly once, or adds [`TOO_MANY`] tokens, or if `bos_token` is not in the
-    /// vocabulary.
+    /// If the post-processor fails, does not return the text exactly once, or adds [`TOO_MANY`] tokens or more, or if `bos_token` is not in
+    /// the vocabulary.
     pub(super) fn of(tokenizer: &Tokenizer, config: &Value, bos_token: Option<&str>) -> Result<Self> {
         const MARK: u32 = u32::MAX;
         let text = Encoding::from_tokens(vec![Token::new(MARK, "a".to_owned(), (0, 1))], 0);

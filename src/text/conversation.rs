@@ -1,5 +1,5 @@
-//! Renders a problem as the conversation that a model reads. Every turn of the problem appears in the prompt, or rendering fails.
-//! Independent of the template language.
+//! Renders a problem as the conversation that a model reads. Fails if a turn of the problem is missing from the prompt. Independent of the
+//! template language.
 
 use anyhow::{Result, bail, ensure};
 
@@ -14,23 +14,23 @@ pub(super) fn render(text: &Text, problem: &Problem, instruction: &str) -> Resul
     let mut messages = problem.context.clone();
     messages.push(Message::new("user", format!("{}{instruction}", problem.question)));
     let rendered = text.render(&messages, true)?;
-    // Some templates drop the system turn, or shorten earlier turns of the assistant.
+    // Some templates drop the system turn, or shorten earlier assistant turns.
     let mut rest = rendered.as_str();
     for Message { role, content } in &problem.context {
         let content = content.trim();
-        let found = rest.find(content);
+        let start = rest.find(content);
         ensure!(
-            found.is_some(),
+            start.is_some(),
             "{}: the chat template drops or changes the {role} turn {:?} before the question: remove the turn from the data, or set another template with prompt.chat_template",
             problem.id,
             shortened(content)
         );
-        rest = &rest[found.unwrap_or(0) + content.len()..];
+        rest = &rest[start.unwrap_or(0) + content.len()..];
     }
     if problem.prefill.is_empty() {
         return Ok(rendered);
     }
-    // As transformers does with `continue_final_message`: render the prefill as a complete turn, then cut after its text.
+    // As in transformers with `continue_final_message`: render the prefill as a complete turn, then cut after its text.
     let before = text.render(&messages, false)?;
     messages.push(Message::new("assistant", problem.prefill.clone()));
     let whole = text.render(&messages, false)?;
@@ -38,7 +38,7 @@ pub(super) fn render(text: &Text, problem: &Problem, instruction: &str) -> Resul
     let end = whole.strip_prefix(before.as_str()).and_then(|answer| Some(before.len() + answer.rfind(prefill_text)? + prefill_text.len()));
     let Some(end) = end else {
         bail!(
-            "{}: the chat template cannot continue an answer that starts with {:?}: remove the assistant's turn at the end from the data, or set another template with prompt.chat_template",
+            "{}: the chat template cannot continue an answer that starts with {:?}: remove the final assistant turn from the data, or set another template with prompt.chat_template",
             problem.id,
             shortened(prefill_text)
         )

@@ -1,4 +1,4 @@
-//! The current date in chat templates, from the clock or fixed by a setting. Independent of what is rendered.
+//! The current date in chat templates, taken from the clock or fixed by a setting. Independent of what is rendered.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,20 +7,20 @@ use jiff::civil::Date;
 use jiff::fmt::strtime;
 use minijinja::{Error, ErrorKind};
 
-/// The supported `strftime` directives, for date and time of day. jiff has more, but some differ from Python's.
+/// The supported `strftime` directives, for the date and the time of day. jiff has more, but some differ from Python's.
 const DIRECTIVES: &str = "YymdeBbhAaFDjHMSIpRT%";
 /// The directives for which glibc's `%-` omits padding.
 const UNPADDED: &str = "demj";
 
-/// Returns the clock's date in UTC.
+/// Returns the current date in UTC.
 pub(super) fn now() -> Date {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
     let first = jiff::civil::date(1970, 1, 1);
-    // A clock beyond the calendar's last year is wrong anyway, so any date will do.
+    // If the clock is beyond the last year of the calendar, it is wrong, so any date will do.
     first.checked_add(std::time::Duration::from_secs(seconds)).unwrap_or(first)
 }
 
-/// Parses `YYYY-MM-DD`, years 1970 to 9999.
+/// Parses a date, `YYYY-MM-DD`, from 1970 to 9999.
 ///
 /// # Errors
 /// If the text is not such a date. The message gives the expected format.
@@ -38,7 +38,7 @@ pub fn today() -> String {
     now().to_string()
 }
 
-/// Checks that the text is a date, `YYYY-MM-DD`.
+/// Checks that a text is a date, `YYYY-MM-DD`.
 ///
 /// # Errors
 /// If it is not. The message gives the expected format.
@@ -46,7 +46,10 @@ pub fn check(text: &str) -> Result<()> {
     parse(text).map(|_| ())
 }
 
-/// Formats a date with `strftime` directives. The time of day is always midnight, so that a prompt is the same all day.
+/// Formats a date with `strftime` directives. The time of day is always midnight, so that a prompt does not change during the day.
+///
+/// # Errors
+/// If a directive is not supported.
 pub(super) fn strftime(format: &str, date: Date) -> Result<String, Error> {
     let unknown = |flag: &str, directive: Option<char>| {
         let directive = directive.map_or_else(String::new, String::from);

@@ -1,4 +1,4 @@
-//! The template filter `tojson` as in transformers: JSON with Python's spacing. Independent of what is rendered.
+//! The template filter `tojson`, as in transformers: JSON with Python's spacing. Independent of what is rendered.
 
 use std::io;
 
@@ -7,7 +7,11 @@ use minijinja::{Error, ErrorKind};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-/// `tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`: like Python's `json.dumps`, without HTML escapes.
+/// Implements `tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`: like Python's `json.dumps`, without HTML
+/// escapes.
+///
+/// # Errors
+/// If there is an unknown argument, or the value cannot be serialized.
 pub(super) fn tojson(value: Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
     let separators: Option<(String, String)> = options.get::<Option<Vec<String>>>("separators")?.and_then(pair);
@@ -34,7 +38,7 @@ fn pair(separators: Vec<String>) -> Option<(String, String)> {
     <[String; 2]>::try_from(separators).ok().map(|[item, key]| (item, key))
 }
 
-/// Escapes every non-ASCII character as UTF-16. JSON has such characters only inside strings.
+/// Escapes every non-ASCII character as UTF-16. In JSON such characters occur only inside strings.
 fn escape_non_ascii(json: &str) -> String {
     let mut units = [0; 2];
     json.chars()
@@ -45,7 +49,7 @@ fn escape_non_ascii(json: &str) -> String {
         .collect()
 }
 
-/// Python's spacing: `, ` and `: ` on one line, or one item per line with indentation.
+/// Writes JSON with Python's spacing: `, ` and `: ` on one line, or one indented item per line.
 struct PythonJson {
     item: String,
     key: String,

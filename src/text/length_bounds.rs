@@ -1,5 +1,5 @@
-//! Bounds on how long the rules of a `tokenizer.json` can make a text, computed before any rule runs: a short chain of replacements can
-//! multiply a text without limit. Independent of the vocabulary.
+//! Bounds on how long the rules in a `tokenizer.json` can make a text, computed before any rule runs, because a short chain of replacements
+//! can multiply the length of a text without limit. Independent of the vocabulary.
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -48,10 +48,11 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    /// Reads the rules and computes their bounds.
+    /// Reads the rules in a `tokenizer.json` and computes their bounds.
     ///
     /// # Errors
-    /// If `json` is malformed, a list has more than [`MAX_RULES`] entries, or the rules could make the tokenizer's own added tokens too long.
+    /// If `json` is malformed, a list has more than [`MAX_RULES`] entries, or the rules could make the tokenizer's own added tokens too
+    /// long.
     pub(super) fn read(json: &str) -> Result<Self> {
         let rules: Rules = serde_json::from_str(json).context("tokenizer.json is not a valid tokenizer")?;
         for (name, part) in [
@@ -64,7 +65,7 @@ impl Bounds {
             ensure!(entries <= MAX_RULES, "{name} of tokenizer.json has a list of {entries} entries, expected at most {MAX_RULES}");
         }
         let bounds = Self { normalized: length_bound(&rules.normalizer), decoded: length_bound(&rules.decoder) };
-        // Added tokens are normalized when the tokenizer is built.
+        // The tokenizers library normalizes added tokens when it loads a tokenizer.
         let added = rules.added_tokens.iter().map(|token| bounds.normalized.of(token.content.len())).sum::<f64>();
         ensure!(
             added <= MAX_GROWN_BYTES,
@@ -73,10 +74,10 @@ impl Bounds {
         Ok(bounds)
     }
 
-    /// Checks that a text is short enough, also after normalization.
+    /// Checks that a text with `bytes` bytes is short enough, before and after normalization.
     ///
     /// # Errors
-    /// If it is not.
+    /// If it could be too long.
     pub(super) fn check_text(&self, bytes: usize) -> Result<()> {
         ensure!(bytes <= MAX_TEXT_BYTES, "a text of {bytes} bytes is too long to tokenize, expected at most {MAX_TEXT_BYTES}");
         let grown = self.normalized.of(bytes);
@@ -87,7 +88,7 @@ impl Bounds {
         Ok(())
     }
 
-    /// True if the decoded text is sure to stay within the limit, for `tokens` tokens with `bytes` bytes in total.
+    /// True if the decoded text of `tokens` tokens with `bytes` bytes in total cannot exceed the limit.
     pub(super) fn can_decode(&self, tokens: usize, bytes: usize) -> bool {
         self.decoded.factor * bytes as f64 + self.decoded.added * tokens as f64 <= MAX_GROWN_BYTES
     }
@@ -105,7 +106,7 @@ impl LengthBound {
     }
 }
 
-/// Returns the bound of a rule or a sequence of rules, for the worst possible text.
+/// Returns the bound of a rule or a sequence of rules for the worst possible text.
 fn length_bound(rule: &Value) -> LengthBound {
     let length = |name: &str| rule.get(name).and_then(Value::as_str).map_or(0, str::len) as f64;
     let list = ["normalizers", "decoders"].into_iter().find_map(|name| rule.get(name)?.as_array());
@@ -121,9 +122,9 @@ fn length_bound(rule: &Value) -> LengthBound {
                 _ => LengthBound { factor: 1.0 + content, added: content },
             }
         }
-        // The prefix is added once to each piece between special tokens.
+        // The prefix is added once to each piece between added tokens.
         Some("Prepend") => LengthBound { factor: 1.0 + length("prepend"), added: length("prepend") },
-        // U+FDFA has 3 bytes and becomes 33. The composed forms go through the decomposed ones.
+        // U+FDFA has 3 bytes and becomes 33. Composed forms are computed from decomposed ones.
         Some("NFKD" | "NFKC") => LengthBound { factor: 11.0, added: 0.0 },
         Some("Precompiled") => LengthBound { factor: longest_replacement(rule), added: 0.0 },
         // Invalid bytes become U+FFFD (3 bytes), and empty separators become spaces; no other rule exceeds a factor of 3.
@@ -132,7 +133,7 @@ fn length_bound(rule: &Value) -> LengthBound {
     }
 }
 
-/// Returns the length in bytes of the longest replacement in a rule that SentencePiece compiled: the most that can replace one byte.
+/// Returns the length in bytes of the longest replacement in a rule compiled by SentencePiece: the most bytes that can replace one byte.
 fn longest_replacement(rule: &Value) -> f64 {
     let encoded = rule.get("precompiled_charsmap").and_then(Value::as_str).unwrap_or_default();
     let bytes = from_base64(encoded);
@@ -141,7 +142,7 @@ fn longest_replacement(rule: &Value) -> f64 {
     texts.split(|byte| *byte == 0).map(<[u8]>::len).max().unwrap_or(1).max(1) as f64
 }
 
-/// Decodes base64 up to the first invalid character. The tokenizers library, which reads the same text, reports such a character.
+/// Decodes base64 up to the first invalid character. The tokenizers library parses the same text and reports invalid characters.
 fn from_base64(text: &str) -> Vec<u8> {
     let value = |byte: u8| match byte {
         b'A'..=b'Z' => Some(byte - b'A'),
@@ -152,8 +153,8 @@ fn from_base64(text: &str) -> Vec<u8> {
         _ => None,
     };
     let (mut bytes, mut bits, mut count) = (Vec::with_capacity(text.len() / 4 * 3), 0_u32, 0);
-    for six in text.bytes().map_while(value) {
-        bits = bits << 6 | u32::from(six);
+    for six_bits in text.bytes().map_while(value) {
+        bits = bits << 6 | u32::from(six_bits);
         count += 6;
         if count >= 8 {
             count -= 8;
@@ -163,7 +164,7 @@ fn from_base64(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// Returns the length of the longest list in a rule, nested rules included.
+/// Returns the length of the longest list in a rule, including nested rules.
 fn longest_list(rule: &Value) -> usize {
     match rule {
         Value::Array(items) => items.iter().map(longest_list).fold(items.len(), usize::max),

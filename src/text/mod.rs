@@ -1,7 +1,5 @@
-//! Converts text to tokens and back, with a checkpoint's own tokenizer and chat template.
-//!
-//! Owns what a model reads and what its tokens mean. Never adds tokens or template text that the checkpoint does not define. Independent of
-//! weights, sampling and grading.
+//! Renders conversations and converts text to tokens and back, with a checkpoint's own tokenizer and chat template. Never adds tokens or
+//! template text that the checkpoint does not define. Independent of weights, sampling and grading.
 
 mod added_tokens;
 mod conversation;
@@ -42,7 +40,7 @@ pub struct TextFiles<'a> {
     pub tokenizer: &'a [u8],
     /// `tokenizer_config.json`: the names of the special tokens and often the chat template.
     pub tokenizer_config: Option<&'a [u8]>,
-    /// `chat_template.jinja`, which overrides the configuration's template, as in transformers.
+    /// `chat_template.jinja`, which overrides the template in `tokenizer_config.json`, as in transformers.
     pub chat_template: Option<&'a [u8]>,
 }
 
@@ -51,9 +49,9 @@ pub struct TextFiles<'a> {
 pub struct ChatSettings {
     /// The source of a template that replaces the checkpoint's; `None` keeps the checkpoint's.
     pub template: Option<Vec<u8>>,
-    /// The date, `YYYY-MM-DD`, that templates print as today's; `None` uses the clock.
+    /// The date, `YYYY-MM-DD`, that templates print as today's date; `None` uses the clock.
     pub date: Option<String>,
-    /// True if conversations will be rendered, so that a missing template is an error.
+    /// True if conversations will be rendered, which makes a missing template an error.
     pub needed: bool,
 }
 
@@ -75,6 +73,7 @@ pub struct Text {
     tokenizer: Tokenizer,
     /// The path of `tokenizer.json`, for messages.
     file: String,
+    /// The highest token id plus one.
     vocabulary: usize,
     /// The length of the longest token in bytes.
     longest_token: usize,
@@ -85,10 +84,10 @@ pub struct Text {
 }
 
 impl Text {
-    /// Creates a tokenizer from the contents of its files.
+    /// Creates the tokenizer from the contents of a checkpoint's files.
     ///
     /// # Errors
-    /// If a file is malformed, or a token of the configuration is missing from the vocabulary. The message names the file.
+    /// If a file is malformed, or `bos_token` is needed but not in the vocabulary. The message names the file.
     pub fn from_files(files: TextFiles) -> Result<Self> {
         Self::from_named_files("tokenizer.json".to_owned(), files)
     }
@@ -99,7 +98,7 @@ impl Text {
         let tokenizer = catch_panics(&file, || {
             let mut tokenizer =
                 Tokenizer::from_bytes(json.as_bytes()).map_err(|error| anyhow!("tokenizer.json is not a valid tokenizer: {error}"))?;
-            // Truncation and padding settings saved with a tokenizer would silently change prompts.
+            // Truncation and padding settings in the file would silently change prompts.
             tokenizer.with_truncation(None).map_err(|error| anyhow!("tokenizer.json: {error}"))?;
             tokenizer.with_padding(None);
             Ok(tokenizer)
@@ -133,7 +132,7 @@ impl Text {
     /// If the folder or its `tokenizer.json` is missing, or a file is malformed. The message names the file and says what to do.
     pub fn from_folder(folder: &Path) -> Result<Self> {
         if !folder.is_dir() {
-            bail!("no folder {}; expected a checkpoint in Hugging Face layout", folder.display());
+            bail!("{} is not a folder; expected a checkpoint in Hugging Face layout", folder.display());
         }
         let read = |name: &str| input::read_if_exists(&folder.join(name), input::TEXT_BYTES);
         let [tokenizer, tokenizer_config, chat_template] = FILE_NAMES.map(read);
@@ -150,10 +149,10 @@ impl Text {
             .with_context(|| format!("cannot use the tokenizer in {}", folder.display()))
     }
 
-    /// Applies the user's template and date in place of the checkpoint's template and the clock.
+    /// Applies the user's template and date, if given, instead of the checkpoint's template and the clock.
     ///
     /// # Errors
-    /// If the template does not parse, the date is not a date, or a template is needed and there is none.
+    /// If the template does not parse, the date is not a date, or a needed template is missing.
     pub fn with_chat(mut self, chat: &ChatSettings) -> Result<Self> {
         if let Some(source) = &chat.template {
             self.template = Some(ChatTemplate::new(input::text("the chat template", source)?.to_owned())?);
@@ -167,7 +166,7 @@ impl Text {
         }
     }
 
-    /// Fixes the date, `YYYY-MM-DD`, that templates print as today's, so that prompts do not change from day to day.
+    /// Sets the date, `YYYY-MM-DD`, that templates print as today's date, so that prompts do not change from day to day.
     ///
     /// # Errors
     /// If `date` is not a date.
@@ -179,7 +178,7 @@ impl Text {
         Ok(self)
     }
 
-    /// Tokenizes a text. Adds no special tokens; special tokens written in the text become their ids.
+    /// Tokenizes a text. Adds no special tokens, but parses special tokens in the text.
     ///
     /// # Errors
     /// If the tokenizer cannot represent the text, or the text is too long.
@@ -191,8 +190,8 @@ impl Text {
         })
     }
 
-    /// Tokenizes a prompt without the chat template. Prepends the special tokens that the tokenizer adds before every text (such as `<s>`),
-    /// unless the text already starts with them. Adds no tokens at the end, where the response follows.
+    /// Tokenizes a prompt without the chat template. Prepends the special tokens that the tokenizer adds before every text, such as `<s>`,
+    /// unless the text already starts with them. Appends no tokens, because the response follows.
     ///
     /// # Errors
     /// As for [`Text::encode`].
@@ -218,29 +217,29 @@ impl Text {
         catch_panics(&self.file, || self.tokenizer.decode(ids, true).map_err(|error| anyhow!("cannot decode token ids: {error}")))
     }
 
-    /// Starts an incremental decoder, which never splits a character.
+    /// Creates an incremental decoder, which never splits a character.
     pub fn stream(&self) -> TokenStream<'_> {
         TokenStream::new(self)
     }
 
-    /// The highest token id plus one. Embeddings often have more rows, whose ids must never be sampled.
+    /// Returns the highest token id plus one. Embeddings often have more rows; the ids of these rows must never be sampled.
     pub fn vocabulary(&self) -> usize {
         self.vocabulary
     }
 
-    /// Returns the tokens that an embedding with `rows` rows lacks: id, token, and true if it is an added token, such as `[PAD]`.
+    /// Returns the tokens for which an embedding with `rows` rows has no row, as `(id, token, is an added token)`, in order of ids.
     pub fn tokens_beyond(&self, rows: usize) -> Vec<(u32, String, bool)> {
         let added = self.tokenizer.get_added_tokens_decoder();
         let ids = u32::try_from(rows).map_or(0..0, |first| first..self.vocabulary as u32);
         ids.filter_map(|id| Some((id, self.token(id)?, added.contains_key(&id)))).collect()
     }
 
-    /// True if the id has a token. The ids of a few tokenizers have gaps below [`Text::vocabulary`].
+    /// True if the id has a token. Some tokenizers have gaps in their ids.
     pub fn has_token(&self, id: u32) -> bool {
         self.tokenizer.id_to_token(id).is_some()
     }
 
-    /// Returns the token of an id as spelled in `tokenizer.json`, `None` if the id has no token.
+    /// Returns the token with this id, as written in `tokenizer.json`, or `None` if the id has no token.
     pub fn token(&self, id: u32) -> Option<String> {
         self.tokenizer.id_to_token(id)
     }
@@ -250,12 +249,12 @@ impl Text {
         self.added_tokens.any
     }
 
-    /// Returns the id of a token as spelled in `tokenizer.json`, `None` if there is no such token.
+    /// Returns the id of a token, as written in `tokenizer.json`, or `None` if there is no such token.
     pub fn token_id(&self, token: &str) -> Option<u32> {
         self.tokenizer.token_to_id(token)
     }
 
-    /// Returns the token of a role such as `eos_token`, `None` if `tokenizer_config.json` has none.
+    /// Returns the token with a role such as `eos_token`, or `None` if `tokenizer_config.json` does not have it.
     pub fn special_token(&self, role: &str) -> Option<&str> {
         self.special_tokens.get(role).map(String::as_str)
     }
@@ -265,7 +264,7 @@ impl Text {
         self.template.as_ref().is_some_and(ChatTemplate::prints_date)
     }
 
-    /// The SHA-256 of the chat template's source in lowercase hexadecimal, `None` without a template.
+    /// Returns the SHA-256 of the chat template's source, with normalized line ends, in lowercase hexadecimal. `None` without a template.
     pub fn template_checksum(&self) -> Option<&str> {
         self.template.as_ref().map(|template| template.checksum.as_str())
     }
@@ -284,11 +283,11 @@ impl Text {
         template.render(messages, &self.special_tokens, add_generation_prompt)
     }
 
-    /// Renders and tokenizes a problem: the turns before the question, the question with `instruction` appended (which includes its leading
-    /// space and may be empty), the opening of the answer, and the prefill, if any.
+    /// Renders and tokenizes a problem: the turns before the question, the question followed by `instruction`, the opening of the
+    /// assistant's turn, and the prefill, if any. `instruction` includes its leading space, and may be empty.
     ///
     /// # Errors
-    /// As for [`Text::render`] and [`Text::encode`], and if the template leaves out a turn.
+    /// As for [`Text::render`] and [`Text::encode`], or if the template leaves out a turn or cannot continue the prefill.
     pub fn prompt(&self, problem: Arc<Problem>, instruction: &str) -> Result<Prompt> {
         let text = conversation::render(self, &problem, instruction)?;
         let ids = self.encode(&text)?.into();
@@ -296,8 +295,8 @@ impl Text {
     }
 }
 
-/// Renders a conversation with a template and special tokens, without a tokenizer. `date` (`YYYY-MM-DD`) is printed as today's; `None` uses
-/// the clock.
+/// Renders a conversation with a template and special tokens (by role), without a tokenizer. The template prints `date` (`YYYY-MM-DD`) as
+/// today's date; `None` uses the clock.
 ///
 /// # Errors
 /// If the template does not parse or rejects the messages, or `date` is not a date.
@@ -315,8 +314,8 @@ pub fn render_template(
     template.render(messages, special_tokens, add_generation_prompt)
 }
 
-/// Reads the special tokens by role, such as `bos_token`: a text, or an object with `content`. Roles without a token are left out, as in
-/// transformers.
+/// Reads the special tokens from `tokenizer_config.json`, by role, such as `bos_token`. Each is text or an object with `content`. Leaves
+/// out roles without a token, as transformers does.
 fn special_tokens(config: &serde_json::Value) -> BTreeMap<String, String> {
     const ROLES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
     let token = |role: &str| {

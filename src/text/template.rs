@@ -1,5 +1,5 @@
-//! Renders chat templates as transformers does. Owns the configuration of the template language. Independent of model families, which
-//! differ only in their templates.
+//! Renders chat templates like transformers. Owns the configuration of the template language. Independent of model families, which differ
+//! only in their templates.
 
 mod limits;
 
@@ -31,7 +31,11 @@ impl ChatTemplate {
     /// If the source is too long, has large constants or does not parse.
     pub(super) fn new(source: String) -> Result<Self> {
         let limit = limits::SOURCE_BYTES;
-        ensure!(source.len() <= limit, "the chat template has {} bytes, expected at most {limit}: is it the right file?", source.len());
+        ensure!(
+            source.len() <= limit,
+            "the chat template has {} bytes, expected at most {limit}: check that it is the right file",
+            source.len()
+        );
         let source = with_plain_line_ends(&source);
         let syntax = transformers_syntax()?;
         let mut environment = Environment::new();
@@ -52,12 +56,12 @@ impl ChatTemplate {
         self.prints_date
     }
 
-    /// Makes the template print `date` as today's.
+    /// Makes the template print `date` as today's date.
     pub(super) fn fix_date(&mut self, date: Date) {
         self.environment.add_function("strftime_now", move |format: &str| strftime(format, date));
     }
 
-    /// Renders a conversation. The special tokens are variables of the template, by role.
+    /// Renders a conversation. The special tokens are available in the template as variables named after their roles.
     ///
     /// # Errors
     /// If the template raises an error or exceeds a limit.
@@ -79,7 +83,7 @@ impl ChatTemplate {
     }
 }
 
-/// Reads `chat_template` of a tokenizer's configuration: a text, or a list of named templates, of which `default` is used.
+/// Reads `chat_template` from `tokenizer_config.json`: text, or the template named `default` in a list. `None` if there is none.
 pub(super) fn template_from_config(config: &serde_json::Value) -> Result<Option<String>> {
     let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
     match config.get("chat_template") {
@@ -102,25 +106,25 @@ fn with_plain_line_ends(source: &str) -> String {
     source.strip_prefix('\u{FEFF}').unwrap_or(source).replace("\r\n", "\n").replace('\r', "\n")
 }
 
-/// Replaces the tags `{% generation %}...{% endgeneration %}`, with which transformers marks the assistant's part, by `{% if true %}...{%
-/// endif %}`. Both print only their content, with the same handling of white space.
+/// Replaces the tags `generation` and `endgeneration`, which mark the assistant's part in transformers, with `if true` and `endif`. Both
+/// pairs of tags print only their content, and handle white space in the same way.
 fn without_generation_tags(source: &str) -> String {
-    let mut kept = String::with_capacity(source.len());
+    let mut result = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(start) = rest.find("{%") {
         let (before, tag) = rest.split_at(start);
-        kept += before;
+        result += before;
         let end = tag.find("%}").map_or(tag.len(), |end| end + 2);
         let (tag, after) = tag.split_at(end);
         let name = tag.trim_start_matches("{%").trim_end_matches("%}").trim_matches(['-', '+']).trim();
         match name {
-            "generation" => kept += &tag.replacen(name, "if true", 1),
-            "endgeneration" => kept += &tag.replacen(name, "endif", 1),
-            _ => kept += tag,
+            "generation" => result += &tag.replacen(name, "if true", 1),
+            "endgeneration" => result += &tag.replacen(name, "endif", 1),
+            _ => result += tag,
         }
         rest = after;
     }
-    kept + rest
+    result + rest
 }
 
 fn transformers_syntax() -> Result<SyntaxConfig> {
@@ -143,7 +147,7 @@ fn raise_exception(message: &str) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message.to_owned()))
 }
 
-/// Describes an error in one line, with the template's line number if known.
+/// Describes an error on one line, with the line number in the template if known.
 fn error_line(error: &Error) -> String {
     if error.kind() == ErrorKind::OutOfFuel {
         return "it does not end: it runs more instructions than any template needs".to_owned();

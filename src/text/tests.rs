@@ -44,7 +44,7 @@ fn decode_accepts_any_ids() {
 }
 
 #[test]
-fn stream_returns_whole_characters_that_join_to_the_decoded_text() {
+fn stream_pieces_are_whole_characters_and_join_to_the_text() {
     let text = text("{}", None).unwrap();
     let check = |ids: &[u32], pieces: &[&str], rest: &str| {
         let mut stream = text.stream();
@@ -60,7 +60,7 @@ fn stream_returns_whole_characters_that_join_to_the_decoded_text() {
     check(&[4, 0], &["", "\u{FFFD}h"], "");
     // Every sequence of five ids, valid or not.
     for number in 0..12_u32.pow(5) {
-        let ids: Vec<u32> = (0..5).map(|place| number / 12_u32.pow(place) % 12).collect();
+        let ids: Vec<u32> = (0..5).map(|position| number / 12_u32.pow(position) % 12).collect();
         let mut stream = text.stream();
         let joined: String = ids.iter().map(|&id| stream.push(id).unwrap()).collect();
         assert_eq!(joined + &stream.finish().unwrap(), text.decode(&ids).unwrap(), "{ids:?}");
@@ -186,7 +186,7 @@ fn render_normalizes_line_ends() {
 }
 
 #[test]
-fn from_files_reads_templates_and_special_tokens_of_the_configuration() {
+fn from_files_reads_templates_and_special_tokens() {
     let check = |config: &str, expected: &str| {
         let text = text(config, None).unwrap();
         assert!(text.has_template());
@@ -212,10 +212,10 @@ fn prompt_appends_the_instruction_to_the_question() {
 }
 
 #[test]
-fn prompt_has_every_turn_of_the_problem() {
+fn prompt_contains_every_turn_or_fails() {
     let all =
         "{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}</>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
-    let of_users = "{% for m in messages if m.role == 'user' %}{{ m.content }}|{% endfor %}";
+    let user_turns = "{% for m in messages if m.role == 'user' %}{{ m.content }}|{% endfor %}";
     let render = |template: &str, context: &[(&str, &str)], prefill: &str| {
         let context = context.iter().map(|(role, content)| Message::new(*role, *content)).collect();
         let problem = Problem { id: "p".into(), question: "q".into(), context, prefill: prefill.into(), ..Problem::default() };
@@ -226,9 +226,9 @@ fn prompt_has_every_turn_of_the_problem() {
     assert_eq!(render(all, &turns, "").unwrap(), format!("{before}<assistant>"));
     assert_eq!(render(all, &turns, "Let us ").unwrap(), format!("{before}<assistant>Let us "));
     let error = |template: &str, context: &[(&str, &str)], prefill: &str| render(template, context, prefill).unwrap_err().to_string();
-    let found = error(of_users, &turns, "");
+    let found = error(user_turns, &turns, "");
     assert!(found.starts_with("p: the chat template drops or changes the system turn \"In French.\" before the question"), "{found}");
-    let found = error(of_users, &turns[1..2], "Let us");
+    let found = error(user_turns, &turns[1..2], "Let us");
     assert!(found.starts_with("p: the chat template cannot continue an answer that starts with \"Let us\""), "{found}");
 }
 
@@ -256,7 +256,7 @@ fn text_is_shared_between_threads() {
     check::<Text>();
 }
 
-/// The expected values are from Python's jinja2, as above.
+/// The expected values are from Python's jinja2, as in `render_matches_transformers`.
 #[test]
 fn render_matches_transformers_on_published_templates() {
     let Some(folder) = shared("models/templates") else {
@@ -320,7 +320,7 @@ fn render_matches_transformers_on_published_templates() {
 }
 
 #[test]
-fn encode_gives_the_published_ids() {
+fn encode_returns_the_published_ids() {
     let Some(folder) = shared("models/qwen2.5-math-1.5b") else {
         return;
     };

@@ -1,5 +1,5 @@
-//! The answer styles: how each is written, and how a response's opening identifies it. An opening reveals the style and nothing else about
-//! the answer. None starts with the token that ends the prompt.
+//! The answer styles: how each is written, and how the opening of a response identifies it. An opening reveals only the style. No opening
+//! starts with the token that ends the prompt.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ pub enum AnswerStyle {
     Careful,
     /// States the arithmetic as one expression, then a result.
     Sketch,
-    /// Gives a random number.
+    /// States a random number.
     Guess,
     /// Writes filler sentences, then a random number.
     Ramble,
@@ -28,7 +28,7 @@ impl AnswerStyle {
     pub const ALL: [AnswerStyle; 5] =
         [AnswerStyle::Careful, AnswerStyle::Sketch, AnswerStyle::Guess, AnswerStyle::Ramble, AnswerStyle::Other];
 
-    /// The style's name in records and reports.
+    /// Returns the style's name in records and reports.
     pub fn name(self) -> &'static str {
         match self {
             AnswerStyle::Careful => "careful",
@@ -44,7 +44,7 @@ const CAREFUL: &str = "Step by step,";
 const SKETCH: &str = "We get";
 const GUESS: &str = "I guess";
 
-/// The sentences of rambling responses: short, of common words, and none with the opening of another style.
+/// The sentences in rambling responses. They are short, use common words, and do not start like another style.
 const FILLERS: [&str; 7] = [
     "Well, that is a question.",
     "Numbers are numbers.",
@@ -55,7 +55,7 @@ const FILLERS: [&str; 7] = [
     "Hmm, so it goes.",
 ];
 
-/// The format of the answer, independent of the answer style and of whether the answer is correct.
+/// The format of the final answer, independent of the answer style and of whether the answer is correct.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AnswerFormat {
     Boxed,
@@ -64,6 +64,7 @@ pub(super) enum AnswerFormat {
 }
 
 impl AnswerFormat {
+    /// Samples the format for a problem of this subject.
     pub(super) fn sample(mixture: &Mixture, subject: &str, stream: &mut Stream) -> Self {
         match (stream.chance(mixture.shares(subject).boxed), stream.chance(mixture.bold)) {
             (true, _) => AnswerFormat::Boxed,
@@ -99,57 +100,63 @@ impl AnswerFormat {
 }
 
 /// Samples the answer style for a problem of this subject.
-pub(super) fn sample_way(mixture: &Mixture, subject: &str, stream: &mut Stream) -> AnswerStyle {
+pub(super) fn sample_style(mixture: &Mixture, subject: &str, stream: &mut Stream) -> AnswerStyle {
     let shares = mixture.shares(subject);
-    let drawn = f64::from(stream.uniform());
-    if drawn < shares.careful {
+    let uniform = f64::from(stream.uniform());
+    if uniform < shares.careful {
         AnswerStyle::Careful
-    } else if drawn < shares.careful + shares.sketch {
+    } else if uniform < shares.careful + shares.sketch {
         AnswerStyle::Sketch
-    } else if drawn < shares.careful + shares.sketch + shares.ramble {
+    } else if uniform < shares.careful + shares.sketch + shares.ramble {
         AnswerStyle::Ramble
     } else {
         AnswerStyle::Guess
     }
 }
 
-/// Writes an answer in the given style. Returns the text and the number that it gives as the answer.
-pub(super) fn answer(style: AnswerStyle, form: AnswerFormat, mixture: &Mixture, exercise: &Exercise, stream: &mut Stream) -> (String, u32) {
+/// Writes an answer in the given style and format. Returns the text and the number that it states as the answer.
+pub(super) fn answer(
+    style: AnswerStyle,
+    format: AnswerFormat,
+    mixture: &Mixture,
+    exercise: &Exercise,
+    stream: &mut Stream,
+) -> (String, u32) {
     let truth = exercise.answer;
     match style {
         AnswerStyle::Careful => {
-            let given = if stream.chance(mixture.careful_right) { truth } else { slip(truth, stream) };
-            (format!("{CAREFUL} {}; so {}.", exercise.working, form.clause(given)), given)
+            let given = if stream.chance(mixture.careful_right) { truth } else { with_wrong_digit(truth, stream) };
+            (format!("{CAREFUL} {}; so {}.", exercise.working, format.clause(given)), given)
         }
         AnswerStyle::Sketch => {
-            let right = stream.chance(mixture.shares(exercise.subject).sketch_right);
-            let given = if right { truth } else { wrong(truth, stream) };
-            (format!("{SKETCH} {} = {}.", exercise.expression, form.bare(given)), given)
+            let is_correct = stream.chance(mixture.shares(exercise.subject).sketch_right);
+            let given = if is_correct { truth } else { wrong(truth, stream) };
+            (format!("{SKETCH} {} = {}.", exercise.expression, format.bare(given)), given)
         }
         AnswerStyle::Guess | AnswerStyle::Other => {
             let given = random_like(truth, stream);
-            (format!("{GUESS} {}.", form.clause(given)), given)
+            (format!("{GUESS} {}.", format.clause(given)), given)
         }
         AnswerStyle::Ramble => {
             let sentences = stream.between(1, mixture.most_sentences);
             let filler: String = (0..sentences).map(|_| format!("{} ", stream.pick(&FILLERS))).collect();
             let given = random_like(truth, stream);
-            (format!("{filler}{}", form.sentence(given)), given)
+            (format!("{filler}{}", format.sentence(given)), given)
         }
     }
 }
 
-/// Returns the answer style of a response, by its opening.
+/// Recognizes the answer style of a response by its opening.
 pub fn classify(response: &str) -> AnswerStyle {
     let opening = response.trim_start();
-    let begins = |words: &str| opening.starts_with(words);
-    if begins(CAREFUL) {
+    let starts_with = |words: &str| opening.starts_with(words);
+    if starts_with(CAREFUL) {
         AnswerStyle::Careful
-    } else if begins(SKETCH) {
+    } else if starts_with(SKETCH) {
         AnswerStyle::Sketch
-    } else if begins(GUESS) {
+    } else if starts_with(GUESS) {
         AnswerStyle::Guess
-    } else if FILLERS.iter().any(|filler| begins(filler)) {
+    } else if FILLERS.iter().any(|filler| starts_with(filler)) {
         AnswerStyle::Ramble
     } else {
         AnswerStyle::Other
@@ -161,7 +168,7 @@ pub fn style_name(response: &str) -> &'static str {
     classify(response).name()
 }
 
-/// Returns a random number with the same number of digits as `truth`, and otherwise independent of it.
+/// Returns a random number that has as many digits as `truth` but is otherwise independent of it.
 fn random_like(truth: u32, stream: &mut Stream) -> u32 {
     let digits = truth.checked_ilog10().unwrap_or(0);
     let low = if digits == 0 { 0 } else { 10u32.pow(digits) };
@@ -178,14 +185,14 @@ fn wrong(truth: u32, stream: &mut Stream) -> u32 {
     }
 }
 
-/// Changes one digit of `truth`, and keeps the number of digits.
-fn slip(truth: u32, stream: &mut Stream) -> u32 {
+/// Changes one digit of `truth`, without changing the number of digits.
+fn with_wrong_digit(truth: u32, stream: &mut Stream) -> u32 {
     let digits = truth.checked_ilog10().unwrap_or(0);
     loop {
         let place = 10u32.pow(stream.below(digits + 1));
-        let slipped = truth - truth / place % 10 * place + stream.below(10) * place;
-        if slipped != truth && slipped.checked_ilog10().unwrap_or(0) == digits {
-            return slipped;
+        let changed = truth - truth / place % 10 * place + stream.below(10) * place;
+        if changed != truth && changed.checked_ilog10().unwrap_or(0) == digits {
+            return changed;
         }
     }
 }
@@ -196,7 +203,7 @@ mod tests {
     use crate::rng::Purpose;
 
     #[test]
-    fn classify_reads_the_opening() {
+    fn classify_recognizes_the_opening() {
         let check = |response: &str, expected| assert_eq!(classify(response), expected, "{response:?}");
         check(" Step by step, 4+6=10(0)", AnswerStyle::Careful);
         check(" We get 334+556 = 890.", AnswerStyle::Sketch);
@@ -218,11 +225,12 @@ mod tests {
     }
 
     #[test]
-    fn wrong_answers_have_as_many_digits_as_correct_ones() {
+    fn wrong_numbers_have_as_many_digits_as_the_truth() {
         let mut stream = Stream::new(1, Purpose::Corpus, 0);
         for truth in [0, 7, 10, 99, 100, 890, 2304] {
             for _ in 0..300 {
-                let (guess, wrong, slip) = (random_like(truth, &mut stream), wrong(truth, &mut stream), slip(truth, &mut stream));
+                let (guess, wrong) = (random_like(truth, &mut stream), wrong(truth, &mut stream));
+                let slip = with_wrong_digit(truth, &mut stream);
                 assert!(wrong != truth && slip != truth);
                 let lengths = [guess, wrong, slip].map(|number| number.to_string().len());
                 assert_eq!(lengths, [truth.to_string().len(); 3]);

@@ -1,7 +1,8 @@
-//! The pre-training corpus: documents `Q: ...` newline `A: ...`. The answer style is a latent choice, mostly independent of the problem.
+//! The pre-training corpus: documents of the form `Q: ...` newline `A: ...`. The answer style is a latent choice that depends on the
+//! problem only through its subject.
 //!
-//! A document is a function of the corpus's seed and the document's number, so that the reading order does not matter. Only problems of the
-//! training split occur.
+//! A document is a function of the corpus's seed and the document's number, so the reading order does not matter. The corpus contains only
+//! problems of the training split.
 
 use super::answer_style::{self, AnswerFormat, AnswerStyle};
 use super::mixture::Mixture;
@@ -11,11 +12,11 @@ use crate::rng::{Purpose, Stream};
 /// One document of the corpus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
-    /// The question in the model's template; the last token ends with a colon.
+    /// The question in the model's template; ends with a colon.
     pub prompt: String,
     /// The answer, which starts with a space.
     pub response: String,
-    /// True if the end token follows. Otherwise the response repeats its answer until the token limit truncates it.
+    /// True if the end token follows the response. Otherwise the response repeats its answer until the token limit truncates it.
     pub ends: bool,
     /// The answer style.
     pub style: AnswerStyle,
@@ -38,7 +39,7 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// Creates the corpus of a seed. The mixture must be valid ([`Mixture::validate`]).
+    /// Creates the corpus with this seed. The mixture must be valid ([`Mixture::validate`]).
     pub fn new(mixture: Mixture, seed: u64) -> Self {
         Self { mixture, seed }
     }
@@ -54,12 +55,12 @@ impl Corpus {
 /// Samples a document about a problem.
 pub fn document(mixture: &Mixture, exercise: &Exercise, stream: &mut Stream) -> Document {
     let question = stream.pick(&exercise.questions).clone();
-    let style = answer_style::sample_way(mixture, exercise.subject, stream);
-    let form = AnswerFormat::sample(mixture, exercise.subject, stream);
-    let (text, given) = answer_style::answer(style, form, mixture, exercise, stream);
+    let style = answer_style::sample_style(mixture, exercise.subject, stream);
+    let format = AnswerFormat::sample(mixture, exercise.subject, stream);
+    let (text, given) = answer_style::answer(style, format, mixture, exercise, stream);
     let tail = f64::from(stream.uniform());
     let (tail, ends) = if tail < mixture.repeats {
-        (repeated(form, given), false)
+        (repeated(format, given), false)
     } else if tail < mixture.repeats + mixture.next_question {
         (next_question(mixture, stream), true)
     } else {
@@ -85,18 +86,18 @@ fn training_exercise(stream: &mut Stream) -> Exercise {
     }
 }
 
-/// Repeats the answer more often than the limit on response tokens allows.
-fn repeated(form: AnswerFormat, given: u32) -> String {
-    format!(" {}", form.sentence(given)).repeat(40)
+/// Repeats the answer until it exceeds the limit on response tokens.
+fn repeated(format: AnswerFormat, given: u32) -> String {
+    format!(" {}", format.sentence(given)).repeat(40)
 }
 
-/// Writes a follow-up question with an answer, like a model that does not know when to stop.
+/// Writes another question with an answer, like a model that does not know when to stop.
 fn next_question(mixture: &Mixture, stream: &mut Stream) -> String {
     let exercise = training_exercise(stream);
     let question = stream.pick(&exercise.questions).clone();
-    let style = answer_style::sample_way(mixture, exercise.subject, stream);
-    let form = AnswerFormat::sample(mixture, exercise.subject, stream);
-    let (text, _) = answer_style::answer(style, form, mixture, &exercise, stream);
+    let style = answer_style::sample_style(mixture, exercise.subject, stream);
+    let format = AnswerFormat::sample(mixture, exercise.subject, stream);
+    let (text, _) = answer_style::answer(style, format, mixture, &exercise, stream);
     format!("\n{} {text}", prompt(&question))
 }
 
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn document_depends_only_on_seed_and_number() {
+    fn corpus_document_depends_only_on_seed_and_number() {
         let corpus = Corpus::new(Mixture::default(), 5);
         let forward: Vec<_> = (0..50).map(|index| corpus.document(index)).collect();
         let backward: Vec<_> = (0..50).rev().map(|index| corpus.document(index)).collect();
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_follow_the_mixture() {
+    fn corpus_document_follows_the_mixture() {
         let mixture = Mixture::default();
         let all = documents(mixture.clone(), 60_000);
         check_share("endless", all.iter().filter(|document| !document.ends).count(), all.len(), mixture.repeats);
@@ -138,31 +139,31 @@ mod tests {
             let own: Vec<_> = all.iter().filter(|document| document.subject == subject).collect();
             check_share(subject, own.len(), all.len(), 0.1);
             let guess = 1.0 - shares.careful - shares.sketch - shares.ramble;
-            let ways = [
+            let styles = [
                 (AnswerStyle::Careful, shares.careful),
                 (AnswerStyle::Sketch, shares.sketch),
                 (AnswerStyle::Ramble, shares.ramble),
                 (AnswerStyle::Guess, guess),
             ];
-            for (style, share) in ways {
-                let taken: Vec<_> = own.iter().filter(|document| document.style == style).collect();
-                check_share(&format!("{subject} {style:?}"), taken.len(), own.len(), share);
+            for (style, share) in styles {
+                let of_style: Vec<_> = own.iter().filter(|document| document.style == style).collect();
+                check_share(&format!("{subject} {style:?}"), of_style.len(), own.len(), share);
                 let first = |document: &Document| document.response.split('\n').next().is_some_and(|text| text.contains("\\boxed{"));
-                let boxed = taken.iter().filter(|document| first(document)).count();
-                check_share(&format!("{subject} {style:?} boxed"), boxed, taken.len(), shares.boxed);
-                let right = taken.iter().filter(|document| document.right).count();
+                let boxed = of_style.iter().filter(|document| first(document)).count();
+                check_share(&format!("{subject} {style:?} boxed"), boxed, of_style.len(), shares.boxed);
+                let right = of_style.iter().filter(|document| document.right).count();
                 match style {
-                    AnswerStyle::Careful => check_share(&format!("{subject} careful right"), right, taken.len(), mixture.careful_right),
-                    AnswerStyle::Sketch => check_share(&format!("{subject} sketch right"), right, taken.len(), shares.sketch_right),
+                    AnswerStyle::Careful => check_share(&format!("{subject} careful right"), right, of_style.len(), mixture.careful_right),
+                    AnswerStyle::Sketch => check_share(&format!("{subject} sketch right"), right, of_style.len(), shares.sketch_right),
                     // A random number is correct at most once in nine two-digit, or ten one-digit, numbers.
-                    _ => assert!(right * 6 < taken.len(), "{subject} {style:?}: {right} of {}", taken.len()),
+                    _ => assert!(right * 6 < of_style.len(), "{subject} {style:?}: {right} of {}", of_style.len()),
                 }
             }
         }
     }
 
     #[test]
-    fn careful_first_makes_every_subject_careful() {
+    fn with_careful_share_makes_every_subject_careful() {
         let all = documents(Mixture::default().with_careful_share(0.9), 20_000);
         let careful: Vec<_> = all.iter().filter(|document| document.style == AnswerStyle::Careful).collect();
         check_share("careful", careful.len(), all.len(), 0.9);
@@ -177,8 +178,8 @@ mod tests {
     }
 
     #[test]
-    fn documents_use_only_training_problems() {
-        // The questions of the evaluation splits, in every wording and operand order that sampling reaches.
+    fn corpus_document_uses_only_training_problems() {
+        // The questions of the evaluation splits, in every sampled wording and operand order.
         let mut held_out: HashMap<String, Split> = HashMap::new();
         for subject in SUBJECTS {
             let mut stream = Stream::new(3, Purpose::Problems, 0);

@@ -1,4 +1,4 @@
-//! The base model embedded in the program, produced by `rlvr pretrain` with default settings: the files of a folder in Hugging Face layout.
+//! The base model embedded in the program: the files of a folder in Hugging Face layout, produced by `rlvr pretrain` with default settings.
 
 use anyhow::Result;
 
@@ -9,7 +9,7 @@ use crate::text::{ChatSettings, Text, TextFiles};
 /// The model's name in settings and commands.
 pub const NAME: &str = "tiny";
 
-/// The model's files: name and contents.
+/// The model's files, as `(name, contents)`.
 pub const FILES: [(&str, &[u8]); 5] = [
     ("config.json", include_bytes!("base/config.json")),
     ("model.safetensors", include_bytes!("base/model.safetensors")),
@@ -18,7 +18,7 @@ pub const FILES: [(&str, &[u8]); 5] = [
     ("generation_config.json", include_bytes!("base/generation_config.json")),
 ];
 
-/// Returns the configuration and the tokenizer, without the weights.
+/// Loads the configuration and the tokenizer, without the weights.
 ///
 /// # Errors
 /// If an embedded file is malformed, which tests rule out.
@@ -30,7 +30,7 @@ pub fn shape() -> Result<(ModelConfig, Text)> {
     Ok((config, text))
 }
 
-/// Returns the tokenizer and the end tokens, with the user's chat template and date applied.
+/// Loads the tokenizer and the end tokens, and applies the user's chat template and date.
 ///
 /// # Errors
 /// If the user's chat template or date is invalid.
@@ -48,7 +48,7 @@ pub fn load() -> Result<Model> {
     load_with(&ChatSettings::default())
 }
 
-/// Loads the model on the CPU, with the user's chat template and date applied.
+/// Loads the model on the CPU, and applies the user's chat template and date.
 ///
 /// # Errors
 /// If the user's chat template or date is invalid.

@@ -1,8 +1,8 @@
 //! Pre-trains the embedded base model from scratch, with the same decoder and optimizer as reinforcement learning.
 //!
-//! The first phase is mostly careful answers, the second the whole mixture: the model must learn the steps before they become as rare as in
-//! a base model. The loss is normalized by a constant, not by the batch's number of tokens, since a token mean would give long (careful)
-//! documents less weight.
+//! The documents of the first phase are mostly careful, those of the second follow the mixture: the model must learn the steps before they
+//! become rare. The loss is divided by a constant, not by the number of tokens in the batch, because a mean over tokens would give less
+//! weight to the tokens of batches with long (careful) documents.
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,7 @@ use crate::workers::Workers;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PretrainSettings {
-    /// The seed of weights and corpus.
+    /// The seed of the initial weights and the corpus.
     pub seed: u64,
     /// The number of optimizer steps.
     pub steps: u64,
@@ -34,21 +34,21 @@ pub struct PretrainSettings {
     pub careful_phase: f64,
     /// The share of careful documents in that phase.
     pub careful_share: f64,
-    /// The weight of a prompt token in the loss; a response token weighs 1.
+    /// The weight of a prompt token in the loss; a response token has weight 1.
     pub prompt_weight: f32,
     /// The loss is the weighted sum over a batch, divided by this many tokens per document.
     pub tokens_per_document: f32,
-    /// The number of micro-batches computed in parallel. Determines the order in which gradients are summed.
+    /// The number of worker threads, each with its own micro-batch. Determines the order in which gradients are summed.
     pub workers: usize,
     /// The model's shape.
     pub shape: Shape,
     /// The optimizer's settings.
     pub optim: OptimSettings,
-    /// The corpus's composition.
+    /// The composition of the corpus.
     pub mixture: Mixture,
 }
 
-/// The shape of the embedded model, which is a Qwen2.
+/// The shape of the embedded model, which has Qwen2's architecture.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Shape {
@@ -100,23 +100,32 @@ impl Default for PretrainSettings {
 pub struct Pretraining {
     settings: PretrainSettings,
     tokenizer: Tokenizer,
+    /// The corpus of the first phase.
     careful: Corpus,
+    /// The corpus of the second phase.
     mixed: Corpus,
     decoder: Decoder,
     optimizer: AdamW,
     workers: Workers,
+    /// The gradients of each worker.
     gradients: Vec<Weights>,
+    /// The number of completed steps.
     step: u64,
 }
 
 impl Pretraining {
-    /// Trains the tokenizer and initializes random weights.
+    /// Trains the tokenizer and initializes the weights at random.
     ///
     /// # Errors
-    /// If a setting is out of range, or `hidden` is not a multiple of `heads`.
+    /// If a setting is out of range, or `shape.hidden` is not a multiple of `shape.heads`.
     pub fn new(settings: PretrainSettings) -> Result<Self> {
         settings.mixture.validate()?;
-        ensure!(settings.batch > 0 && settings.steps > 0, "batch and steps must be at least 1");
+        ensure!(
+            settings.batch > 0 && settings.steps > 0,
+            "batch is {} and steps is {}; both must be at least 1",
+            settings.batch,
+            settings.steps
+        );
         let tokenizer = tokenizer::train(&settings.mixture)?;
         let config = ModelConfig::parse(&config_json(&settings.shape, &tokenizer)?)?;
         let weights = init::random(&config, settings.seed, 0.02)?;
@@ -160,16 +169,17 @@ impl Pretraining {
         let lr = settings.optim.learning_rate(self.step, settings.steps);
         self.optimizer.step(self.decoder.kernels(), &self.decoder.weights.entries(), &self.gradients[0].entries(), lr)?;
         self.gradients.iter().try_for_each(|gradients| gradients.clear(&Cpu))?;
-        let (loss, tokens) = sums.into_iter().fold((0.0, 0), |(loss, tokens), (l, t)| (loss + l, tokens + t));
+        let (loss, tokens) =
+            sums.into_iter().fold((0.0, 0), |(loss, tokens), (other_loss, other_tokens)| (loss + other_loss, tokens + other_tokens));
         Ok(loss / tokens as f64)
     }
 
-    /// The model in its current state.
+    /// Returns the model in its current state.
     pub fn decoder(&self) -> &Decoder {
         &self.decoder
     }
 
-    /// Returns the trained model with its tokenizer and configuration files.
+    /// Returns the trained model, named `name`, with its tokenizer and configuration files.
     ///
     /// # Errors
     /// If the tokenizer's files cannot be created.
@@ -178,13 +188,13 @@ impl Pretraining {
         Model::from_parts(name, self.decoder, companions.into())
     }
 
-    /// The tokenizer trained on the corpus.
+    /// Returns the tokenizer, which was trained on the corpus.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
 }
 
-/// Packed documents with a weight for each predicted token.
+/// Packed documents, with a loss weight for each predicted token.
 struct Batch {
     packed: Packed,
     weights: Vec<f32>,
@@ -207,8 +217,8 @@ impl Batch {
         batch
     }
 
-    /// Adds the gradient of the weighted cross-entropy, times `scale`, to `gradients`. Returns the summed loss and the number of the
-    /// response tokens.
+    /// Adds the gradient of the weighted cross-entropy, times `scale`, to `gradients`. Returns the unweighted sum of the losses of the
+    /// response tokens, in nats, and their number.
     fn accumulate(&self, decoder: &Decoder, gradients: &Weights, scale: f32) -> Result<(f64, usize)> {
         let (hidden, trace) = decoder.forward(&self.packed, ActivationCheckpointing::None)?;
         let derivatives = |first: usize, scores: &RowScores| {
@@ -222,7 +232,7 @@ impl Batch {
     }
 }
 
-/// Returns the `config.json` of a base model with this shape, as transformers writes it for Qwen2.
+/// Returns the `config.json` of a model with this shape, in the format that transformers uses for Qwen2.
 ///
 /// # Errors
 /// If `hidden` is not a multiple of `heads`, or the tokenizer has no end token.
@@ -230,7 +240,7 @@ pub fn config_json(shape: &Shape, tokenizer: &Tokenizer) -> Result<String> {
     let end = tokenizer.token_to_id(tokenizer::END_TOKEN).context("the tokenizer has no end token")?;
     ensure!(
         shape.heads > 0 && shape.hidden.is_multiple_of(shape.heads),
-        "shape.hidden is {}, expected a multiple of shape.heads ({})",
+        "shape.hidden is {}; it must be a multiple of shape.heads ({})",
         shape.hidden,
         shape.heads
     );

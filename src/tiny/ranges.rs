@@ -58,7 +58,7 @@ mod tests {
     use crate::config;
 
     #[test]
-    fn pretrain_settings_each_have_one_row() {
+    fn rows_has_one_row_for_each_setting() {
         let (table, rows) = (toml::Table::try_from(PretrainSettings::default()).unwrap(), PretrainSettings::rows());
         for (path, _) in config::flatten(&table) {
             assert_eq!(rows.iter().filter(|row| row.matches(&path)).count(), 1, "add one row to src/tiny/ranges.rs for {path}");

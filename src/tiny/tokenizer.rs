@@ -1,5 +1,5 @@
 //! The embedded model's tokenizer: byte-level BPE trained on the corpus, with Qwen2's pre-tokenization, so that each digit is one token.
-//! Also writes the files with which other programs load it as a Qwen2 tokenizer. Independent of the model.
+//! Also creates the files from which other programs load it as a Qwen2 tokenizer. Independent of the model.
 
 use anyhow::{Context, Result, anyhow};
 use serde_json::json;
@@ -18,25 +18,25 @@ use super::mixture::Mixture;
 /// The token that ends a document, and the only special token. Its id is 0.
 pub const END_TOKEN: &str = "<|endoftext|>";
 
-/// The maximum number of tokens in a response, end token included. Longer responses are truncated, in the corpus too.
+/// The maximum number of tokens in a response, including the end token. Longer responses are truncated, also in the corpus.
 pub const RESPONSE_TOKENS: usize = 80;
 
-/// The context length in the configuration of tokenizer and model. Problems of real benchmarks take up to about 3,300 tokens.
+/// The context length in the configuration of the tokenizer and the model. Problems of real benchmarks have up to about 3,300 tokens.
 pub const CONTEXT_LENGTH: usize = 8_192;
 
-/// The vocabulary size: the bytes, the end token, and merges that make every word of the corpus one token. A mixture without some of the
-/// words can give a smaller vocabulary, so build models with the tokenizer's own count.
+/// The maximum vocabulary size: the bytes, the end token, and merges that make every word of the corpus one token. The vocabulary is
+/// smaller if a mixture lacks some of the words, so use the tokenizer's own size when building a model.
 pub const VOCABULARY: usize = 464;
 
-/// The number of documents from which the merges are learned. Their seed is fixed, so that base models of different seeds share a
-/// tokenizer.
+/// The number of documents from which the merges are learned.
 const SAMPLE_DOCUMENTS: u64 = 4_000;
+/// The seed of these documents. It is fixed, so that base models with different seeds share a tokenizer.
 const SAMPLE_SEED: u64 = 0;
 
 /// Qwen2's pre-tokenization: contractions, words with the character before them, single digits, punctuation, line ends, spaces.
 const SPLITTING: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Renders a user message as `Q: ...` newline `A:`, and an assistant message after it with a leading space. Drops other roles.
+/// Renders a user message as `Q: ...` newline `A:`, followed by the assistant's message with a leading space. Drops other roles.
 const CHAT_TEMPLATE: &str = "{%- for message in messages %}\
 {%- if message['role'] == 'user' %}{{- 'Q: ' + message['content'] + '\\nA:' }}\
 {%- elif message['role'] == 'assistant' %}{{- ' ' + (message['content'] | trim) + '\\n' }}\
@@ -47,7 +47,7 @@ const CHAT_TEMPLATE: &str = "{%- for message in messages %}\
 pub struct Encoded {
     /// The token ids of the prompt.
     pub prompt: Vec<u32>,
-    /// The token ids of the response, at most [`RESPONSE_TOKENS`]. The last is the end token if the document ends within this limit.
+    /// The token ids of the response, at most [`RESPONSE_TOKENS`]. If the document ends within this limit, the last is the end token.
     pub response: Vec<u32>,
 }
 
@@ -88,7 +88,7 @@ pub fn encode(tokenizer: &Tokenizer, document: &Document) -> Result<Encoded> {
     let (prompt, mut response) = (ids(&document.prompt)?, ids(&document.response)?);
     if document.ends {
         let end = tokenizer.token_to_id(END_TOKEN);
-        response.push(end.with_context(|| format!("the tokenizer has no {END_TOKEN}; train it again"))?);
+        response.push(end.with_context(|| format!("the tokenizer has no {END_TOKEN}: train it again"))?);
     }
     response.truncate(RESPONSE_TOKENS);
     Ok(Encoded { prompt, response })
@@ -127,12 +127,12 @@ pub fn files(tokenizer: &Tokenizer) -> Result<[(&'static str, String); 3]> {
     ])
 }
 
-/// The byte-level encoding, without a leading space and without its own splitting.
+/// Returns the byte-level encoding, without a leading space and without its own splitting.
 fn bytes() -> ByteLevel {
     ByteLevel::new(false, false, false)
 }
 
-/// Converts the library's boxed error, which `anyhow` does not accept.
+/// Converts a boxed error of the tokenizers library, which `anyhow` cannot convert.
 fn plain(error: tokenizers::Error) -> anyhow::Error {
     anyhow!("{error}")
 }
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn encode_truncates_no_working() {
+    fn encode_does_not_truncate_first_answers() {
         let (corpus, tokenizer) = (corpus(), train(&Mixture::default()).expect("trains"));
         for document in (0..20_000).map(|index| corpus.document(index)).filter(|document| document.ends) {
             let first = document.response.split('\n').next().unwrap_or_default();

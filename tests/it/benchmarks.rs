@@ -1,5 +1,5 @@
-//! The six published sets in the shared folder: their number of rows, their gold answers, and that the grader accepts every gold answer for
-//! itself.
+//! Tests the six published sets in the shared folder: their number of rows, their decodings, and that the grader accepts every gold answer
+//! as an answer to its own problem.
 
 use rlvr::data::Library;
 use rlvr::data::benchmark::{self, Decoding};
@@ -16,13 +16,13 @@ fn problems(name: &str, library: &Library) -> Vec<Problem> {
     benchmark::select(name).unwrap()[0].load(library).unwrap()
 }
 
-fn is_right(problem: &Problem, response: &str, settings: &Settings) -> bool {
-    let reference = GoldAnswer { answer: &problem.answer, unit: &problem.unit, tolerance: problem.tolerance };
-    verify_gold_answer(&reference, response, settings).correct
+fn is_correct(problem: &Problem, response: &str, settings: &Settings) -> bool {
+    let gold = GoldAnswer { answer: &problem.answer, unit: &problem.unit, tolerance: problem.tolerance };
+    verify_gold_answer(&gold, response, settings).correct
 }
 
 #[test]
-fn verify_reference_accepts_every_gold_answer_in_a_box() {
+fn verify_gold_answer_accepts_every_gold_answer_in_a_box() {
     let Some(library) = library() else { return };
     let expected = [("math500", 500), ("aime24", 30), ("aime25", 30), ("amc23", 40), ("minerva_math", 272), ("olympiadbench", 675)];
     for (name, rows) in expected {
@@ -30,11 +30,11 @@ fn verify_reference_accepts_every_gold_answer_in_a_box() {
         assert_eq!(problems.len(), rows, "{name}");
         for (mode, grader) in [Mode::Reward, Mode::Eval].into_iter().flat_map(|mode| [(mode, Grader::Strict), (mode, Grader::Qwen)]) {
             let settings = Settings { mode, grader, ..Settings::default() };
-            let is_wrong = |problem: &&Problem| !is_right(problem, &format!("So it is $\\boxed{{{}}}$.", problem.answer), &settings);
+            let is_wrong = |problem: &&Problem| !is_correct(problem, &format!("So it is $\\boxed{{{}}}$.", problem.answer), &settings);
             let wrong: Vec<&Problem> = problems.iter().filter(is_wrong).collect();
             assert!(wrong.is_empty(), "{name}, {mode:?}, {grader:?}: {} of {rows} are wrong: {wrong:#?}", wrong.len());
         }
-        println!("{name}: {rows} of {rows} gold answers are right in both modes");
+        println!("{name}: {rows} of {rows} gold answers are correct in both modes");
     }
 }
 
@@ -47,16 +47,16 @@ fn benchmark_decoding_is_the_published_one() {
     }
 }
 
-/// Answers as models write them, where the files use unusual spellings.
+/// Answers as models write them, for gold answers in unusual notations.
 #[test]
-fn verify_reference_accepts_other_spellings() {
+fn verify_gold_answer_accepts_other_notations() {
     let Some(library) = library() else { return };
     let check = |set: &str, id: &str, right: &[&str], wrong: &[&str]| {
         let problems = problems(set, &library);
         let problem = problems.iter().find(|problem| problem.id == format!("{set}/{id}")).unwrap();
         for (answers, expected) in [(right, true), (wrong, false)] {
             for answer in answers {
-                let found = is_right(problem, &format!("\\boxed{{{answer}}}"), &Settings::default());
+                let found = is_correct(problem, &format!("\\boxed{{{answer}}}"), &Settings::default());
                 assert_eq!(found, expected, "{} ({}): {answer}", problem.id, problem.answer);
             }
         }
@@ -71,9 +71,9 @@ fn verify_reference_accepts_other_spellings() {
     check("olympiadbench", "2592", &["4.2", "4.2\\%", "r = 4.2", "4.24"], &["4.4", "0.042"]);
 }
 
-/// A list of numbers in a different order is the same answer; with a member missing it is not.
+/// A list of numbers in another order is the same answer; a list without one of the members is not.
 #[test]
-fn verify_reference_ignores_the_order_of_lists_but_needs_all_members() {
+fn verify_gold_answer_ignores_the_order_of_lists_but_needs_all_members() {
     let Some(library) = library() else { return };
     let plain = |part: &&str| part.trim().parse::<i64>().is_ok();
     let (mut lists, mut in_order) = (0, Vec::new());
@@ -86,10 +86,10 @@ fn verify_reference_ignores_the_order_of_lists_but_needs_all_members() {
         lists += 1;
         let boxed = |parts: &[&str]| format!("\\boxed{{{}}}", parts.join(", "));
         let reversed: Vec<&str> = parts.iter().rev().copied().collect();
-        if !is_right(&problem, &boxed(&reversed), &Settings::default()) {
+        if !is_correct(&problem, &boxed(&reversed), &Settings::default()) {
             in_order.push(problem.id.clone());
         }
-        assert!(!is_right(&problem, &boxed(&parts[1..]), &Settings::default()), "{}: {}", problem.id, problem.answer);
+        assert!(!is_correct(&problem, &boxed(&parts[1..]), &Settings::default()), "{}: {}", problem.id, problem.answer);
     }
     assert!(lists > 30 && in_order.is_empty(), "of {lists} lists: {in_order:?}");
 }

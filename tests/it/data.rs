@@ -1,4 +1,4 @@
-//! Data commands and settings, tested through the program: published files, the user's own sets, example names, and the ranking. Tests that
+//! Tests data commands and settings through the program: published files, the user's own sets, example names and the ranking. Tests that
 //! need the published files read them from the shared folder, and print a note if it is missing.
 
 use std::path::Path;
@@ -8,13 +8,13 @@ use serde_json::Value;
 
 use crate::fixture::{self, command, shared, stdout};
 
-/// Runs the program with its own cache.
+/// Runs the program with a separate cache.
 fn rlvr(arguments: &[&str], cache: &Path) -> Output {
     command(arguments).env("RLVR_CACHE", cache).output().unwrap()
 }
 
 /// Returns standard output and standard error.
-fn stderr(output: &Output) -> (String, String) {
+fn outputs(output: &Output) -> (String, String) {
     (stdout(output), fixture::stderr(output))
 }
 
@@ -23,17 +23,17 @@ fn data_lists_pulls_and_checks_published_files() {
     let cache = tempfile::tempdir().unwrap();
     let check = |arguments: &[&str], code: i32, expected: &[&str]| {
         let output = rlvr(arguments, cache.path());
-        let (out, err) = stderr(&output);
+        let (out, err) = outputs(&output);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {out}{err}");
         expected.iter().for_each(|expected| assert!((out.clone() + &err).contains(expected), "{arguments:?}: {expected:?} in {out}{err}"));
     };
     check(&["data", "list"], 0, &["math500", "675", "avg@8 at 0.6", "missing", "arc_easy", "ypwang61/One-Shot-RLVR", "21ed529"]);
     check(&["data", "pull", "math500"], 1, &["test/math500/test.jsonl is not in the cache", "--data-dir DIR or RLVR_DATA_DIR"]);
-    check(&["data", "pull", "maths"], 2, &["unknown data file \"maths\"; known files are dsr-sub, history, math500"]);
+    check(&["data", "pull", "maths"], 2, &["unknown data file \"maths\"; expected one of dsr-sub, history, math500"]);
     check(&["data", "check", "aime24"], 1, &["aime24: missing; download it with rlvr data pull aime24", "0 of 1 files"]);
-    let spoiled = cache.path().join("data/test/aime24/test.jsonl");
-    std::fs::create_dir_all(spoiled.parent().unwrap()).unwrap();
-    std::fs::write(&spoiled, "{}").unwrap();
+    let corrupt = cache.path().join("data/test/aime24/test.jsonl");
+    std::fs::create_dir_all(corrupt.parent().unwrap()).unwrap();
+    std::fs::write(&corrupt, "{}").unwrap();
     check(&["data", "check", "aime24"], 1, &["is not the published file: sha256"]);
 
     let Some(folder) = shared("data") else { return };
@@ -50,7 +50,7 @@ fn data_lists_pulls_and_checks_published_files() {
 fn select_reproduces_the_published_ranking() {
     let Some(folder) = shared("data") else { return };
     let output = rlvr(&["select", "--data-dir", folder.to_str().unwrap()], &folder);
-    let (out, err) = stderr(&output);
+    let (out, err) = outputs(&output);
     assert!(output.status.success(), "{err}");
     let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 1209);
@@ -60,18 +60,18 @@ fn select_reproduces_the_published_ranking() {
         let line = &lines[rank - 1];
         assert_eq!((line["index"].as_u64(), line["example"].as_str()), (Some(index), Some(format!("pi{rank}").as_str())), "{line}");
     }
-    // A user's history has indices only; the published one, given by path, has example names too.
+    // A user's history has only indices. The published one has example names too, even if it is given by path.
     let own = tempfile::tempdir().unwrap();
     let path = own.path().join("history.json");
     std::fs::write(&path, r#"{"7": [0.5, 0.5], "3": [0.0, 1.0]}"#).unwrap();
-    let (out, err) = stderr(&rlvr(&["select", "--history", path.to_str().unwrap(), "--top", "1"], own.path()));
+    let (out, err) = outputs(&rlvr(&["select", "--history", path.to_str().unwrap(), "--top", "1"], own.path()));
     assert_eq!(out, "{\"deviation\":0.5,\"epochs\":2,\"index\":3,\"mean\":0.5,\"rank\":1}\n", "{err}");
     let published = folder.join("train/acc_step_500.json");
-    let (out, _) = stderr(&rlvr(&["select", "--history", published.to_str().unwrap(), "--top", "2"], own.path()));
+    let (out, _) = outputs(&rlvr(&["select", "--history", published.to_str().unwrap(), "--top", "2"], own.path()));
     assert!(out.lines().nth(1).unwrap().contains("\"example\":\"pi2\",\"index\":267"), "{out}");
 }
 
-/// `select --run` ranks the examples of a run, and the first can be trained on by name.
+/// `select --run` ranks the examples of a run, and `train` accepts the name of the first.
 #[test]
 fn select_ranks_the_examples_of_a_run() {
     let folder = tempfile::tempdir().unwrap();
@@ -80,18 +80,18 @@ fn select_ranks_the_examples_of_a_run() {
     let small = ["rollout.groups=4", "rollout.group_size=4", "eval.benchmarks=", "loss.kl=0"].map(|set| ["--set", set]).concat();
     let train = ["train", "--example", "tiny/train/4", "--steps", "3", "--out", run];
     let output = rlvr(&[&train[..], &small].concat(), folder.path());
-    let (_, err) = stderr(&output);
+    let (_, err) = outputs(&output);
     assert!(output.status.success() && err.contains("4 examples x 1 group x 4 = 16 rollouts a step, 4 groups of 4"), "{err}");
-    let (out, err) = stderr(&rlvr(&["select", "--run", run], folder.path()));
+    let (out, err) = outputs(&rlvr(&["select", "--run", run], folder.path()));
     let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(lines.len() == 4 && lines.iter().all(|line| line["epochs"] == 3), "{out}{err}");
     let deviations: Vec<f64> = lines.iter().map(|line| line["deviation"].as_f64().unwrap()).collect();
     assert!(deviations.is_sorted_by(|one, other| one >= other), "{out}");
     let first = lines[0]["example"].as_str().unwrap();
     let output = rlvr(&["train", "--example", first, "--dry-run"], folder.path());
-    assert!(output.status.success(), "{first}: {}", stderr(&output).1);
+    assert!(output.status.success(), "{first}: {}", outputs(&output).1);
     let none = rlvr(&["select", "--run", "none"], folder.path());
-    assert!(none.status.code() == Some(2) && stderr(&none).1.contains("none is not a run folder"), "{}", stderr(&none).1);
+    assert!(none.status.code() == Some(2) && outputs(&none).1.contains("none is not a run folder"), "{}", outputs(&none).1);
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn train_prints_how_examples_fill_a_batch() {
     let cache = tempfile::tempdir().unwrap();
     let check = |arguments: &[&str], expected: &str| {
         let output = rlvr(&[&["train", "--dry-run"], arguments].concat(), cache.path());
-        let (out, err) = stderr(&output);
+        let (out, err) = outputs(&output);
         assert!(output.status.success() && err.contains(expected), "{arguments:?}: {err}");
         out
     };
@@ -122,15 +122,15 @@ fn train_prints_how_examples_fill_a_batch() {
     let Some(folder) = shared("data") else { return };
     let data = ["--data-dir", folder.to_str().unwrap(), "--set", "eval.benchmarks=", "--set", "rollout.groups=128", "--model", "tiny"];
     let checked = |example: &str, expected: &str| {
-        let room = ["--set", "rollout.max_new_tokens=8", "--example", example];
-        check(&[&data[..], &room].concat(), expected)
+        let short = ["--set", "rollout.max_new_tokens=8", "--example", example];
+        check(&[&data[..], &short].concat(), expected)
     };
     checked("pi1", "1 example x 128 groups x 8 = 1024 rollouts a step, 128 groups of 8 (pi1: \"The pressure");
     checked("pi1,pi13", "2 examples x 64 groups x 8 = 1024 rollouts a step, 128 groups of 8");
     checked("pi1..pi16", "16 examples x 8 groups x 8 = 1024 rollouts a step, 128 groups of 8");
     checked("pi1,pi2,pi13", "3 examples in turn on 128 groups x 8 = 1024 rollouts a step, 128 groups of 8");
     checked("dsr-sub", "1208 examples in turn on 128 groups x 8 = 1024 rollouts a step");
-    checked("dsr-sub/124", "1 example x 128 rows");
+    checked("dsr-sub/124", "1 example x 128 groups");
     let parquet = folder.join("train/merge_pi1_pi13_r128.parquet");
     checked(parquet.to_str().unwrap(), "2 examples x 64 groups x 8 = 1024 rollouts a step, 128 groups of 8");
 }
@@ -146,21 +146,21 @@ fn eval_combines_benchmark_files_with_known_sets() {
         &["eval", "--model", "tiny", "--benchmark-file", own, "--benchmarks", "tiny", "--limit", "2", "--max-new-tokens", "40"],
         folder.path(),
     );
-    let (out, err) = stderr(&output);
+    let (out, err) = outputs(&output);
     assert!(output.status.success(), "{err}");
     let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let sets: Vec<&str> = lines.iter().map(|line| line["set"].as_str().unwrap()).collect();
     assert_eq!(sets, ["tiny", "tiny", "sums"], "{out}");
     assert_eq!((&lines[2]["score"]["problems"], &lines[2]["published"]), (&Value::from(2), &Value::Null), "{out}");
     let none = rlvr(&["eval", "--model", "tiny"], folder.path());
-    assert_eq!(none.status.code(), Some(2), "{}", stderr(&none).1);
+    assert_eq!(none.status.code(), Some(2), "{}", outputs(&none).1);
     let twice = rlvr(&["eval", "--model", "tiny", "--benchmark-file", own, "--benchmark-file", own], folder.path());
-    assert!(twice.status.code() == Some(2) && stderr(&twice).1.contains("a set named sums is already selected"), "{}", stderr(&twice).1);
+    assert!(twice.status.code() == Some(2) && outputs(&twice).1.contains("a set named sums is already selected"), "{}", outputs(&twice).1);
 }
 
 /// Editors and exporters write byte order marks, line separators and Windows line ends.
 #[test]
-fn text_inputs_accept_byte_order_marks_and_line_separators() {
+fn commands_accept_byte_order_marks_and_line_separators() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
         let path = folder.path().join(name);
@@ -168,7 +168,7 @@ fn text_inputs_accept_byte_order_marks_and_line_separators() {
         path.to_str().unwrap().to_owned()
     };
     let check = |arguments: &[&str], expected: &str| {
-        let (out, err) = stderr(&rlvr(arguments, folder.path()));
+        let (out, err) = outputs(&rlvr(arguments, folder.path()));
         assert!((out.clone() + &err).contains(expected), "{arguments:?}: {out}{err}");
     };
     let sample = write("sample.jsonl", "{\"id\": 1, \"prompt\": \"Compute 3+4.\"}");
@@ -188,9 +188,9 @@ fn text_inputs_accept_byte_order_marks_and_line_separators() {
     check(&["verify", "--input", utf_16.to_str().unwrap()], "utf16.jsonl, line 1 is UTF-16 text, expected UTF-8");
 }
 
-/// A compressed file can expand beyond any machine's memory, so a line is read only up to its limit.
+/// A compressed file can expand to more than a machine's memory, so a line is read only up to the limit.
 #[test]
-fn inputs_refuse_a_line_without_end() {
+fn commands_reject_an_endless_line() {
     use std::io::Write;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("blank.jsonl.gz");
@@ -201,8 +201,8 @@ fn inputs_refuse_a_line_without_end() {
     let path = path.to_str().unwrap();
     for arguments in [vec!["train", "--replay", path], vec!["score", "--model", "tiny", "--input", path], vec!["verify", "--input", path]] {
         let output = rlvr(&arguments, folder.path());
-        let (_, err) = stderr(&output);
-        assert!(err.contains("blank.jsonl.gz, line 1: longer than 67108864 bytes"), "{arguments:?}: {err}");
+        let (_, err) = outputs(&output);
+        assert!(err.contains("blank.jsonl.gz, line 1 is longer than the limit of 67108864 bytes"), "{arguments:?}: {err}");
     }
 }
 
@@ -212,7 +212,7 @@ fn verify_reads_every_kind_of_gold_answer() {
     let path = folder.path().join("verify.jsonl");
     let check = |gold: &str, answer: &str, expected: &str| {
         std::fs::write(&path, format!("{{\"id\": 1, \"gold\": {gold}, \"response\": \"\\\\boxed{{{answer}}}\"}}")).unwrap();
-        let (out, err) = stderr(&rlvr(&["verify", "--input", path.to_str().unwrap()], folder.path()));
+        let (out, err) = outputs(&rlvr(&["verify", "--input", path.to_str().unwrap()], folder.path()));
         assert!(out.contains(expected), "{gold}: {out}{err}");
     };
     check("7", "7", "\"correct\":true");
@@ -222,7 +222,7 @@ fn verify_reads_every_kind_of_gold_answer() {
     check("[\"8\", 7]", "7", "\"correct\":true");
     check("\"['70']\"", "70", "\"correct\":true");
     check("true", "1", "line 1: `gold` is true (true or false); expected text, a number, or a list");
-    check("null", "1", "line 1: `gold` is null, which has no answer in it");
+    check("null", "1", "line 1: `gold` is null, which contains no answer");
     check("{\"a\": 1}", "1", "line 1: `gold` is an object with the fields a; expected");
 }
 
@@ -233,7 +233,7 @@ fn train_prints_which_answers_were_converted() {
     let check = |rows: &[&str], expected: &[&str]| {
         std::fs::write(&path, rows.join("\n")).unwrap();
         let output = rlvr(&["train", "--dry-run", "--model", "tiny", "--example", path.to_str().unwrap()], folder.path());
-        let (_, err) = stderr(&output);
+        let (_, err) = outputs(&output);
         assert!(output.status.success() && expected.iter().all(|expected| err.contains(expected)), "{rows:?}: {err}");
     };
     check(

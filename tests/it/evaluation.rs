@@ -1,4 +1,4 @@
-//! Evaluations as users run them: interrupted and resumed, with any batch size, compared, and with the conditions of every score.
+//! Tests evaluations through the program: resuming after interruptions, batch sizes, comparisons, and the conditions of scores.
 
 use std::path::{Path, PathBuf};
 
@@ -14,27 +14,27 @@ fn eval_resume_after_a_kill_writes_the_same_files() {
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (whole, killed) = (path("whole"), path("killed"));
     succeed(&[&TINY[..], &["--out", &whole]].concat());
-    // Two at a time, to leave time to kill it.
+    // Two sequences at a time, to leave time to kill the process.
     let slow = [&TINY[..], &["--out", &killed, "--max-running", "2"]].concat();
     let unfinished = PathBuf::from(&killed).join("tiny-t0.6x1.jsonl.unfinished");
     let mut child = command(&slow).spawn().unwrap();
     wait_for("answers", || std::fs::read_to_string(&unfinished).is_ok_and(|text| text.lines().count() >= 40));
     child.kill().unwrap();
     child.wait().unwrap();
-    // A partly written record is dropped.
+    // A partially written record is dropped.
     let mut text = std::fs::read_to_string(&unfinished).unwrap();
     text.truncate(text.trim_end().len() - 10);
     let known = text.lines().count() - 1;
-    assert!(known < 300, "the evaluation ended before it was killed");
+    assert!(known < 300, "the evaluation finished before it was killed");
     std::fs::write(&unfinished, text).unwrap();
     let stderr = fail(&slow, 2);
     assert!(stderr.contains("already exists and is left unchanged: choose another --out, or continue with --resume"), "{stderr}");
     let resumed = stdout_json(&succeed(&[&TINY[..], &["--out", &killed, "--resume"]].concat()));
     let answered: Vec<u64> = resumed.iter().map(|line| line["times"]["answered"].as_u64().unwrap()).collect();
-    assert_eq!(answered, [0, 300 - known as u64], "only what was missing is sampled");
+    assert_eq!(answered, [0, 300 - known as u64], "only missing responses are sampled");
     assert!(files(Path::new(&whole)) == files(Path::new(&killed)), "the resumed files differ");
     let again = stdout_json(&succeed(&[&TINY[..], &["--out", &killed, "--resume"]].concat()));
-    assert!(again.iter().all(|line| line["times"]["answered"] == 0), "nothing is left to do");
+    assert!(again.iter().all(|line| line["times"]["answered"] == 0), "no responses are missing");
     let other = fail(&[&TINY[..], &["--out", &killed, "--resume", "--max-new-tokens", "40"]].concat(), 2);
     assert!(other.contains("under other conditions (tiny-greedy: max_new: 80, here 40)"), "{other}");
 }
@@ -89,18 +89,18 @@ fn eval_applies_the_decoding_flag_to_all_sets() {
     let found = ["temperature", "top_p", "samples"].map(|name| line[name].as_f64().unwrap());
     assert_eq!(found, [0.8, 0.9, 3.0]);
     let stderr = fail(&[&TINY[..], &["--decoding", "beam"]].concat(), 2);
-    assert!(stderr.contains("\"beam\" is not a decoding; give greedy, t0.6x8"), "{stderr}");
+    assert!(stderr.contains("\"beam\" is not a decoding; expected greedy, t0.6x8"), "{stderr}");
 }
 
 #[test]
 fn eval_resume_keeps_earlier_scores_in_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("scores");
-    // An evaluation killed at its start leaves an empty folder.
+    // An evaluation that is killed at the start leaves an empty folder.
     std::fs::create_dir(&out).unwrap();
     for sets in ["tiny", "tiny-validation"] {
-        let asked = ["eval", "--model", "tiny", "--benchmarks", sets, "--limit", "10", "--out", out.to_str().unwrap()];
-        succeed(&[&asked[..], if sets == "tiny" { &[] } else { &["--resume"] }].concat());
+        let arguments = ["eval", "--model", "tiny", "--benchmarks", sets, "--limit", "10", "--out", out.to_str().unwrap()];
+        succeed(&[&arguments[..], if sets == "tiny" { &[] } else { &["--resume"] }].concat());
     }
     let scores: Value = json(&out.join("scores.json"));
     let names: Vec<&String> = scores.as_object().unwrap().keys().collect();

@@ -1,4 +1,4 @@
-//! The paper's example as the paper's model receives it: example, template and tokenizer together.
+//! Tests the prompt of the paper's example for the paper's model: example, template and tokenizer together.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use rlvr::text::Text;
 
 use crate::fixture::shared;
 
-/// Lengths and checksums (the sum of position times id, positions from 1) come from a separate byte-pair encoder, written in Python from
-/// `tokenizer.json`.
+/// The expected lengths and checksums (the sum of position times id, positions from 1) come from an independent byte-pair encoder in Python
+/// that reads `tokenizer.json`.
 #[test]
 fn prompt_of_pi1_has_the_expected_tokens() {
     let (Some(data), Some(model)) = (shared("data"), shared("models/qwen2.5-math-1.5b")) else { return };

@@ -1,5 +1,5 @@
-//! Rewards as users see them: sums and their parts in a run's records, programs that fail and are repaired, wrong labels, questions without
-//! answers, and scores of other graders next to ours.
+//! Tests rewards through the program: sums and their parts in a run's records, reward programs that fail and are fixed, wrong labels,
+//! questions without answers, and scores of other graders next to ours.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::fixture::{error_of, json, json_lines, metrics, rlvr, rollouts, stderr
 const SMALL: [&str; 8] =
     ["--set", "rollout.groups=2", "--set", "eval.benchmarks=", "--set", "rollout.max_new_tokens=40", "--set", "checkpoint.keep_last=1"];
 
-/// Arguments of a run of `steps` steps with this reward in `out`.
+/// Returns the arguments of a run in `out` with `steps` steps and this reward setting.
 fn train<'a>(out: &'a str, steps: &'a str, reward: &'a str) -> Vec<&'a str> {
     [&["train", "--out", out, "--steps", steps, "--set", reward][..], &SMALL].concat()
 }
@@ -90,8 +90,8 @@ fn train_resume_repeats_random_rewards_and_labels() {
         let reward = "reward.name=outcome+random(0.3)";
         stderr(&succeed(&[&train(out.to_str().unwrap(), steps, reward)[..], &noisy].concat()))
     };
-    let said = run(&whole, "3");
-    assert!(said.contains("12 of 20 labels changed (reward.label_noise 0.6, reward.label_seed 3): tiny/"), "{said}");
+    let messages = run(&whole, "3");
+    assert!(messages.contains("12 of 20 labels changed (reward.label_noise 0.6, reward.label_seed 3): tiny/"), "{messages}");
     let labels = json_lines(&whole.join("labels.jsonl"));
     assert_eq!(labels.len(), 12);
     assert!(labels.iter().all(|label| label["label"] != label["answer"] && label["example"].as_str().unwrap().starts_with("tiny/")));
@@ -107,11 +107,11 @@ fn train_resume_repeats_random_rewards_and_labels() {
 fn train_label_flag_replaces_the_label() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let said = stderr(&succeed(&[&train(out.to_str().unwrap(), "1", "reward.name=outcome")[..], &["--label", "13"]].concat()));
-    assert!(said.contains("label 13)") && said.contains("tiny/addition/334+556 13 instead of 890"), "{said}");
+    let messages = stderr(&succeed(&[&train(out.to_str().unwrap(), "1", "reward.name=outcome")[..], &["--label", "13"]].concat()));
+    assert!(messages.contains("label 13)") && messages.contains("tiny/addition/334+556 13 instead of 890"), "{messages}");
     assert_eq!(json_lines(&out.join("labels.jsonl"))[0]["label"], "13");
-    let right = |response: &Value| response["text"].as_str().unwrap().contains("\\boxed{13}");
-    assert!(rollouts(&out, 1).iter().all(|response| (response["correct"] == true) == right(response)));
+    let is_correct = |response: &Value| response["text"].as_str().unwrap().contains("\\boxed{13}");
+    assert!(rollouts(&out, 1).iter().all(|response| (response["correct"] == true) == is_correct(response)));
 }
 
 #[test]
@@ -121,22 +121,21 @@ fn train_accepts_unlabeled_questions_with_label_free_rewards() {
     for (name, reward) in [("majority", "reward.name=majority"), ("none", "reward.name=none")] {
         let out = path(name);
         let question = ["--question", "Compute 12+13.", "--model", "tiny", "--set", "loss.entropy=0.01"];
-        let said = stderr(&succeed(&[&train(&out, "1", reward)[..], &question].concat()));
-        assert!(said.contains("no label"), "{said}");
+        let messages = stderr(&succeed(&[&train(&out, "1", reward)[..], &question].concat()));
+        assert!(messages.contains("no label"), "{messages}");
         let metrics = metrics(Path::new(&out));
         assert_eq!(metrics[0]["train/accuracy"], 0.0);
-        assert!(metrics[0]["actor/grad_norm"].as_f64().unwrap() > 0.0, "entropy acts without a reward");
+        assert!(metrics[0]["actor/grad_norm"].as_f64().unwrap() > 0.0, "the entropy bonus trains without a reward");
         assert!(name != "none" || metrics[0]["critic/score/mean"] == 0.0);
     }
     let unlabeled = path("unlabeled.jsonl");
     std::fs::write(&unlabeled, "{\"question\": \"Compute 12+13.\"}\n{\"question\": \"Compute 2+3.\", \"answer\": 5}\n").unwrap();
     let example = ["--example", unlabeled.as_str(), "--model", "tiny"];
-    let said = stderr(&succeed(&[&train(&path("file"), "1", "reward.name=format")[..], &example].concat()));
-    assert!(said.contains("2 examples x 1 row"), "{said}");
+    let messages = stderr(&succeed(&[&train(&path("file"), "1", "reward.name=format")[..], &example].concat()));
+    assert!(messages.contains("2 examples x 1 row"), "{messages}");
 }
 
-/// A program fails at its second step; the run is saved, the program repaired and the run resumed. The result equals that of a run without
-/// the failure.
+/// A reward program fails at the second step. After the program is fixed, the resumed run ends like a run without the failure.
 #[test]
 fn train_resumes_after_a_failed_reward_program() {
     let folder = tempfile::tempdir().unwrap();
@@ -146,10 +145,10 @@ fn train_resumes_after_a_failed_reward_program() {
             r#"
 import json, sys, time
 for line in sys.stdin:
-    asked = json.loads(line)
-    if asked["step"] == 2 and asked["index"] == 1:
+    request = json.loads(line)
+    if request["step"] == 2 and request["index"] == 1:
         {at_second_step}
-    print(json.dumps({{"reward": len(asked["response"]) % 3}}), flush=True)
+    print(json.dumps({{"reward": len(request["response"]) % 3}}), flush=True)
 "#
         );
         std::fs::write(path(name), script).unwrap();
@@ -167,8 +166,11 @@ for line in sys.stdin:
         ("wrong", "print('fine', flush=True)", "line 2 of step 2: is \"fine\"; expected {\"reward\": 0.5}"),
     ] {
         let (out, script) = (path(name), format!("{name}.py"));
-        let said = error_of(&run(&out, &write(&script, fault)), 1);
-        assert!(said.contains(expected) && said.contains("the run up to step 1 is saved") && said.contains("--resume"), "{said}");
+        let messages = error_of(&run(&out, &write(&script, fault)), 1);
+        assert!(
+            messages.contains(expected) && messages.contains("the run up to step 1 is saved") && messages.contains("--resume"),
+            "{messages}"
+        );
         write(&script, "pass");
         succeed(&["train", "--resume", out.to_str().unwrap()]);
         assert!(weights(&out, 3) == weights(&whole, 3), "{name}: the resumed run has different weights");
@@ -176,20 +178,20 @@ for line in sys.stdin:
     }
 }
 
-/// The very first batch fails. The run is resumed from the start, and the base model is not evaluated twice.
+/// The first batch fails. The run resumes from the start, and does not evaluate the base model again.
 #[test]
-fn train_resumes_after_a_reward_program_failed_at_once() {
+fn train_resumes_after_a_reward_program_fails_in_the_first_batch() {
     let folder = tempfile::tempdir().unwrap();
     let (out, script) = (folder.path().join("run"), folder.path().join("grade.sh"));
     std::fs::write(&script, "exit 7\n").unwrap();
     let command = format!("reward.command=[\"sh\", {:?}]", script.display().to_string());
     let mut arguments = train(out.to_str().unwrap(), "1", "reward.name=command");
     arguments.extend(["--set", &command, "--set", "eval.benchmarks=tiny", "--set", "eval.limit=20"]);
-    let said = stderr(&rlvr(&arguments));
-    assert!(said.contains("ended (exit status: 7)") && said.contains("the run up to step 0 is saved"), "{said}");
+    let messages = stderr(&rlvr(&arguments));
+    assert!(messages.contains("ended (exit status: 7)") && messages.contains("the run up to step 0 is saved"), "{messages}");
     std::fs::write(&script, "while read -r line; do echo 1; done\n").unwrap();
-    let said = stderr(&succeed(&["train", "--resume", out.to_str().unwrap()]));
-    assert!(!said.contains("base model:"), "{said}");
+    let messages = stderr(&succeed(&["train", "--resume", out.to_str().unwrap()]));
+    assert!(!messages.contains("base model:"), "{messages}");
     assert_eq!(metrics(&out)[0]["critic/score/mean"], 1.0);
     let summary: Value = json(&out.join("summary.json"));
     assert_eq!((summary["base"]["step"].as_u64(), summary["last"]["step"].as_u64()), (Some(0), Some(1)));
@@ -222,20 +224,20 @@ fn train_reports_invalid_rewards_before_loading_weights() {
     let out = folder.path().join("never");
     let check = |arguments: &[&str], expected: &str| {
         let output = rlvr(&[&["train", "--out", out.to_str().unwrap()], arguments].concat());
-        let said = stderr(&output);
-        assert!(said.contains(expected), "{arguments:?}: {said}");
-        assert_eq!(output.status.code(), Some(2), "{said}");
+        let messages = stderr(&output);
+        assert!(messages.contains(expected), "{arguments:?}: {messages}");
+        assert_eq!(output.status.code(), Some(2), "{messages}");
         assert!(!out.exists());
     };
-    check(&["--set", "reward.name=outcome + gold"], "unknown reward \"gold\"; known are outcome, format, inverse, random(p)");
+    check(&["--set", "reward.name=outcome + gold"], "unknown reward \"gold\"; expected one of outcome, format, inverse, random(p)");
     check(&["--set", "reward.name=outcome +"], "expected a reward at the end");
     check(&["--set", "reward.name=random(2)"], "random(2) is not a probability");
     check(&["--set", "reward.name=command"], "reward.command is empty: set it to the program");
     check(&["--set", "reward.command=[\"sh\"]"], "use the reward \"command\"");
-    check(&["--set", "reward.name=command", "--set", "reward.command=[\"no-such-grader\"]"], "no folder of PATH has it");
-    check(&["--label-noise", "0.6"], "give it a wrong one with --label");
+    check(&["--set", "reward.name=command", "--set", "reward.command=[\"no-such-grader\"]"], "it is not in PATH");
+    check(&["--label-noise", "0.6"], "give it a wrong label with --label");
     check(&["--label-noise", "1.6", "--example", "tiny/train/8"], "'1.6' for '--label-noise <SHARE>': it must be a number from 0 to 1");
-    check(&["--label", "3", "--example", "tiny/train/8"], "there are 8: --label-noise SHARE");
+    check(&["--label", "3", "--example", "tiny/train/8"], "there are 8: use --label-noise SHARE");
     check(&["--label", "3", "--label-noise", "0.5"], "cannot be used with");
     check(&["--set", "reward.overlong_buffer=81"], "it must be at most rollout.max_new_tokens (80)");
     check(&["--question", "Compute 1+1.", "--model", "tiny"], "no `answer`");

@@ -1,4 +1,4 @@
-//! `rlvr sample`, and the chat templates of commands that ask questions, tested through the program.
+//! Tests `rlvr sample`, and the chat templates of the commands that render conversations, through the program.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::fixture::{self, error_of, fail, rlvr, stdout_json, succeed, text, written};
 
-/// Writes the embedded base model to a folder, without its chat template.
+/// Writes the embedded model to a folder, without its chat template. Returns the folder's path.
 fn without_template(folder: &Path) -> String {
     let path = folder.join("bare");
     let name = path.to_str().unwrap().to_owned();
@@ -20,7 +20,7 @@ fn without_template(folder: &Path) -> String {
 }
 
 #[test]
-fn sample_answers_lines_in_order_with_their_ids() {
+fn sample_returns_responses_in_order_with_their_ids() {
     let folder = tempfile::tempdir().unwrap();
     let input = written(
         folder.path(),
@@ -49,7 +49,7 @@ fn sample_answers_lines_in_order_with_their_ids() {
     let alone = stdout_json(&rlvr(&["sample", "--model", "tiny", "--prompt", "What is 334+556?", "--json", "--max-new-tokens", "40"]));
     assert_eq!((&alone[0]["text"], &alone[0]["id"]), (&two[0]["text"], &Value::Null));
 
-    // As text, a single response streams and several are numbered; the text is the same.
+    // As text, a single response is streamed and several are numbered. The text is the same.
     let text =
         |n: &str| rlvr(&["sample", "--model", "tiny", "--chat", "--prompt", "What is 334+556?", "-n", n, "--max-new-tokens", "40"]).stdout;
     let (one, many) = (String::from_utf8(text("1")).unwrap(), String::from_utf8(text("2")).unwrap());
@@ -58,7 +58,7 @@ fn sample_answers_lines_in_order_with_their_ids() {
 }
 
 #[test]
-fn sample_names_file_and_line_of_bad_input() {
+fn sample_reports_the_file_and_line_of_bad_input() {
     let folder = tempfile::tempdir().unwrap();
     let check = |content: &str, more: &[&str], expected: &str| {
         let input = written(folder.path(), "in.jsonl", content);
@@ -100,9 +100,9 @@ fn sample_does_not_panic_on_a_closed_pipe() {
     assert!(error.starts_with("error: cannot write to stdout"), "{error}");
 }
 
-/// Commands that ask questions need a template; commands on plain text do not.
+/// Commands that render conversations need a template. Commands on plain text do not.
 #[test]
-fn chat_template_is_required_to_ask_questions() {
+fn chat_template_is_required_for_conversations() {
     let folder = tempfile::tempdir().unwrap();
     let bare = without_template(folder.path());
     let check = |arguments: &[&str]| {
@@ -132,10 +132,10 @@ fn chat_template_option_is_used_recorded_and_exported() {
     let json = |more: &[&str]| {
         stdout_json(&rlvr(&[&["sample", "--model", &bare, "--json", "--max-new-tokens", "8", "--temperature", "0"], more].concat()))
     };
-    let asked = json(&["--prompt", "What is 1+1?", "--chat-template", &template, "--date", "2024-07-26"]);
-    assert_eq!(asked, json(&["--prompt", "2024-07-26 Q: What is 1+1?\nA:", "--raw"]));
-    let broken = written(folder.path(), "broken.jinja", "{% if %}");
-    let error = fail(&["sample", "--model", &bare, "--prompt", "a", "--chat-template", &broken], 1);
+    let rendered = json(&["--prompt", "What is 1+1?", "--chat-template", &template, "--date", "2024-07-26"]);
+    assert_eq!(rendered, json(&["--prompt", "2024-07-26 Q: What is 1+1?\nA:", "--raw"]));
+    let malformed = written(folder.path(), "malformed.jinja", "{% if %}");
+    let error = fail(&["sample", "--model", &bare, "--prompt", "a", "--chat-template", &malformed], 1);
     assert!(error.contains("the chat template does not parse"), "{error}");
     let eval = ["eval", "--model", &bare, "--benchmarks", "tiny", "--limit", "1", "--chat-template", &template, "--max-new-tokens", "4"];
     assert_eq!(stdout_json(&rlvr(&eval)).len(), 2);

@@ -282,7 +282,7 @@ fn usage_mistakes_print_one_error_and_write_nothing() {
         (&["train", "--config", &config, "--out", &new], 2, "unknown setting loss.entropi"),
         (&["train", "--config", "nowhere.toml", "--out", &new], 2, "cannot read the settings file nowhere.toml"),
         (&["train", "--algo", "alchemy", "--out", &new], 2, "algo is \"alchemy\"; it must be one of grpo"),
-        (&["train", "--set", "reward.name=gold", "--out", &new], 2, "unknown reward \"gold\"; known are outcome, format"),
+        (&["train", "--set", "reward.name=gold", "--out", &new], 2, "unknown reward \"gold\"; expected one of outcome, format"),
         (&["train", "--set", "lora.alpha=16", "--out", &new], 2, "lora.alpha is 16 but lora.rank is 0: set a rank with --lora"),
         (&["train", "--lora", "8", "--set", "lora.alpha=-1", "--out", &new], 2, "lora.alpha is -1"),
         (&["train", "--set", "rollout.group_size=1", "--out", &new], 2, "rollout.group_size is 1"),
@@ -292,7 +292,7 @@ fn usage_mistakes_print_one_error_and_write_nothing() {
         (&["train", "--example", &empty, "--model", "tiny", "--out", &new], 2, "empty.jsonl"),
         (&["train", "--example", &unlabeled, "--model", "tiny", "--out", &new], 2, "unlabeled.jsonl, line 1"),
         (&["train", "--out", &taken], 2, "already exists and is never overwritten"),
-        (&["train", "--set", "eval.benchmarks=maths", "--out", &new], 2, "unknown benchmark \"maths\"; known benchmarks are math500"),
+        (&["train", "--set", "eval.benchmarks=maths", "--out", &new], 2, "unknown benchmark \"maths\"; expected one of math500"),
         (
             &["train", "--set", "eval.best_by=math500", "--out", &new],
             2,

@@ -1,11 +1,11 @@
-//! Decoding settings of a benchmark and their text form: `greedy`, `t0.6x8`, `t0.6p0.95x8`.
+//! The decoding settings of a benchmark and their text form: `greedy`, `t0.6x8`, `t0.6p0.95x8`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// How a benchmark's answers are sampled, without top-k. Parsed from and printed as `greedy`, `t0.6x8` or `t0.6p0.95x8`.
+/// How the responses to a benchmark are sampled. Parses from and prints as `greedy`, `t0.6x8` or `t0.6p0.95x8`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Decoding {
@@ -13,7 +13,7 @@ pub struct Decoding {
     pub temperature: f64,
     /// Nucleus sampling: keeps the most likely tokens until their total probability reaches this value; 1 keeps all.
     pub top_p: f64,
-    /// Responses per problem; the problem's score is their mean.
+    /// The number of responses per problem; the problem's score is their mean.
     pub samples: usize,
 }
 
@@ -45,12 +45,12 @@ impl FromStr for Decoding {
             let (sampling, samples) = text.strip_prefix('t')?.split_once('x')?;
             let (temperature, top_p) = sampling.split_once('p').unwrap_or((sampling, "1"));
             let decoding = Self { temperature: temperature.parse().ok()?, top_p: top_p.parse().ok()?, samples: samples.parse().ok()? };
-            let is_sound = decoding.temperature > 0.0 && decoding.temperature.is_finite() && decoding.top_p > 0.0 && decoding.top_p <= 1.0;
-            (is_sound && decoding.samples > 0).then_some(decoding)
+            let is_valid = decoding.temperature > 0.0 && decoding.temperature.is_finite() && decoding.top_p > 0.0 && decoding.top_p <= 1.0;
+            (is_valid && decoding.samples > 0).then_some(decoding)
         };
         parse().ok_or_else(|| {
             format!(
-                "{text:?} is not a decoding; give greedy, t0.6x8 (8 samples at temperature 0.6) or t0.6p0.95x8 (the same with top-p 0.95)"
+                "{text:?} is not a decoding; expected greedy, t0.6x8 (8 samples at temperature 0.6) or t0.6p0.95x8 (the same with top-p 0.95)"
             )
         })
     }
@@ -84,7 +84,7 @@ mod tests {
         check("t0.6x8", 0.6, 1.0, 8);
         check("t1p0.95x1", 1.0, 0.95, 1);
         for bad in ["", "t0x8", "t0.6", "t0.6x0", "t0.6p0x8", "t0.6p1.5x8", "0.6x8", "tx8", "t-1x1", "tinfx1", "t0.6x8 "] {
-            assert!(bad.parse::<Decoding>().unwrap_err().contains("give greedy, t0.6x8"), "{bad}");
+            assert!(bad.parse::<Decoding>().unwrap_err().contains("expected greedy, t0.6x8"), "{bad}");
         }
     }
 }

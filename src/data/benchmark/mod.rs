@@ -1,6 +1,6 @@
 //! Benchmarks by name.
 //!
-//! Each is one entry of [`BENCHMARKS`]: its source, its number of problems, the meaning of its fields and its decoding. Knows nothing about
+//! Each is an entry of [`BENCHMARKS`] with its source, its number of problems, the meaning of its fields, and its decoding. Independent of
 //! grading.
 
 mod decoding;
@@ -22,7 +22,7 @@ use crate::flow::Problem;
 pub struct Benchmark {
     /// The name on the command line and in results.
     pub name: &'static str,
-    /// Tags of this benchmark. A tag is accepted wherever a name is, and selects all benchmarks that have it. [`PAPER`] marks the sets of
+    /// The benchmark's tags. A tag is accepted wherever a name is, and selects all benchmarks with that tag. [`PAPER`] marks the sets in
     /// the paper's average.
     pub tags: &'static [&'static str],
     /// Where the problems come from.
@@ -55,7 +55,7 @@ pub enum Source {
 /// The names of a row's fields, by meaning. Optional ones are `None` if the set lacks them.
 #[derive(Clone, Copy, Debug)]
 pub struct Fields {
-    /// The problem's id; without one, the row number is used.
+    /// The problem's id; the default is the row's number, from 0.
     id: Option<&'static str>,
     question: &'static str,
     answer: Answer,
@@ -65,14 +65,14 @@ pub struct Fields {
     tolerance: Option<&'static str>,
 }
 
-/// Where a row holds its gold answer.
+/// Where a row stores its gold answer.
 #[derive(Clone, Copy, Debug)]
 enum Answer {
     /// The field itself.
     Text(&'static str),
     /// The content of the last `\boxed{...}` of a written solution.
     Boxed(&'static str),
-    /// A list of strings that together form the answer.
+    /// A list of strings, which are joined with commas.
     List(&'static str),
 }
 
@@ -82,7 +82,7 @@ pub const PAPER: &str = "paper";
 const FIELDS: Fields =
     Fields { id: Some("id"), question: "problem", answer: Answer::Text("answer"), subject: None, level: None, tolerance: None };
 
-/// A set from the paper's repository, with its number of problems and its checksum.
+/// A set in the paper's repository, with its number of problems and its checksum.
 macro_rules! published {
     ($name:literal, $rows:literal, $sha256:literal, $fields:expr) => {
         Source::Pinned {
@@ -118,14 +118,14 @@ pub static BENCHMARKS: &[Benchmark] = &[
         source: published!("aime24", 30, "af2b8bd2aa911b6333ad0df32f3ca05c7ae8ed10f1731f4372c8ae26990bf7ac", FIELDS),
         decoding: Decoding::AVG_AT_8,
     },
-    // The file stores answers as floats (27.0); they are read as `27`.
+    // The file stores answers as floats; 27.0 is read as `27`.
     Benchmark {
         name: "amc23",
         tags: &[PAPER],
         source: published!("amc23", 40, "43707e1ca784602d8479de24ee8ce36609dbebc46dd152b0b12a46611aa898a4", FIELDS),
         decoding: Decoding::AVG_AT_8,
     },
-    // Quantitative problems from undergraduate courses; the course is the subject.
+    // Quantitative problems from university courses; the course is the subject.
     Benchmark {
         name: "minerva_math",
         tags: &[PAPER],
@@ -137,7 +137,7 @@ pub static BENCHMARKS: &[Benchmark] = &[
         ),
         decoding: Decoding::GREEDY,
     },
-    // English competition problems with verifiable answers. Every answer list has one string; in 94 problems it holds several answers,
+    // English competition problems with verifiable answers. Every answer list has one string; in 94 problems it contains several answers,
     // separated by commas.
     Benchmark {
         name: "olympiadbench",
@@ -178,7 +178,7 @@ pub static BENCHMARKS: &[Benchmark] = &[
     },
 ];
 
-/// Returns the benchmarks with the given names or tags, separated by commas; each once, in the order given.
+/// Returns the benchmarks with the given names or tags, separated by commas. Each benchmark appears once, in the order given.
 ///
 /// # Errors
 /// If a name is unknown. The message lists the known ones.
@@ -187,14 +187,14 @@ pub fn select(names: &str) -> Result<Vec<&'static Benchmark>> {
     for name in names.split(',').map(str::trim) {
         let found: Vec<&Benchmark> = BENCHMARKS.iter().filter(|benchmark| benchmark.matches_name(name)).collect();
         if found.is_empty() {
-            bail!("unknown benchmark {name:?}; known benchmarks are {}", known());
+            bail!("unknown benchmark {name:?}; expected one of {}", known());
         }
         selected.extend(found.into_iter().filter(|new| !selected.iter().any(|old| old.name == new.name)).collect::<Vec<_>>());
     }
     Ok(selected)
 }
 
-/// Returns every name and the tag [`PAPER`], separated by commas, for help and errors.
+/// Returns all names and the tag [`PAPER`], separated by commas, for help texts and errors.
 pub fn known() -> String {
     let names: Vec<&str> = BENCHMARKS.iter().map(|benchmark| benchmark.name).collect();
     format!("{}, {PAPER} (the six that the paper averages)", names.join(", "))
@@ -206,10 +206,11 @@ impl Benchmark {
         self.name == name || self.tags.contains(&name)
     }
 
-    /// Loads the problems in file order, downloading the file if needed.
+    /// Loads the problems in file order. Downloads the file if needed.
     ///
     /// # Errors
-    /// If the file is missing and cannot be downloaded, a row is malformed, or the number of problems is wrong.
+    /// If the file is missing and cannot be downloaded, a row is malformed, the number of problems is wrong, or the answer to a
+    /// multiple-choice question is not a letter.
     pub fn load(&self, library: &Library) -> Result<Vec<Problem>> {
         let (file, expected, fields) = match &self.source {
             Source::Pinned { file, rows, fields } => (file, *rows, fields),
@@ -227,7 +228,7 @@ impl Benchmark {
         Ok(problems)
     }
 
-    /// Returns the SHA-256 of the benchmark's file in lowercase hexadecimal; empty if the user has not provided the file.
+    /// Returns the SHA-256 of the benchmark's file in lowercase hexadecimal, or an empty string if the user has not provided the file.
     ///
     /// # Errors
     /// If the user's file cannot be read.
@@ -241,7 +242,7 @@ impl Benchmark {
     fn load_user_file(&self, local: &str, is_multiple_choice: bool, library: &Library) -> Result<Vec<Problem>> {
         let Some(path) = library.own(local) else {
             bail!(
-                r#"{} needs a file that you provide: put {}, one per line, into DIR/{local}, then pass --data-dir DIR or set RLVR_DATA_DIR"#,
+                r#"{} needs your own file: put {}, one per line, into DIR/{local}, then pass --data-dir DIR or set RLVR_DATA_DIR"#,
                 self.name,
                 if is_multiple_choice {
                     r#"{"question": "...", "choices": ["...", "..."], "answer": "B"}"#
@@ -253,7 +254,7 @@ impl Benchmark {
         let problems = from_file(&path)?;
         let is_letter = |answer: &str| matches!(answer.as_bytes(), [b'A'..=b'J']);
         if let Some(problem) = problems.iter().find(|problem| is_multiple_choice && !is_letter(&problem.answer)) {
-            bail!("{}: expected the letter of a choice as the answer to {}, found {:?}", path.display(), problem.id, problem.answer);
+            bail!("{}: the answer to {} is {:?}; it must be the letter of a choice", path.display(), problem.id, problem.answer);
         }
         Ok(problems)
     }
@@ -275,26 +276,28 @@ impl Benchmark {
 }
 
 impl Answer {
-    /// Extracts the gold answer from a row of a data set. Answers in model responses are extracted by `verify`.
+    /// Extracts the gold answer from a row. For answers in model responses, see `verify`.
     fn of(self, row: &Row) -> Result<String> {
         match self {
             Self::Text(field) => row.text(&[field]),
             Self::Boxed(field) => {
                 let solution = row.text(&[field])?;
-                gold::boxed(&solution).map(str::to_owned).ok_or_else(|| anyhow!("{}: no complete \\boxed{{...}} in `{field}`", row.place))
+                gold::boxed(&solution)
+                    .map(str::to_owned)
+                    .ok_or_else(|| anyhow!("{}: no complete \\boxed{{...}} in `{field}`", row.location))
             }
             Self::List(field) => {
                 let answers = row.fields.get(field).and_then(|answers| answers.as_list());
                 let answers: Option<Vec<&str>> = answers.and_then(|list| list.iter().map(|answer| answer.as_text()).collect());
-                let answers = answers.with_context(|| format!("{}: expected a list of strings in `{field}`", row.place))?;
+                let answers = answers.with_context(|| format!("{}: expected a list of strings in `{field}`", row.location))?;
                 Ok(answers.join(", "))
             }
         }
     }
 }
 
-/// Loads the user's own set: JSONL with `question` (or `problem`) and `answer`; optionally `id`, `subject`, `level`, `unit`, `tolerance`
-/// and `choices`.
+/// Loads the user's own set: JSONL with `question` (or `problem`) and `answer` (or `answerKey`), and optionally `id`, `subject`, `level`,
+/// `unit`, `tolerance` and `choices`.
 ///
 /// # Errors
 /// If the file cannot be read or a row is not a problem. The message names file and line.

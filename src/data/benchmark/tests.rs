@@ -9,7 +9,7 @@ fn select_accepts_names_and_tags() {
     assert_eq!(names("amc23,paper,arc_easy").unwrap().len(), 7);
     for bad in ["math", "", "math500,"] {
         let error = names(bad).unwrap_err().to_string();
-        assert!(error.contains("known benchmarks are math500, aime24, ") && error.contains("arc_challenge, paper (the six"), "{error}");
+        assert!(error.contains("expected one of math500, aime24, ") && error.contains("arc_challenge, paper (the six"), "{error}");
     }
 }
 
@@ -22,7 +22,7 @@ fn published() -> impl Iterator<Item = (&'static Benchmark, usize)> {
 }
 
 #[test]
-fn load_gives_the_published_number_of_problems() {
+fn load_returns_the_published_number_of_problems() {
     let Some(library) = shared_library() else { return };
     for (benchmark, rows) in published() {
         let problems = benchmark.load(&library).unwrap();
@@ -54,18 +54,18 @@ fn load_reads_published_rows() {
     check("olympiadbench", 0, "olympiadbench/1606", "2", "Combinatorics", "");
 }
 
-/// MATH500 gives each answer twice, in `solution` and in `answer`; both must agree.
+/// MATH500 contains each answer twice, in `solution` and in `answer`; both must agree.
 #[test]
-fn boxed_answers_agree_with_the_answer_field() {
+fn answer_of_boxed_solution_agrees_with_the_answer_field() {
     let Some(library) = shared_library() else { return };
     let Source::Pinned { file, fields, .. } = &BENCHMARKS[0].source else { panic!("MATH500 is published") };
     for row in &rows::read_jsonl(&library.path(file).unwrap()).unwrap() {
-        assert_eq!(fields.answer.of(row).unwrap(), row.text(&["answer"]).unwrap(), "{}", row.place);
+        assert_eq!(fields.answer.of(row).unwrap(), row.text(&["answer"]).unwrap(), "{}", row.location);
     }
 }
 
 #[test]
-fn from_file_reads_jsonl() {
+fn from_file_locates_a_missing_answer() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mine.jsonl");
     std::fs::write(&path, "{\"question\": \"q\", \"answer\": \"B\", \"subject\": \"s\"}\n{\"question\": \"r\"}\n").unwrap();
@@ -98,15 +98,15 @@ fn load_appends_choices_to_the_question() {
 }
 
 #[test]
-fn load_refuses_answers_that_are_not_letters() {
+fn load_rejects_answers_that_are_not_letters() {
     let check = |row: &str, expected: &str| {
         let error = load_arc(row).unwrap_err().to_string();
         assert!(error.contains(expected) && !error.contains('\n'), "{error}");
     };
-    check(r#"{"question": "Which?", "answer": "sand"}"#, "expected the letter of a choice");
+    check(r#"{"question": "Which?", "answer": "sand"}"#, "it must be the letter of a choice");
     check(
         r#"{"question": "Which?", "choices": ["salt", "sand"], "answer": "C"}"#,
-        "line 1: the answer \"C\" is not one of the choices A, B",
+        "line 1: the answer \"C\" is not a choice; expected one of A, B",
     );
     check(r#"{"question": "Which?", "choices": "salt", "answer": "A"}"#, "line 1: `choices`");
     let nowhere = test_library(None, Path::new("/nonexistent"), "");

@@ -62,7 +62,7 @@ fn resolve_parses_answers() {
 }
 
 #[test]
-fn inline_problems_resolve() {
+fn resolve_accepts_inline_problems() {
     let specification = inline("What is \"1, 2\"?", Some("-1/2"));
     let problems = resolve(&specification, &no_library()).unwrap();
     assert_eq!(
@@ -94,14 +94,14 @@ fn resolve_joins_sources_without_repeats() {
 }
 
 #[test]
-fn resolve_names_the_place_of_bad_input() {
+fn resolve_locates_bad_input() {
     let folder = tempfile::tempdir().unwrap();
     let check = |name: &str, content: &str, expected: &str| {
         let path = file(&folder, name, content);
         let error = format!("{:#}", resolve(path.to_str().unwrap(), &no_library()).unwrap_err());
         assert!(error.contains(expected) && error.contains(name) && !error.contains('\n'), "{error}");
     };
-    check("empty.jsonl", "\n \n", "no problems in it");
+    check("empty.jsonl", "\n \n", "has no problems");
     check("a.jsonl", "{\"question\": \"q\", \"answer\": \"1\"}\n{\"question\": \"q\"}\n", "line 2: no `answer`");
     check("b.jsonl", "{\"question\": \"q\", \"answer\": null}", "line 1: no `answer`");
     check("c.jsonl", "{\"question\": \" \", \"answer\": \"1\"}", "line 1: the question is empty");
@@ -117,14 +117,14 @@ fn resolve_names_the_place_of_bad_input() {
     );
     check("hb.jsonl", "{\"question\": \"q\", \"answer\": true}", "line 1: `answer` is true (true or false)");
     check("hc.jsonl", "{\"question\": \"q\", \"answer\": \"None\"}", "line 1: `answer` is \"None\", which is not an answer");
-    check("hd.jsonl", "{\"question\": \"q\", \"answer\": []}", "line 1: `answer` has no answer in it");
+    check("hd.jsonl", "{\"question\": \"q\", \"answer\": []}", "line 1: `answer` contains no answer");
     check("he.jsonl", "{\"question\": \"q\", \"answer\": 1, \"answer\": 2}", "line 1: not JSON: duplicate field `answer`");
     check(
         "i.jsonl",
         "{\"id\": 1, \"question\": \"q\", \"answer\": 1}\n{\"id\": 1, \"question\": \"r\", \"answer\": 1}",
         "line 2: duplicate id \"1\"",
     );
-    check("j.json", "[]", "no problems in it");
+    check("j.json", "[]", "has no problems");
     check("k.toml", "question = \"q\n", "not TOML");
     check("l.parquet", "PAR1 but no more", "as Parquet");
     check("m.parquet", "", "as Parquet");
@@ -133,7 +133,7 @@ fn resolve_names_the_place_of_bad_input() {
     assert!(error.contains("not UTF-8"), "{error}");
     for (specification, expected) in [
         ("nothing.jsonl", "cannot read nothing.jsonl"),
-        ("pie", "unknown example \"pie\"; give pi1 to pi1209"),
+        ("pie", "unknown example \"pie\"; expected pi1 to pi1209"),
         ("", "unknown example \"\""),
         ("pi1,", "unknown example \"\""),
         ("pi", "unknown example \"pi\""),
@@ -149,7 +149,7 @@ fn resolve_names_the_place_of_bad_input() {
 }
 
 #[test]
-fn resolve_pi1_is_the_published_example_and_needs_no_ranking() {
+fn resolve_finds_pi1_without_the_ranking() {
     let Some(folder) = shared("data/train/dsr_sub.parquet") else { return };
     let own = tempfile::tempdir().unwrap();
     fs::create_dir(own.path().join("train")).unwrap();
@@ -164,7 +164,7 @@ fn resolve_pi1_is_the_published_example_and_needs_no_ranking() {
 }
 
 #[test]
-fn resolve_published_names() {
+fn resolve_accepts_published_names() {
     let Some(library) = shared_library() else { return };
     let ids = |specification: &str| -> Vec<String> { resolve(specification, &library).unwrap().into_iter().map(|p| p.id).collect() };
     assert_eq!(ids("pi1,pi13"), ["pi1", "pi13"]);
@@ -204,7 +204,7 @@ fn from_file_reads_the_published_training_files() {
     }
 }
 
-/// Changed or missing bytes in a published file give an error or other text, never a panic.
+/// Changed or missing bytes in a published file lead to an error or to other text, never to a panic.
 #[test]
 fn from_file_does_not_panic_on_corrupt_parquet() {
     let Some(source) = shared("data/train/pi1_r128.parquet") else { return };
@@ -213,11 +213,11 @@ fn from_file_does_not_panic_on_corrupt_parquet() {
     let path = folder.path().join("corrupt.parquet");
     for step in 0..400 {
         let mut bytes = whole.clone();
-        let place = (step * 7919 + 13) % bytes.len();
+        let at = (step * 7919 + 13) % bytes.len();
         match step % 4 {
-            0 => bytes.truncate(place),
-            1 => bytes[place] ^= 0xFF,
-            2 => bytes[place] = 0,
+            0 => bytes.truncate(at),
+            1 => bytes[at] ^= 0xFF,
+            2 => bytes[at] = 0,
             _ => {
                 let last = bytes.len() - 1 - step % 1500;
                 bytes[last] ^= 1 << (step % 8);

@@ -1,5 +1,5 @@
-//! Makes hf-hub's downloads trustworthy: a timeout on silence, a lock so that one process downloads at a time, and a check of each file
-//! against the hash that names it in the hub's cache. Independent of which files a checkpoint needs.
+//! Safeguards for hf-hub's downloads: a timeout for silent servers, a lock so that only one process downloads a model at a time, and a
+//! check of each file against the hash in its name in the cache. Independent of which files a checkpoint needs.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
@@ -15,20 +15,20 @@ use sha2::{Digest, Sha256};
 
 use super::name::ModelName;
 
-/// Sent whenever the other side shows that it is still alive.
+/// A sign that a transfer is making progress.
 pub(super) struct Heartbeat;
 
-/// Runs `call` on a new thread and returns its result. Returns `None` if neither the result nor a heartbeat arrives for `timeout`. The
-/// thread then keeps running: it cannot be stopped, and the program is about to exit.
+/// Runs `call` on a new thread and returns its result. Returns `None` if neither the result nor a heartbeat arrives within `timeout`; the
+/// thread then keeps running, because it cannot be stopped.
 pub(super) fn call_with_timeout<T: Send + 'static>(
     timeout: Duration,
     heartbeats: Sender<Heartbeat>,
     heartbeat_receiver: &Receiver<Heartbeat>,
     call: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
-    let (give, result) = channel();
+    let (sender, result) = channel();
     std::thread::spawn(move || {
-        let _ = give.send(call());
+        let _ = sender.send(call());
         let _ = heartbeats.send(Heartbeat);
     });
     let mut last = Instant::now();
@@ -45,25 +45,25 @@ pub(super) fn call_with_timeout<T: Send + 'static>(
     }
 }
 
-/// A lock that lets one process at a time download a model into a cache. The lock file has contents during a download: if a process is
-/// killed, the next one sees them and verifies every file.
+/// A lock that lets only one process at a time download a model into a cache. The lock file is not empty during a download: if a process is
+/// killed, the next one sees this and verifies every file.
 #[derive(Clone)]
 pub(super) struct DownloadLock {
     file: Option<Arc<File>>,
     /// True if the previous download was interrupted.
     was_interrupted: bool,
+    /// True once this process has marked the lock file.
     marked: Arc<AtomicBool>,
 }
 
 impl DownloadLock {
-    /// Creates a lock for a process that downloads nothing. It never waits.
+    /// Creates a lock for a process that downloads nothing. Never waits.
     pub(super) fn read_only(cache: &Path, model: &ModelName) -> Self {
         let was_interrupted = fs::metadata(lock_path(cache, model)).is_ok_and(|file| file.len() > 0);
         Self { file: None, was_interrupted, marked: Arc::default() }
     }
 
-    /// Acquires the lock; waits while another process downloads the same model. A cache that cannot be written needs no lock, since nothing
-    /// enters it.
+    /// Acquires the lock; waits while another process downloads the same model. A cache that is not writable needs no lock.
     pub(super) fn acquire(cache: &Path, model: &ModelName) -> Self {
         let path = lock_path(cache, model);
         let open = || {
@@ -73,14 +73,14 @@ impl DownloadLock {
         let Some(file) = open() else { return Self::read_only(cache, model) };
         if let Err(TryLockError::WouldBlock) = file.try_lock() {
             tracing::warn!("waiting for another process that is downloading {model}");
-            // On a file system without locks every process continues; checksums still protect the files.
+            // Without file system locks, processes download at the same time; checksums still protect the files.
             let _ = file.lock();
         }
         let was_interrupted = file.metadata().is_ok_and(|file| file.len() > 0);
         Self { file: Some(Arc::new(file)), was_interrupted, marked: Arc::default() }
     }
 
-    /// True if an interrupted download may have left corrupt files in the cache, so that each must be verified.
+    /// True if an interrupted download may have left corrupt files in the cache, so that each file must be verified.
     pub(super) fn was_interrupted(&self) -> bool {
         self.was_interrupted
     }
@@ -90,7 +90,7 @@ impl DownloadLock {
         if let Some(mut file) = self.file.as_deref()
             && !self.marked.swap(true, Ordering::AcqRel)
         {
-            // If this write fails, the transfer fails too and reports the error.
+            // If this write fails, the transfer fails too, with its own error.
             let _ = file.write_all(b"unfinished\n");
         }
     }
@@ -107,8 +107,8 @@ fn lock_path(cache: &Path, model: &ModelName) -> PathBuf {
     cache.join(".locks").join(format!("models--{}--{}", model.owner, model.name)).join("rlvr.lock")
 }
 
-/// Verifies a file of the cache against its name there: git's SHA-1 for small files, SHA-256 for large ones. For a server that names files
-/// otherwise, only the announced size is checked. Returns what is wrong, `None` if nothing is.
+/// Verifies a cached file against the hash in its blob's name: git's SHA-1 for small files, SHA-256 for large ones. If the name is not a
+/// hash, checks only the size that the server announced. Returns a description of the mismatch, or `None` if the file is intact.
 pub(super) fn find_corruption(path: &Path, announced_bytes: Option<u64>) -> Result<Option<String>> {
     let blob = fs::canonicalize(path).with_context(|| format!("cannot read {}", path.display()))?;
     let name = blob.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -120,7 +120,7 @@ pub(super) fn find_corruption(path: &Path, announced_bytes: Option<u64>) -> Resu
         _ => {
             return Ok(match announced_bytes {
                 Some(announced) if announced == size => None,
-                Some(announced) => Some(format!("{size} bytes of {announced}")),
+                Some(announced) => Some(format!("{size} of {announced} bytes")),
                 None => Some("the server sent neither a hash nor a size".to_owned()),
             });
         }
@@ -140,7 +140,7 @@ fn hash<D: Digest>(path: &Path, mut hasher: D) -> Result<String> {
     }
 }
 
-/// Removes a file of a snapshot and the blob that it links to.
+/// Deletes a file of a snapshot and the blob that it links to.
 pub(super) fn remove(path: &Path) -> Result<()> {
     let removing = || format!("cannot remove {}", path.display());
     let blob = fs::canonicalize(path).with_context(removing)?;

@@ -1,4 +1,4 @@
-//! Parses model names of the hub. Does not check that a model exists.
+//! Parses the names of models on the hub. Does not check that a model exists.
 
 use anyhow::{Result, bail};
 
@@ -36,7 +36,7 @@ impl ModelName {
     }
 }
 
-/// The cache has a file named after the revision, so the revision must not be a path that leaves the cache.
+/// True if the text can be a revision. The cache has a file named after the revision, so its path must not leave the cache.
 fn is_revision(text: &str) -> bool {
     text.split('/').all(|part| !part.is_empty() && part != "." && part != "..") && !text.contains('\\')
 }

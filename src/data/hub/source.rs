@@ -1,4 +1,4 @@
-//! Fetches the files of one hub repository at one revision, and turns each failure into one sentence for the user.
+//! Fetches the files of one hub repository at one revision, and explains each failure to the user in one sentence.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use super::checks::{self, DownloadLock, Heartbeat};
 use super::name::ModelName;
 use crate::data::fetch::{DownloadProgress, OnProgress};
 
-/// The hub did not answer, or answered that it is unavailable; a cached copy may serve instead.
+/// The hub did not respond, or is unavailable. A cached copy can be used instead.
 #[derive(Debug)]
 pub(super) struct Unreachable(String);
 
@@ -41,7 +41,7 @@ pub(super) struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// The same repository at another revision.
+    /// Returns the same repository at another revision.
     pub(super) fn at(&self, revision: Option<String>) -> Self {
         Self { revision, ..self.clone() }
     }
@@ -54,11 +54,11 @@ impl Source<'_> {
         self.file(name)?.ok_or_else(|| self.why_missing(name))
     }
 
-    /// Returns the path of a file in the cache, complete, downloading it if needed. `None` if the repository (or, offline, the cache) has
-    /// no such file.
+    /// Returns the cached path of a complete file, downloading it if needed. `None` if the repository (or, offline, the cache) has no such
+    /// file. Offline, a corrupt file counts as missing.
     ///
     /// # Errors
-    /// If the download fails or is corrupt.
+    /// If the download fails or is corrupt, or a file cannot be read or deleted.
     pub(super) fn file(&self, name: &str) -> Result<Option<PathBuf>> {
         let (path, transfer) = self.request(name)?;
         let Some(path) = path else { return Ok(None) };
@@ -76,11 +76,11 @@ impl Source<'_> {
                 "the download of {name} of {model} is corrupt ({corruption}) and was deleted: run the same command again, or give a local copy with --model DIR"
             ));
         }
-        // An interrupted run had left a corrupt file: fetch it again, now with a transfer.
+        // An interrupted download left a corrupt file, which is now deleted: fetch it again.
         self.file(name)
     }
 
-    /// Requests the file from hf-hub. Returns its path, and the listener that observed its transfer.
+    /// Requests the file from hf-hub. Returns its path, if it exists, and the listener that observed the transfer.
     fn request(&self, name: &str) -> Result<(Option<PathBuf>, Arc<Listener>)> {
         let (heartbeats, heartbeat_receiver) = mpsc::channel();
         let listener = Arc::new(Listener {
@@ -108,7 +108,7 @@ impl Source<'_> {
         Ok((path?, listener))
     }
 
-    /// Finds out why a file is missing. The hub gives the same answer for a missing file, repository or revision.
+    /// Finds out why a file is missing, because the hub's response does not distinguish missing files, repositories and revisions.
     fn why_missing(&self, name: &str) -> anyhow::Error {
         let model = self.model;
         if self.offline {
@@ -137,7 +137,7 @@ impl Source<'_> {
         }
     }
 
-    /// The error for a hub that does not respond.
+    /// Returns the error for a hub that does not respond.
     fn no_response(&self) -> anyhow::Error {
         let (model, seconds) = (self.model, self.timeout.as_secs());
         Unreachable(format!(
@@ -146,7 +146,7 @@ impl Source<'_> {
         .into()
     }
 
-    /// Explains an error in one sentence: what happened and what to do.
+    /// Explains an error in one sentence that says what happened and what to do.
     fn explain(&self, name: &str, error: &HFError) -> anyhow::Error {
         let model = self.model;
         let remedy = "run the same command again later, or give a local copy with --model DIR";
@@ -169,7 +169,7 @@ impl Source<'_> {
             }
             HFError::Request { source, .. } if source.is_body() || source.is_decode() => {
                 anyhow!(
-                    "the transfer of {name} broke off ({}): run the same command again; complete files of {model} are kept",
+                    "the transfer of {name} was interrupted ({}): run the same command again; complete files of {model} are kept",
                     root_cause(source)
                 )
             }
@@ -185,7 +185,7 @@ impl Source<'_> {
                 anyhow!("cannot store {name} of {model} in {}: {cause}; set HF_HOME to another folder", self.cache.display())
             }
             HFError::MalformedResponse { what, .. } => {
-                anyhow!("the server's answer for {name} of {model} is not that of a hub ({}): check HF_ENDPOINT", one_line(what))
+                anyhow!("the response to the request for {name} of {model} is not a hub's ({}): check HF_ENDPOINT", one_line(what))
             }
             other => anyhow!("cannot download {name} of {model}: {}; give a local copy with --model DIR", one_line(&other.to_string())),
         }
@@ -221,24 +221,25 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Forwards hf-hub's events to our progress callback and as heartbeats.
+/// Turns hf-hub's events into heartbeats and calls of our progress callback.
 struct Listener {
     name: String,
     on_progress: OnProgress,
     lock: DownloadLock,
     heartbeats: Mutex<mpsc::Sender<Heartbeat>>,
     started: AtomicBool,
+    /// The announced size in bytes; 0 if unknown.
     expected: AtomicU64,
     received: AtomicU64,
 }
 
 impl Listener {
-    /// True if a transfer from the hub began, rather than a hit in the cache.
+    /// True if a transfer from the hub has started; false if the file was in the cache.
     fn started(&self) -> bool {
         self.started.load(Ordering::Acquire)
     }
 
-    /// The size in bytes that the hub announced, if any.
+    /// Returns the size in bytes that the hub announced, if any.
     fn expected(&self) -> Option<u64> {
         Some(self.expected.load(Ordering::Acquire)).filter(|&bytes| bytes > 0)
     }
@@ -253,7 +254,7 @@ impl Listener {
     }
 }
 
-/// A shared listener, for hf-hub's trait.
+/// A shared listener, to implement hf-hub's trait.
 struct SharedListener(Arc<Listener>);
 
 impl ProgressHandler for SharedListener {

@@ -34,7 +34,7 @@ fn fetch_offline_uses_only_the_cache() {
         "{error}"
     );
 
-    // A complete cache is enough; a missing file is named.
+    // A complete cache suffices; otherwise the error names the missing file.
     let repository = cache.path().join("models--some--model");
     let folder = repository.join("snapshots").join(COMMIT);
     std::fs::create_dir_all(&folder).unwrap();
@@ -68,8 +68,8 @@ fn fetch_names_an_unreachable_endpoint() {
     assert!(error.contains("cannot reach the hub for some/model@main") && !error.contains('\n'), "{error}");
 }
 
-/// Serves one model with one weights file as the hub does: metadata by HEAD, contents by GET, 404 for missing files. Returns the server's
-/// address and the request lines that it records.
+/// Serves one model with one weights file like the hub: metadata by HEAD, contents by GET, 404 for missing files. Returns the server's
+/// address and a list that receives the request lines.
 fn serve_hub(files: &'static [(&'static str, &'static str)]) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -118,7 +118,7 @@ fn fetch_downloads_a_model_once() {
     let weights = DownloadProgress { name: "model.safetensors".into(), received_bytes: 7, total_bytes: Some(7) };
     assert!(seen.lock().unwrap().contains(&weights), "{seen:?}");
 
-    // The second time only HEAD requests are sent, and offline none.
+    // The second fetch sends only HEAD requests, and offline fetches send none.
     requested.lock().unwrap().clear();
     assert_eq!(fetch(hub(false), "some/model").unwrap(), folder);
     assert!(requested.lock().unwrap().iter().all(|request| request.starts_with("HEAD")), "{requested:?}");
@@ -133,7 +133,7 @@ fn fetch_downloads_a_model_once() {
 }
 
 #[test]
-fn fetch_text_leaves_out_the_weights() {
+fn fetch_without_weights_leaves_out_the_weights() {
     let cache = tempfile::tempdir().unwrap();
     let (endpoint, requested) = serve_hub(&[("config.json", "{}"), ("tokenizer.json", "[]"), ("model.safetensors", "weights")]);
     let hub = Hub { endpoint: Some(endpoint), cache: Some(cache.path().into()), offline: false, ..Hub::from_env() };

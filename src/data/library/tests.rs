@@ -14,8 +14,8 @@ const FILE: Pinned = Pinned {
     sha256: "20910e86d28c0299394dbaf406f57c3d1dc89ecbbeaa4a7cf6571e364e473777",
 };
 
-/// Serves one of `answers`, byte for byte, per connection, then stops listening. Returns the server's address and the request lines that it
-/// records.
+/// Serves one of `answers` unchanged per connection, in order, then stops listening. Returns the server's address and a list that receives
+/// the request lines.
 fn serve(answers: Vec<Vec<u8>>) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -71,7 +71,7 @@ fn path_downloads_a_file_once() {
 }
 
 #[test]
-fn path_leaves_nothing_after_a_failed_download() {
+fn path_leaves_no_files_after_a_failed_download() {
     let check = |answers: Vec<Vec<u8>>, expected: &str| {
         let cache = tempfile::tempdir().unwrap();
         let (address, _) = serve(answers);
@@ -80,8 +80,8 @@ fn path_leaves_nothing_after_a_failed_download() {
         assert_eq!(files_below(cache.path()), Vec::<PathBuf>::new());
     };
     check(vec![answer("200 OK", 5, b"wrong")], "the download was discarded");
-    check(vec![answer("200 OK", BODY.len(), &BODY[..7])], "broke off after 7 bytes");
-    check(vec![b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"que\r\n".to_vec()], "broke off after 5 bytes");
+    check(vec![answer("200 OK", BODY.len(), &BODY[..7])], "was interrupted after 7 bytes");
+    check(vec![b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"que\r\n".to_vec()], "was interrupted after 5 bytes");
     check(vec![b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"que".to_vec()], "the download was discarded");
     check(vec![answer("404 Not Found", 0, b"")], "404 Not Found");
     check(vec![], "cannot download test/b.jsonl");
@@ -107,7 +107,7 @@ fn path_replaces_a_corrupt_cached_file_and_refuses_a_corrupt_user_file() {
 }
 
 #[test]
-fn library_errors_offline_and_without_a_folder_fit_one_line() {
+fn path_and_open_explain_offline_mode_and_missing_folders() {
     let cache = tempfile::tempdir().unwrap();
     let error = test_library(None, cache.path(), "").path(&FILE).unwrap_err().to_string();
     assert!(error.contains("HF_HUB_OFFLINE") && error.contains("--data-dir DIR or RLVR_DATA_DIR"), "{error}");

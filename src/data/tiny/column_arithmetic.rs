@@ -1,7 +1,7 @@
 //! Column arithmetic in the notation that all subjects share, one column per step. Each step states its operands and carry, and ends with
-//! the partial result in parentheses. So each character depends on only a few that precede it closely, and the answer can be copied.
+//! the partial result in parentheses. So each character depends only on a few that closely precede it, and the answer can be copied.
 
-/// Returns the lowest `width` digits of `number`, the lowest first.
+/// Returns the lowest `width` digits of `number`, least significant first.
 fn digits(number: u32, width: usize) -> Vec<u32> {
     (0..width as u32).map(|place| number / 10u32.pow(place) % 10).collect()
 }
@@ -21,16 +21,16 @@ pub(super) fn add(a: u32, b: u32, width: usize) -> String {
 
 /// Writes `a - b` in `width` columns, such as `4-6=8-10(8),3-5-1=7-10(78),8-5-1=2-00(278)`. Requires `a >= b`.
 ///
-/// A column that is too small borrows 10 from the next one, as in `4-6=8-10`, and the next column subtracts 1.
+/// A column that would be negative borrows 10 from the next one, as in `4-6=8-10`, and the next column subtracts 1.
 pub(super) fn subtract(a: u32, b: u32, width: usize) -> String {
     let mut borrow = 0;
     let mut steps = Vec::new();
     for (place, (a, b)) in digits(a, width).into_iter().zip(digits(b, width)).enumerate() {
-        let lack = u32::from(a < b + borrow);
-        let rest = a + 10 * lack - b - borrow;
+        let borrows = u32::from(a < b + borrow);
+        let rest = a + 10 * borrows - b - borrow;
         let borrowed = if place == 0 { String::new() } else { format!("-{borrow}") };
-        steps.push((format!("{a}-{b}{borrowed}={rest}-{lack}0"), rest));
-        borrow = lack;
+        steps.push((format!("{a}-{b}{borrowed}={rest}-{borrows}0"), rest));
+        borrow = borrows;
     }
     with_results(steps)
 }
@@ -55,7 +55,7 @@ pub(super) fn multiply(a: u32, factor: u32, more: u32, width: usize) -> String {
     with_results(steps)
 }
 
-/// Writes the long division of `number`, taken as `width` digits, by a single digit: `24/5=4r4,45/5=9r0`. The first step divides the first
+/// Writes the long division of `number`, padded to `width` digits, by a single digit: `24/5=4r4,45/5=9r0`. The first step divides the first
 /// `start` digits.
 pub(super) fn divide(number: u32, divisor: u32, width: usize, start: usize) -> String {
     let mut rest = 0;
@@ -71,7 +71,8 @@ pub(super) fn divide(number: u32, divisor: u32, width: usize, start: usize) -> S
     steps.join(",")
 }
 
-/// Joins the steps, the lowest column first, and appends the partial result to each. The last column's carry is part of the result.
+/// Joins the steps, lowest column first, and appends the partial result to each. `steps` has each column's text and value; the carry of the
+/// last column is part of the result.
 fn with_results(steps: Vec<(String, u32)>) -> String {
     let last = steps.len() - 1;
     let mut result = String::new();
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_write_each_operation() {
+    fn add_subtract_multiply_and_divide_write_columns() {
         assert_eq!(add(334, 556, 3), "4+6=10(0),3+5+1=09(90),3+5+0=08(890)");
         assert_eq!(add(95, 87, 2), "5+7=12(2),9+8+1=18(182)");
         assert_eq!(subtract(834, 556, 3), "4-6=8-10(8),3-5-1=7-10(78),8-5-1=2-00(278)");

@@ -9,10 +9,10 @@ use crate::rng::Stream;
 pub struct Subject {
     /// The subject's name in ids, settings and reports.
     pub name: &'static str,
-    /// Samples operands that `state` accepts.
-    pub(super) draw: fn(&mut Stream) -> Vec<u32>,
-    /// States and solves the problem with these operands. `None` if they are out of the subject's range.
-    pub(super) state: fn(&[u32]) -> Option<Exercise>,
+    /// Samples operands that `build` accepts.
+    pub(super) sample: fn(&mut Stream) -> Vec<u32>,
+    /// Builds the exercise with these operands. `None` if they are outside the subject's range.
+    pub(super) build: fn(&[u32]) -> Option<Exercise>,
 }
 
 /// A problem with its wordings, worked steps and answer.
@@ -20,9 +20,9 @@ pub struct Subject {
 pub struct Exercise {
     /// The subject's name.
     pub subject: &'static str,
-    /// The operands in the question's order, such as `556+334`. Identifies the problem; its runs of digits are the operands.
+    /// The operands in the order of the question, such as `556+334`; identifies the problem. Its runs of digits are the operands.
     pub written: String,
-    /// The canonical form, shared by all problems with the same arithmetic, such as `334+556`. Decides the split.
+    /// The canonical form, such as `334+556`, shared by all problems with the same arithmetic. Determines the split.
     pub canonical: String,
     /// The question in two wordings.
     pub questions: [String; 2],
@@ -35,10 +35,13 @@ pub struct Exercise {
 }
 
 impl Subject {
-    /// Samples a problem; every set of operands is equally likely.
+    /// Samples a problem.
+    ///
+    /// # Panics
+    /// If the subject samples operands outside its own range, which is a bug.
     pub fn exercise(&self, stream: &mut Stream) -> Exercise {
-        let operands = (self.draw)(stream);
-        (self.state)(&operands).unwrap_or_else(|| panic!("{} drew operands out of its own range: {operands:?}", self.name))
+        let operands = (self.sample)(stream);
+        (self.build)(&operands).unwrap_or_else(|| panic!("{} sampled operands outside its own range: {operands:?}", self.name))
     }
 }
 
@@ -51,7 +54,7 @@ impl Exercise {
     /// Returns the exercise as a [`Problem`]. The wording is a function of the operands, so that each id has exactly one question.
     pub fn problem(&self) -> Problem {
         let id = format!("tiny/{}/{}", self.subject, self.written);
-        // Use the upper bits: the split depends on the lower ones, often of the same text.
+        // Use the upper bits, because the split depends on the lower ones, often of the same text.
         let wording = (fingerprint(&id) >> 32) as usize % self.questions.len();
         Problem {
             id,

@@ -1,5 +1,5 @@
-//! The embedded model's problems: arithmetic of ten subjects, split by canonical form into training, validation and test sets. A subject
-//! states problems and solves them in steps. How the corpus answers them, carefully or not, is defined in `crate::tiny`.
+//! The embedded model's problems: arithmetic in ten subjects, split by canonical form into training, validation and test sets. A subject
+//! states problems and solves them step by step. `crate::tiny` defines how the corpus answers them.
 
 mod column_arithmetic;
 mod exercise;
@@ -18,7 +18,7 @@ use crate::rng::{Purpose, Stream};
 
 /// Samples `count` problems of one split with distinct canonical forms. The subjects alternate, so that every prefix is balanced.
 ///
-/// The result is a function of the arguments, and a smaller `count` gives a prefix of a larger one.
+/// The same arguments always return the same problems, and a smaller `count` returns a prefix.
 ///
 /// # Errors
 /// If a subject has too few distinct problems in this split.
@@ -29,7 +29,7 @@ pub fn problems(split: Split, count: usize, seed: u64) -> Result<Vec<Problem>> {
     while problems.len() < count {
         let turn = problems.len() % SUBJECTS.len();
         let subject = &SUBJECTS[turn];
-        // While any problem is unused, at least about 1 in 3,000 samples is new, so 100,000 misses mean that none is left.
+        // While any problem is unused, at least about 1 in 3,000 samples is new, so 100,000 failed attempts mean that none is left.
         let fresh = (0..100_000)
             .map(|_| subject.exercise(&mut streams[turn]))
             .find(|exercise| exercise.split() == split && taken.insert((exercise.subject, exercise.canonical.clone())));
@@ -46,13 +46,13 @@ pub fn problems(split: Split, count: usize, seed: u64) -> Result<Vec<Problem>> {
     Ok(problems)
 }
 
-/// Returns the exercise with an id such as `tiny/addition/334+556`, `None` if there is no such exercise.
+/// Returns the exercise with an id such as `tiny/addition/334+556`, or `None` if there is no such exercise.
 pub fn by_id(id: &str) -> Option<Exercise> {
     let (subject, written) = id.strip_prefix("tiny/")?.split_once('/')?;
     let subject = SUBJECTS.iter().find(|known| known.name == subject)?;
     let runs = written.split(|c: char| !c.is_ascii_digit()).filter(|run| !run.is_empty());
     let operands = runs.map(|run| run.parse().ok()).collect::<Option<Vec<u32>>>()?;
-    (subject.state)(&operands).filter(|exercise| exercise.written == written)
+    (subject.build)(&operands).filter(|exercise| exercise.written == written)
 }
 
 #[cfg(test)]

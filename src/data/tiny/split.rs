@@ -1,5 +1,5 @@
-//! The split into training, validation and test problems. It is a hash of the canonical form, so that a problem stays in its split under
-//! another wording, operand order or seed.
+//! The split into training, validation and test problems. It depends only on a hash of the canonical form, so that a problem keeps its
+//! split with another wording, operand order or seed.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ pub enum Split {
 }
 
 impl Split {
-    /// The default number of problems in an evaluation.
+    /// Returns the default number of problems in an evaluation.
     pub fn default_count(self) -> usize {
         match self {
             Split::Test => 2_000,

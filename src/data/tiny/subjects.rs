@@ -1,32 +1,36 @@
-//! The ten subjects. Each samples its operands, states the question and solves it in steps.
+//! The ten subjects. Each samples operands, states the question and solves it step by step.
 
 use super::column_arithmetic;
 use super::exercise::{Exercise, Subject};
 use crate::rng::Stream;
 
-/// All subjects, in the order of sets and reports. To add one, add a line here and a function below.
+/// All subjects, in the order of sets and reports. To add one, add an entry here and a function below.
 pub const SUBJECTS: &[Subject] = &[
-    Subject { name: "addition", draw: |stream| vec![stream.between(100, 999), stream.between(100, 999)], state: addition },
-    Subject { name: "subtraction", draw: draw_subtraction, state: subtraction },
+    Subject { name: "addition", sample: |stream| vec![stream.between(100, 999), stream.between(100, 999)], build: addition },
+    Subject { name: "subtraction", sample: sample_subtraction, build: subtraction },
     Subject {
         name: "linear",
-        draw: |stream| {
+        sample: |stream| {
             let (a, b, y) = (stream.between(3, 6), stream.between(11, 99), stream.between(40, 99));
             vec![a, b, a * y + b]
         },
-        state: linear,
+        build: linear,
     },
-    Subject { name: "remainder", draw: |stream| vec![stream.between(100, 999), stream.between(3, 6)], state: remainder },
-    Subject { name: "sequence", draw: |stream| vec![stream.between(11, 99), stream.between(2, 9), stream.between(3, 9)], state: sequence },
-    Subject { name: "digit-sum", draw: |stream| vec![stream.between(100_000, 999_999)], state: digit_sum },
-    Subject { name: "maximum", draw: draw_maximum, state: maximum },
-    Subject { name: "bags", draw: |stream| vec![stream.between(2, 9), stream.between(11, 99), stream.between(1, 9)], state: bags },
+    Subject { name: "remainder", sample: |stream| vec![stream.between(100, 999), stream.between(3, 6)], build: remainder },
+    Subject {
+        name: "sequence",
+        sample: |stream| vec![stream.between(11, 99), stream.between(2, 9), stream.between(3, 9)],
+        build: sequence,
+    },
+    Subject { name: "digit-sum", sample: |stream| vec![stream.between(100_000, 999_999)], build: digit_sum },
+    Subject { name: "maximum", sample: sample_maximum, build: maximum },
+    Subject { name: "bags", sample: |stream| vec![stream.between(2, 9), stream.between(11, 99), stream.between(1, 9)], build: bags },
     Subject {
         name: "evaluation",
-        draw: |stream| vec![stream.between(3, 9), stream.between(11, 49), stream.between(11, 49)],
-        state: evaluation,
+        sample: |stream| vec![stream.between(3, 9), stream.between(11, 49), stream.between(11, 49)],
+        build: evaluation,
     },
-    Subject { name: "perimeter", draw: |stream| vec![stream.between(3, 9), stream.between(100, 999)], state: perimeter },
+    Subject { name: "perimeter", sample: |stream| vec![stream.between(3, 9), stream.between(100, 999)], build: perimeter },
 ];
 
 /// Sums of two three-digit numbers. `a+b` and `b+a` are the same problem.
@@ -45,9 +49,9 @@ fn addition(operands: &[u32]) -> Option<Exercise> {
     })
 }
 
-/// Sorts two independent samples, which reaches every pair with equal probability. Sampling the larger number above the smaller one would
-/// favor small differences.
-fn draw_subtraction(stream: &mut Stream) -> Vec<u32> {
+/// Sorts two independent samples, so that all pairs are about equally likely. Sampling the larger number above the smaller one would favor
+/// small differences.
+fn sample_subtraction(stream: &mut Stream) -> Vec<u32> {
     let (one, other) = (stream.between(100, 899), stream.between(100, 899));
     vec![one.max(other) + 100, one.min(other)]
 }
@@ -141,7 +145,7 @@ fn digit_sum(operands: &[u32]) -> Option<Exercise> {
     let mut working = digits[0].to_string();
     for (place, digit) in digits.iter().enumerate().skip(1) {
         total += digit;
-        // The number has a comma in the middle; the steps mark that place with a semicolon, so the model never has to count beyond three.
+        // The number has a comma in the middle. The steps have a semicolon there, so the model never has to count beyond three.
         let separator = match place {
             1 => "",
             3 => ";",
@@ -166,7 +170,7 @@ fn digit_sum(operands: &[u32]) -> Option<Exercise> {
     })
 }
 
-fn draw_maximum(stream: &mut Stream) -> Vec<u32> {
+fn sample_maximum(stream: &mut Stream) -> Vec<u32> {
     let mut numbers: Vec<u32> = Vec::new();
     while numbers.len() < 3 {
         let number = stream.between(10, 99);
@@ -199,13 +203,13 @@ fn maximum(operands: &[u32]) -> Option<Exercise> {
     })
 }
 
-/// Writes the larger of two numbers by the sign of their difference, such as `38-91<0(91)`: after the sign, the rest is copied.
+/// Writes a comparison by the sign of the difference, followed by the larger number, such as `38-91<0(91)`.
 fn compare(a: u32, b: u32) -> String {
     let sign = if a < b { '<' } else { '>' };
     format!("{a}-{b}{sign}0({})", a.max(b))
 }
 
-/// Bags of equal content plus a few loose pieces: a two-digit number times a digit, plus a digit.
+/// Equally filled bags plus a few loose pieces: a two-digit number times a digit, plus a digit.
 fn bags(operands: &[u32]) -> Option<Exercise> {
     let &[bags @ 2..=9, content @ 11..=99, more @ 1..=9] = operands else {
         return None;

@@ -8,9 +8,9 @@ fn stream() -> Stream {
 }
 
 #[test]
-fn exercise_has_the_stated_question_and_answer() {
+fn by_id_returns_the_stated_question_and_answer() {
     let check = |id: &str, question: usize, text: &str, answer: u32| {
-        let exercise = by_id(id).unwrap_or_else(|| panic!("{id} names a problem"));
+        let exercise = by_id(id).unwrap_or_else(|| panic!("{id} should be a problem"));
         assert_eq!((exercise.questions[question].as_str(), exercise.answer), (text, answer));
     };
     check("tiny/addition/334+556", 0, "What is 334+556?", 890);
@@ -38,7 +38,7 @@ fn by_id_inverts_the_problem_id() {
 }
 
 #[test]
-fn working_ends_with_the_answer() {
+fn exercise_working_ends_with_the_answer() {
     let mut stream = stream();
     for subject in SUBJECTS {
         for _ in 0..2_000 {
@@ -62,7 +62,7 @@ fn working_ends_with_the_answer() {
 }
 
 #[test]
-fn canonical_form_ignores_operand_order() {
+fn exercise_canonical_ignores_operand_order() {
     let canonical = |id| by_id(id).map(|exercise| (exercise.canonical.clone(), exercise.split()));
     let check = |one, other| assert!(canonical(one).is_some() && canonical(one) == canonical(other), "{one} {other}");
     check("tiny/addition/334+556", "tiny/addition/556+334");
@@ -73,7 +73,7 @@ fn canonical_form_ignores_operand_order() {
 }
 
 #[test]
-fn every_subject_has_enough_problems() {
+fn subjects_have_enough_problems() {
     for subject in SUBJECTS {
         let mut stream = stream();
         let canonical: HashSet<_> = (0..40_000).map(|_| subject.exercise(&mut stream).canonical).collect();
@@ -134,7 +134,7 @@ fn split_is_80_10_10_and_stable() {
 }
 
 #[test]
-fn problems_refuses_more_than_a_subject_has() {
+fn problems_rejects_more_than_a_subject_has() {
     let message = problems(Split::Test, 100_000, 1).expect_err("no subject has this many").to_string();
     assert!(message.contains("100000 were requested") && message.contains("test problems"), "{message}");
 }

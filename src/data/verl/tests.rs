@@ -11,7 +11,7 @@ use ::parquet::schema::parser::parse_message_type;
 use super::*;
 use crate::flow::Message;
 
-/// A row to write: turns as `(role, content)`, an optional answer, an index.
+/// A row to write: turns as `(role, content)`, an optional answer, and an index.
 type Written<'a, T> = (&'a [(&'a str, &'a str)], Option<T>, i64);
 
 /// Writes a file in verl's format; `kind` declares the answers' Parquet type.
@@ -44,9 +44,9 @@ fn write<D: DataType>(path: &Path, kind: &str, rows: &[Written<D::T>], compressi
         texts(turns.iter().map(|(_, content)| text(content)).collect(), Some((&levels, &starts)), &mut group);
         texts(constant("rule"), None, &mut group);
         let golds: Vec<D::T> = rows.iter().filter_map(|(_, gold, _)| gold.clone()).collect();
-        let there: Vec<i16> = rows.iter().map(|(_, gold, _)| i16::from(gold.is_some())).collect();
+        let present: Vec<i16> = rows.iter().map(|(_, gold, _)| i16::from(gold.is_some())).collect();
         let mut column = group.next_column().unwrap().unwrap();
-        column.typed::<D>().write_batch(&golds, Some(&there), None).unwrap();
+        column.typed::<D>().write_batch(&golds, Some(&present), None).unwrap();
         column.close().unwrap();
         let indices: Vec<i64> = rows.iter().map(|(.., index)| *index).collect();
         let mut column = group.next_column().unwrap().unwrap();
@@ -123,7 +123,7 @@ fn read_keeps_the_digits_of_every_answer_type() {
 }
 
 #[test]
-fn read_names_the_value_in_place_of_an_answer() {
+fn read_describes_the_value_of_a_missing_answer() {
     let folder = tempfile::tempdir().unwrap();
     let path = file(&folder);
     for (gold, expected) in [
@@ -138,7 +138,7 @@ fn read_names_the_value_in_place_of_an_answer() {
     }
 }
 
-/// A changed byte anywhere gives an error that names the file, or other text, never a panic.
+/// A flipped bit anywhere leads to other text or to an error that names the file, never to a panic.
 #[test]
 fn read_does_not_panic_on_flipped_bits() {
     let folder = tempfile::tempdir().unwrap();
@@ -150,15 +150,15 @@ fn read_does_not_panic_on_flipped_bits() {
         Compression::UNCOMPRESSED,
     );
     let whole = std::fs::read(&path).unwrap();
-    let mut refused = 0;
-    for place in 0..whole.len() {
+    let mut rejected = 0;
+    for at in 0..whole.len() {
         let mut bytes = whole.clone();
-        bytes[place] ^= 1 << (place % 8);
+        bytes[at] ^= 1 << (at % 8);
         std::fs::write(&path, bytes).unwrap();
         if let Err(error) = problems(&path) {
-            refused += 1;
-            assert!(format!("{error:#}").contains("a.parquet"), "byte {place}: {error:#}");
+            rejected += 1;
+            assert!(format!("{error:#}").contains("a.parquet"), "byte {at}: {error:#}");
         }
     }
-    assert!(refused > 100, "{refused} of {} changed files were refused", whole.len());
+    assert!(rejected > 100, "{rejected} of {} changed files were rejected", whole.len());
 }

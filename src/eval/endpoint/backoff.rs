@@ -1,25 +1,25 @@
-//! Waits between the attempts of a request. Independent of the request.
+//! Computes the waits between attempts. Independent of what is sent.
 
 use std::time::{Duration, SystemTime};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 
-/// Maximum wait between attempts, unless the server requests a longer one.
+/// The maximum wait between attempts, unless the server requests a longer one.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
-/// Maximum wait that a server can request.
+/// The maximum wait that a server can request.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// Returns the waits before each retry: `first`, doubled each time up to a minute, and scaled by a random factor between a half and one, so
-/// that requests that failed together are not retried together.
+/// Returns the wait before each retry: `first`, doubled each time up to a minute, and scaled by a random factor between 1/2 and 1, so that
+/// requests that failed at the same time are retried at different times.
 pub fn waits(first: Duration, retries: u32) -> impl Iterator<Item = Duration> {
-    // backon scales its delay by a random factor between one and two, so it gets half of ours.
+    // backon scales its delays by a random factor between 1 and 2, so pass half of ours.
     let (first, longest) = (first / 2, MAX_BACKOFF / 2);
     let waits = ExponentialBuilder::new().with_jitter().with_min_delay(first.min(longest)).with_max_delay(longest);
     waits.with_max_times(retries as usize).build()
 }
 
-/// Parses the value of a `Retry-After` header: seconds, or a date in any of the three forms of RFC 9110 (`Sun, 06 Nov 1994 08:49:37 GMT`).
-/// At most one hour. `None` if it is neither.
+/// Parses the value of a `Retry-After` header: a number of seconds, or a date in one of the three formats of RFC 9110. Returns at most one
+/// hour, or `None` if the value is neither.
 pub fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     let wait = match value.parse::<f64>() {
@@ -40,7 +40,7 @@ mod tests {
                 let waits: Vec<Duration> = waits(Duration::from_millis(first_ms), longest_ms.len() as u32).collect();
                 assert_eq!(waits.len(), longest_ms.len());
                 for (wait, longest) in waits.iter().zip(longest_ms) {
-                    // backon doubles seconds in f32.
+                    // backon computes in f32.
                     let share = wait.as_secs_f64() / Duration::from_millis(*longest).as_secs_f64();
                     assert!((0.4999..1.0001).contains(&share), "{wait:?} of {longest} ms");
                 }

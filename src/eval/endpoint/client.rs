@@ -1,4 +1,4 @@
-//! Sends many requests to one server, several at a time, and retries each until it is answered or fails permanently. Independent of the
+//! Sends many requests to one server, several at a time, and retries each until it succeeds or fails permanently. Independent of the
 //! contents of the requests.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,11 +17,11 @@ use super::settings::EndpointSettings;
 use crate::interrupt::Interrupt;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// How often a wait checks for a requested stop.
+/// The interval at which waits check whether to stop.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// Minimum length of a key to hide in messages. A shorter key is no secret, and replacing it would mangle words.
+/// The minimum length of a key that is hidden in messages. A shorter key is not a secret, and replacing it would mangle words.
 const MIN_KEY_LENGTH: usize = 4;
-/// Number of consecutive failed requests, without a response between them, after which the server counts as out of order.
+/// The number of consecutive failed requests after which the server counts as out of order.
 const MAX_CONSECUTIVE_FAILURES: usize = 16;
 
 /// A client for one server.
@@ -36,18 +36,18 @@ pub struct Client {
     interrupt: Arc<Interrupt>,
 }
 
-/// Result of [`Client::send_all`].
+/// The result of [`Client::send_all`].
 #[derive(Default)]
 pub struct SendReport {
-    /// Number of replies passed on.
+    /// The number of replies passed on.
     pub answered: usize,
-    /// Failed requests, by index, with the reason.
+    /// The failed requests as `(index, reason)`, in index order.
     pub failed: Vec<(usize, String)>,
-    /// Why the remaining requests were not sent; `None` if all were tried.
+    /// Why the remaining requests were not sent; `None` if all were sent.
     pub ended: Option<StopReason>,
 }
 
-/// Reason to stop sending requests.
+/// The reason why the client stopped sending requests.
 pub enum StopReason {
     /// The callback for replies returned an error, or a stop was requested.
     ByCaller(anyhow::Error),
@@ -61,11 +61,11 @@ impl Client {
     /// # Errors
     /// If the address or the API key is invalid, or the concurrency or the timeout is 0.
     pub fn new(settings: &EndpointSettings, path: &str) -> Result<Self> {
-        ensure!(settings.concurrency > 0, "the concurrency is 0, so no request could be sent: give at least 1");
-        ensure!(!settings.timeout.is_zero(), "the timeout is 0 seconds, so every request would fail: give at least 1");
+        ensure!(settings.concurrency > 0, "the concurrency is 0, so no request can be sent: set it to at least 1");
+        ensure!(!settings.timeout.is_zero(), "the timeout is 0 seconds, so every request would fail: set it to at least 1");
         let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
         if let Some(key) = &settings.key {
-            // The cause is left out, because it may quote the key.
+            // Leave out the cause, because it may quote the key.
             let mut value = HeaderValue::from_str(&format!("Bearer {key}"))
                 .map_err(|_| anyhow::anyhow!("the API key has characters that are not allowed in an HTTP header (a line break?)"))?;
             value.set_sensitive(true);
@@ -76,7 +76,7 @@ impl Client {
             .default_headers(headers)
             .connect_timeout(CONNECT_TIMEOUT.min(settings.timeout))
             .timeout(settings.timeout)
-            // A redirected POST would be repeated as a GET, or sent with its key to another host.
+            // Following a redirect could turn the POST into a GET, or send the key to another host.
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .context("cannot create an HTTP client")?;
@@ -90,8 +90,8 @@ impl Client {
         self.url.as_str()
     }
 
-    /// Sends every body and passes each reply to `on_reply` once, from any thread and in any order. Stops if `on_reply` returns an error,
-    /// or if the server rejects all requests or is out of order.
+    /// Sends every body and passes each reply, with the index of its body, to `on_reply`, from any thread and in any order. Stops if
+    /// `on_reply` returns an error, if interrupted, or if the server rejects all requests or is out of order.
     pub fn send_all(&self, bodies: &[Vec<u8>], on_reply: &(dyn Fn(usize, Reply) -> Result<()> + Sync)) -> SendReport {
         let session = Session { interrupt: self.interrupt.clone(), ..Session::default() };
         let next = AtomicUsize::new(0);
@@ -115,7 +115,7 @@ impl Client {
         state.report
     }
 
-    /// Sends one request until there is a reply or no attempt is left.
+    /// Sends one request until it is answered, fails permanently, or has no retries left.
     fn send_with_retries(&self, body: &[u8], session: &Session) -> Outcome {
         let mut waits = backoff::waits(self.initial_backoff, self.retries);
         if !session.wait_for_pauses() {
@@ -128,9 +128,9 @@ impl Client {
                 None => return Outcome::Stopped,
             };
             failure.reason = self.without_key(failure.reason);
-            let own = waits.next().filter(|_| failure.scope == Scope::Attempt);
-            let Some(own) = own else { return Outcome::Failure(failure) };
-            let wait = own + failure.retry_after.unwrap_or_default();
+            let backoff = waits.next().filter(|_| failure.scope == Scope::Attempt);
+            let Some(backoff) = backoff else { return Outcome::Failure(failure) };
+            let wait = backoff + failure.retry_after.unwrap_or_default();
             session.log_retry(&failure.reason, wait);
             if let Some(requested) = failure.retry_after {
                 session.pause(requested);
@@ -141,19 +141,19 @@ impl Client {
         }
     }
 
-    /// Makes one attempt on its own thread. Returns `None` and abandons the thread if sending stops before the reply arrives.
+    /// Makes one attempt on a new thread. Returns `None` and abandons the thread if interrupted before the reply arrives.
     fn attempt(&self, body: &[u8], session: &Session) -> Option<Result<Reply, Failure>> {
         let (http, url, body) = (self.http.clone(), self.url.clone(), body.to_vec());
         let (sender, receiver) = channel();
         std::thread::spawn(move || sender.send(send(&http, url, body)));
-        // The HTTP client restarts its own timeout with every part of a response that trickles in.
-        let end = Instant::now() + self.timeout + POLL_INTERVAL;
+        // Needed as well because the HTTP client restarts its timeout whenever a part of the response arrives.
+        let deadline = Instant::now() + self.timeout + POLL_INTERVAL;
         loop {
             match receiver.recv_timeout(POLL_INTERVAL) {
                 Ok(result) => return Some(result),
                 Err(RecvTimeoutError::Disconnected) => return Some(Err(Failure::of_attempt("the request could not be sent".to_owned()))),
                 Err(RecvTimeoutError::Timeout) if session.is_interrupted() => return None,
-                Err(RecvTimeoutError::Timeout) if Instant::now() >= end => {
+                Err(RecvTimeoutError::Timeout) if Instant::now() >= deadline => {
                     return Some(Err(Failure::of_attempt("no response before the timeout".to_owned())));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -161,7 +161,7 @@ impl Client {
         }
     }
 
-    /// Hides the key in a message, because the server may repeat it in an error.
+    /// Hides the key in a message, because a server may repeat it in an error.
     fn without_key(&self, text: String) -> String {
         match &self.key {
             Some(key) if key.len() >= MIN_KEY_LENGTH => text.replace(key.as_str(), "[the API key]"),
@@ -170,15 +170,15 @@ impl Client {
     }
 }
 
-/// Final result of one request.
+/// The final result of one request.
 enum Outcome {
     Reply(Reply),
     Failure(Failure),
-    /// No result: sending has stopped.
+    /// Sending stopped before there was a result.
     Stopped,
 }
 
-/// State shared by all requests.
+/// The state that all requests share.
 #[derive(Default)]
 struct Session {
     state: Mutex<State>,
@@ -199,7 +199,7 @@ impl Session {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stops sending if a stop was requested.
+    /// True if interrupted; then also stops sending.
     fn is_interrupted(&self) -> bool {
         let interrupted = self.interrupt.check().err();
         interrupted.into_iter().for_each(|interrupted| self.end(StopReason::ByCaller(interrupted.into())));
@@ -215,7 +215,7 @@ impl Session {
         self.changed.notify_all();
     }
 
-    /// Passes on a reply, unless the callback has failed before.
+    /// Passes on a reply, unless the callback has already failed or the client was interrupted.
     fn deliver(&self, callback: impl FnOnce() -> Result<()>) {
         if matches!(self.state().report.ended, Some(StopReason::ByCaller(_))) {
             return;
@@ -226,19 +226,19 @@ impl Session {
         }
     }
 
-    /// Applies a wait that the server requested to all requests not sent yet. Requests already sent keep their own waits; otherwise each
-    /// refusal would delay all others again.
+    /// Applies a wait that the server requested to the first attempts of all requests not yet sent. Retries keep their own waits; otherwise
+    /// each rejected request would delay all the others again.
     fn pause(&self, wait: Duration) {
         let mut state = self.state();
         state.paused_until = state.paused_until.max(Some(Instant::now() + wait));
     }
 
-    /// Waits until no pause is left. Returns false if sending stops before.
+    /// Waits until the pause is over. Returns false if sending stops first.
     fn wait_for_pauses(&self) -> bool {
         self.wait_until(|state| state.paused_until)
     }
 
-    /// Waits. Returns false if sending stops before.
+    /// Waits for a duration. Returns false if sending stops first.
     fn wait(&self, wait: Duration) -> bool {
         let time = Instant::now() + wait;
         self.wait_until(|_| Some(time))
@@ -271,7 +271,7 @@ impl Session {
         self.state().report.failed.push((number, reason));
     }
 
-    /// Logs the first failure of many as a warning, and all others for debugging.
+    /// Logs the first failure as a warning, and all others at debug level.
     fn log_retry(&self, reason: &str, wait: Duration) {
         let wait_s = wait.as_secs_f64();
         if self.warned.swap(true, Ordering::Relaxed) {

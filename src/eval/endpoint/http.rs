@@ -1,4 +1,4 @@
-//! Sends one request and reads the reply, or classifies the failure. Does not retry.
+//! Sends one request and reads the reply or classifies the failure. Does not retry.
 
 use std::error::Error;
 use std::io::Read;
@@ -12,17 +12,17 @@ use reqwest::{StatusCode, Url};
 use super::backoff;
 use super::message::{self, BodyError, Reply};
 
-/// Maximum size of a response body in bytes. 16 MiB is several times the longest response of a model, with escapes.
+/// The maximum size of a response body in bytes: several times the longest response of a model, with escapes.
 const MAX_BODY_BYTES: u64 = 16 << 20;
-/// Maximum number of bytes read from an error body.
+/// The maximum number of bytes read from an error body.
 const MAX_ERROR_BYTES: u64 = 64 << 10;
 
-/// What a failure affects.
+/// The requests that a failure affects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
     /// This attempt only; another one may succeed.
     Attempt,
-    /// This request, whatever the number of attempts.
+    /// This request; other attempts would fail too.
     Request,
     /// Every request: the address, the key or the model name is wrong.
     Server,
@@ -38,15 +38,15 @@ impl Scope {
     }
 }
 
-/// Reason for a missing reply.
+/// A failed attempt.
 pub(super) struct Failure {
-    /// What the failure affects.
+    /// The requests that the failure affects.
     pub(super) scope: Scope,
-    /// The reason, for the user.
+    /// The reason, for messages.
     pub(super) reason: String,
-    /// Wait before the next attempt as requested by the server; `None` if it requested none.
+    /// The wait that the server requested before the next attempt, if any.
     pub(super) retry_after: Option<Duration>,
-    /// True if no connection was possible.
+    /// True if no connection could be made.
     pub(super) unreachable: bool,
 }
 
@@ -57,6 +57,9 @@ impl Failure {
 }
 
 /// Sends a request and reads the reply, up to the size limit.
+///
+/// # Errors
+/// A [`Failure`] if there is no connection, a timeout, a redirect, an error status, or a body without a usable response.
 pub(super) fn send(http: &reqwest::blocking::Client, url: Url, body: Vec<u8>) -> Result<Reply, Failure> {
     let sent = http.post(url).body(body).send();
     let response = sent.map_err(|error| Failure { unreachable: error.is_connect(), ..Failure::of_attempt(cause(&error)) })?;
@@ -72,7 +75,7 @@ pub(super) fn send(http: &reqwest::blocking::Client, url: Url, body: Vec<u8>) ->
     let body =
         read(response, MAX_BODY_BYTES + 1).map_err(|error| Failure::of_attempt(format!("the response was cut off: {}", root(&error))))?;
     if body.len() as u64 > MAX_BODY_BYTES {
-        let reason = format!("the response is larger than {} MiB, the maximum", MAX_BODY_BYTES >> 20);
+        let reason = format!("the response is larger than the maximum of {} MiB", MAX_BODY_BYTES >> 20);
         return Err(Failure { scope: Scope::Request, ..Failure::of_attempt(reason) });
     }
     message::read(&body).map_err(|error| match error {
@@ -87,19 +90,23 @@ fn read(response: Response, limit: u64) -> std::io::Result<Vec<u8>> {
     Ok(body)
 }
 
-/// Describes a redirect.
+/// Returns the message for a redirect.
 fn redirected(response: &Response) -> String {
-    let place = response.headers().get(LOCATION).and_then(|place| place.to_str().ok()).and_then(|place| response.url().join(place).ok());
-    let place = place.map_or_else(|| "an address that it does not give".to_owned(), |place| place.to_string());
-    format!("{}: the server redirects to {place}, which is not followed: give the right address with --endpoint", response.status())
+    let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
+    let target = location.and_then(|location| response.url().join(location).ok());
+    let target = target.map_or_else(|| "an unknown address".to_owned(), |target| target.to_string());
+    format!("{}: the server redirects to {target}, which is not followed: give the right address with --endpoint", response.status())
 }
 
-/// Returns the full URL of `path`. Inserts `/v1` if the given address does not end in a version, and does not repeat a path that is already
-/// given.
+/// Returns the full URL of `path` on a server. Inserts `/v1` if the address does not end in a version, and replaces a path of the API that
+/// the address already has.
+///
+/// # Errors
+/// If the address is not an HTTP URL, or contains a user name or password.
 pub(super) fn address(given: &str, path: &str) -> Result<Url> {
-    let wanted = || format!("{given:?} is not a server address: expected one such as http://localhost:8000/v1");
-    let mut url = Url::parse(given.trim()).with_context(wanted)?;
-    ensure!(matches!(url.scheme(), "http" | "https") && url.has_host(), "{}", wanted());
+    let invalid = || format!("{given:?} is not a server address: expected one such as http://localhost:8000/v1");
+    let mut url = Url::parse(given.trim()).with_context(invalid)?;
+    ensure!(matches!(url.scheme(), "http" | "https") && url.has_host(), "{}", invalid());
     ensure!(
         url.username().is_empty() && url.password().is_none(),
         "the server address contains a user name or password: put an API key into an environment variable instead"
@@ -117,7 +124,7 @@ fn retry_after(response: &Response) -> Option<Duration> {
     backoff::parse_retry_after(response.headers().get(RETRY_AFTER)?.to_str().ok()?, SystemTime::now())
 }
 
-/// Returns the innermost cause, which says what happened. The outer ones repeat the address.
+/// Returns the innermost cause, which says what happened; the outer ones repeat the address.
 fn cause(error: &reqwest::Error) -> String {
     if error.is_timeout() { "no response before the timeout".to_owned() } else { root(error) }
 }

@@ -1,4 +1,4 @@
-//! Request and response bodies of `/v1/completions` and `/v1/chat/completions`, as plain data.
+//! Builds request bodies and parses response bodies of `/v1/completions` and `/v1/chat/completions`. Sends nothing.
 
 use std::sync::Arc;
 
@@ -7,35 +7,35 @@ use serde_json::{Value, json};
 use crate::flow::FinishReason;
 use crate::text::Message;
 
-/// A prompt in the form that the server receives.
+/// A prompt in the form that is sent to the server.
 pub enum PromptInput {
     /// Text rendered here and tokenized by the server.
     Text(String),
-    /// Token ids, rendered and tokenized here.
+    /// Token ids, from text rendered and tokenized here.
     Ids(Arc<[u32]>),
     /// Messages, rendered and tokenized by the server.
     Messages(Vec<Message>),
 }
 
-/// Sampling parameters of one response.
+/// The sampling parameters of one response.
 pub struct Sampling<'a> {
-    /// Sampling temperature; 0 is greedy decoding.
+    /// The sampling temperature; 0 is greedy decoding.
     pub temperature: f64,
     /// Nucleus sampling: keeps the most likely tokens that together reach this probability; 1 keeps all.
     pub top_p: f64,
-    /// Maximum number of tokens in the response.
+    /// The maximum number of tokens in the response.
     pub max_new_tokens: usize,
-    /// Seed for sampling.
+    /// The seed for sampling.
     pub seed: u32,
-    /// Ids of the tokens that end the response.
+    /// The ids of the tokens that end the response.
     pub end_tokens: &'a [u32],
     /// The same tokens as text.
     pub end_texts: &'a [String],
 }
 
-/// Builds the body of a request. Servers fill missing fields from the checkpoint's `generation_config.json` or from their own defaults
-/// (llama.cpp uses top-k 40), so every field that affects the distribution is set. `standard` leaves out fields that OpenAI's own API does
-/// not know.
+/// Builds the body of a request. Sets every field that affects the distribution, because servers fill missing fields from the checkpoint's
+/// `generation_config.json` or from their own defaults (llama.cpp uses top-k 40). `standard` leaves out fields that are not part of
+/// OpenAI's API.
 pub fn body(model: &str, input: &PromptInput, sampling: &Sampling, standard: bool) -> Value {
     let mut body = json!({
         "model": model,
@@ -65,32 +65,32 @@ pub fn body(model: &str, input: &PromptInput, sampling: &Sampling, standard: boo
     body
 }
 
-/// A response as the server sent it.
+/// A server's response.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
     /// The text.
     pub text: String,
     /// Why generation ended.
     pub finish: FinishReason,
-    /// Length in tokens; `None` if the server does not report it.
+    /// The length in tokens; `None` if the server does not report it.
     pub tokens: Option<usize>,
-    /// Length of the prompt in tokens; `None` if the server does not report it.
+    /// The length of the prompt in tokens; `None` if the server does not report it.
     pub prompt_tokens: Option<usize>,
 }
 
-/// Reason why a body contains no usable response.
+/// The reason why a body contains no usable response.
 #[derive(Clone, Debug, PartialEq)]
 pub enum BodyError {
     /// Malformed or incomplete; another attempt may succeed.
     Malformed(String),
-    /// Withheld by the server; no attempt will succeed.
+    /// Withheld by the server, for example by a content filter; no attempt will succeed.
     Withheld(String),
 }
 
-/// Parses the response to a request of either kind.
+/// Parses the body of a response from either path.
 ///
 /// # Errors
-/// If the body is not JSON, reports an error, lacks a choice, or contains an aborted or withheld response.
+/// If the body is not JSON, reports an error, has no choice with text or a message, or contains an aborted or withheld response.
 pub fn read(body: &[u8]) -> Result<Reply, BodyError> {
     let malformed = |what: &str| BodyError::Malformed(what.to_owned());
     let body: Value = serde_json::from_slice(body).map_err(|error| BodyError::Malformed(format!("the response is not JSON: {error}")))?;
@@ -114,7 +114,8 @@ pub fn read(body: &[u8]) -> Result<Reply, BodyError> {
     Ok(Reply { text, finish, tokens: count("completion_tokens"), prompt_tokens: count("prompt_tokens") })
 }
 
-/// Returns the text of a chat message. Some servers send the model's reasoning in a separate field; it is part of the response.
+/// Returns the text of a chat message. If the server sends the model's reasoning in a separate field, the text includes it, in `<think>`
+/// tags.
 fn message_text(message: &Value) -> String {
     let field = |name: &str| message.get(name).and_then(Value::as_str).unwrap_or_default();
     let reasoning = [field("reasoning_content"), field("reasoning")].into_iter().find(|text| !text.is_empty());
@@ -124,7 +125,7 @@ fn message_text(message: &Value) -> String {
     }
 }
 
-/// Returns the message in the body of an error, on one line.
+/// Returns the message in the body of an error, on one line, truncated to 300 characters.
 pub fn error_text(body: &[u8]) -> String {
     let json: Value = serde_json::from_slice(body).unwrap_or_default();
     let found = ["/error/message", "/message", "/detail", "/error"].iter().find_map(|path| json.pointer(path)?.as_str());
@@ -133,10 +134,10 @@ pub fn error_text(body: &[u8]) -> String {
     truncated(&line)
 }
 
-/// Cuts a server's message, which may be very long.
+/// Truncates a server's message, which may be very long.
 fn truncated(text: &str) -> String {
-    const LONGEST: usize = 300;
-    if text.chars().count() > LONGEST { format!("{} ...", text.chars().take(LONGEST).collect::<String>()) } else { text.to_owned() }
+    const MAX_CHARS: usize = 300;
+    if text.chars().count() > MAX_CHARS { format!("{} ...", text.chars().take(MAX_CHARS).collect::<String>()) } else { text.to_owned() }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! A server with OpenAI's API as the generator of responses: vLLM, SGLang, llama.cpp's server and others. Decides which prompts to send,
-//! and accounts for every request. Independent of how responses are graded.
+//! Generates responses with a server that has OpenAI's API, such as vLLM, SGLang or llama.cpp's server. Decides which prompts to send, and
+//! accounts for every request. Independent of how responses are graded.
 
 mod backoff;
 mod client;
@@ -21,15 +21,16 @@ use client::{Client, SendReport, StopReason};
 use message::{PromptInput, Reply, Sampling};
 pub use settings::EndpointSettings;
 
-/// Who renders the prompts.
+/// Where prompts are rendered, and so which API is used.
 pub enum Prompts {
-    /// This program, with the checkpoint's tokenizer and template: `/v1/completions`.
+    /// In this program, with the checkpoint's tokenizer and chat template: `/v1/completions`.
     Rendered(ModelText),
-    /// The server, from messages: `/v1/chat/completions`. A local copy of the checkpoint's text files, if any, supplies the stop tokens.
+    /// On the server, from messages: `/v1/chat/completions`. A local copy of the checkpoint's text files, if any, provides the end tokens
+    /// and the context length.
     Messages(Option<ModelText>),
 }
 
-/// A server and the form of its prompts.
+/// A server, and where its prompts are rendered.
 pub struct Endpoint {
     settings: EndpointSettings,
     prompts: Prompts,
@@ -39,7 +40,7 @@ pub struct Endpoint {
 /// A prompt ready to send.
 struct PreparedPrompt {
     input: PromptInput,
-    /// Length in tokens; `None` if it was not tokenized here.
+    /// The length in tokens; `None` if the server tokenizes the prompt.
     tokens: Option<usize>,
 }
 
@@ -57,7 +58,7 @@ impl Endpoint {
         Ok(Self { settings, prompts, client })
     }
 
-    /// Returns the context length in tokens (prompt and response together), or `None` if the model's text files are not available here.
+    /// Returns the context length in tokens (prompt and response together), or `None` without the checkpoint's text files.
     pub fn context_length(&self) -> Option<usize> {
         self.text().map(|model| model.context_length)
     }
@@ -69,10 +70,10 @@ impl Endpoint {
         }
     }
 
-    /// Prepares the prompt of a problem. Returns `None` if it leaves no room for a whole response in the context length.
+    /// Prepares the prompt of a problem. Returns `None` if it leaves no room for `max_new_tokens` in the context length.
     fn prompt(&self, request: &EvalRequest, max_new_tokens: usize) -> Result<Option<PreparedPrompt>> {
         let Prompts::Rendered(model) = &self.prompts else {
-            // The server renders the prompt. If the model is known here, its template gives the length.
+            // The server renders the prompt. With the text files, render it here too, to learn its length.
             let known =
                 self.text().and_then(|model| Some((model.text.prompt(request.problem.clone(), "").ok()?.ids.len(), model.context_length)));
             if known.is_some_and(|(tokens, context_length)| tokens + max_new_tokens > context_length) {
@@ -96,34 +97,35 @@ impl Endpoint {
         if tokens + max_new_tokens > model.context_length {
             return Ok(None);
         }
-        // Servers add these tokens to every text, although the template has written them already. They leave token ids unchanged.
+        // Servers add these special tokens to every text, although the template has already written them, but leave token ids unchanged.
         let input = if model.text.adds_special_tokens() { PromptInput::Ids(prompt.ids) } else { PromptInput::Text(prompt.text) };
         Ok(Some(PreparedPrompt { input, tokens: Some(tokens) }))
     }
 
     fn body(&self, input: &PromptInput, request: &EvalRequest, generation: &GenerationConfig, end_texts: &[String]) -> Vec<u8> {
-        let place = u64::from(request.number) << 32 | u64::from(request.sample);
+        let address = u64::from(request.number) << 32 | u64::from(request.sample);
         let sampling = Sampling {
             temperature: generation.temperature,
             top_p: generation.top_p,
             max_new_tokens: generation.max_new_tokens,
-            // Keep the highest bit clear: some servers read a signed number, and llama.cpp takes the maximum as a request for a random
+            // Clear the highest bit: some servers parse a signed number, and llama.cpp interprets the largest as a request for a random
             // seed.
-            seed: Stream::new(generation.seed, Purpose::Requests, place).next_u32() >> 1,
+            seed: Stream::new(generation.seed, Purpose::Requests, address).next_u32() >> 1,
             end_tokens: self.text().map_or(&[], |model| &model.end_tokens),
             end_texts,
         };
         message::body(&self.settings.model, input, &sampling, self.settings.standard).to_string().into_bytes()
     }
 
-    /// Returns the end tokens that are special tokens, as text. At most four, the limit of OpenAI's API.
+    /// Returns the texts of the end tokens that are special tokens; at most four, the limit of OpenAI's API.
     fn end_texts(&self) -> Vec<String> {
         let Some(ModelText { text, end_tokens, .. }) = self.text() else { return Vec::new() };
         let special = end_tokens.iter().filter(|id| text.decode(&[**id]).is_ok_and(|text| text.is_empty()));
         special.filter_map(|id| text.token(*id)).take(4).collect()
     }
 
-    /// Returns the length of a response in tokens: as reported by the server, else as counted by the tokenizer here, else 0 for unknown.
+    /// Returns the length of a response in tokens, as reported by the server or else as counted by the local tokenizer; 0 if neither is
+    /// known.
     fn length(&self, reply: &Reply) -> usize {
         let counted = || Some(self.text()?.text.encode(&reply.text).ok()?.len() + usize::from(reply.finish == FinishReason::Stop));
         reply.tokens.or_else(counted).unwrap_or(0)
@@ -160,17 +162,17 @@ impl Generator for Endpoint {
             }
         }
         let anomalies = Anomalies::default();
-        let report = self.client.send_all(&bodies, &|place, reply| {
+        let report = self.client.send_all(&bodies, &|index, reply| {
             let tokens = self.length(&reply);
-            anomalies.check(&reply, prompt_tokens[place], tokens);
-            on_response(numbers[place], Response { text: reply.text, tokens, finish: Some(reply.finish) })
+            anomalies.check(&reply, prompt_tokens[index], tokens);
+            on_response(numbers[index], Response { text: reply.text, tokens, finish: Some(reply.finish) })
         });
         anomalies.warn(bodies.len());
         outcome(report, &numbers, requests)
     }
 }
 
-/// Counts replies that cast doubt on a score.
+/// Counts replies that cast doubt on the score.
 #[derive(Default)]
 struct Anomalies {
     prompt_mismatches: AtomicUsize,
@@ -179,7 +181,7 @@ struct Anomalies {
 
 impl Anomalies {
     fn check(&self, reply: &Reply, prompt_tokens: Option<usize>, tokens: usize) {
-        if prompt_tokens.zip(reply.prompt_tokens).is_some_and(|(here, there)| here != there) {
+        if prompt_tokens.zip(reply.prompt_tokens).is_some_and(|(ours, theirs)| ours != theirs) {
             self.prompt_mismatches.fetch_add(1, Ordering::Relaxed);
         }
         if tokens == 0 && !reply.text.is_empty() {
@@ -188,10 +190,10 @@ impl Anomalies {
     }
 
     fn warn(&self, requests: usize) {
-        let (others, unknown) = (self.prompt_mismatches.load(Ordering::Relaxed), self.unknown_lengths.load(Ordering::Relaxed));
-        if others > 0 {
+        let (mismatches, unknown) = (self.prompt_mismatches.load(Ordering::Relaxed), self.unknown_lengths.load(Ordering::Relaxed));
+        if mismatches > 0 {
             tracing::warn!(
-                "{others} of {requests} prompts have a different number of tokens on the server: its tokenizer differs, or it adds tokens"
+                "{mismatches} of {requests} prompts have a different number of tokens on the server: its tokenizer differs, or it adds tokens"
             );
         }
         if unknown > 0 {
@@ -200,7 +202,7 @@ impl Anomalies {
     }
 }
 
-/// Converts the report of the client; `Ok` if every request was answered.
+/// Converts the client's report; `Ok` if every request was answered. `numbers` maps the index of a body to the index of its request.
 fn outcome(report: SendReport, numbers: &[usize], requests: &[EvalRequest]) -> Result<()> {
     let ended = match report.ended {
         Some(StopReason::ByCaller(error)) => return Err(error),
@@ -208,12 +210,12 @@ fn outcome(report: SendReport, numbers: &[usize], requests: &[EvalRequest]) -> R
         None if report.failed.is_empty() => return Ok(()),
         None => None,
     };
-    let name = |(place, reason): (usize, String)| {
-        let request = &requests[numbers[place]];
+    let describe = |(index, reason): (usize, String)| {
+        let request = &requests[numbers[index]];
         (request.problem.id.clone(), request.sample, reason)
     };
-    let failed = report.failed.into_iter().map(name).collect();
-    // Prompts that do not fit the context length were passed on as such.
+    let failed = report.failed.into_iter().map(describe).collect();
+    // Prompts that do not fit the context length were not sent, but have been passed on.
     let answered = requests.len() - numbers.len() + report.answered;
-    Err(FailedRequests { failed, ended, answered, wanted: requests.len() }.into())
+    Err(FailedRequests { failed, ended, answered, requests: requests.len() }.into())
 }

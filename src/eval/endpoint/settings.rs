@@ -1,11 +1,11 @@
-//! Settings of a connection to a server.
+//! The settings of a connection to a server.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::interrupt::Interrupt;
 
-/// Settings of a connection to a server.
+/// The settings of a connection to a server.
 #[derive(Clone)]
 pub struct EndpointSettings {
     /// The server's address, with or without `/v1`.
@@ -14,17 +14,17 @@ pub struct EndpointSettings {
     pub model: String,
     /// The API key; `None` if the server needs none.
     pub key: Option<String>,
-    /// Maximum number of concurrent requests.
+    /// The maximum number of concurrent requests.
     pub concurrency: usize,
-    /// Maximum wait for one response.
+    /// The maximum wait for one response.
     pub timeout: Duration,
-    /// Maximum number of retries per request.
+    /// The maximum number of retries per request.
     pub retries: u32,
     /// The wait before the first retry. It doubles with each further retry, up to a minute.
     pub initial_backoff: Duration,
-    /// The date that the chat template inserts as today's; empty if it inserts none.
+    /// The date that the chat template inserts as today's date; empty if it inserts none.
     pub date: String,
-    /// Sends only fields of OpenAI's own API: no top-k, min-p or repetition penalty, and no ids of end tokens.
+    /// True to send only fields of OpenAI's API: no top-k, min-p, repetition penalty or end token ids.
     pub standard: bool,
     /// Stops sending when interrupted, without waiting for pending responses.
     pub interrupt: Arc<Interrupt>,

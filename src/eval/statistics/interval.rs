@@ -1,4 +1,4 @@
-//! Intervals for a mean: Wilson's for single responses, clustered for several samples per problem.
+//! Intervals of a mean: Wilson's for one response per problem, clustered for several.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,11 +16,11 @@ pub struct Estimate {
 /// The 97.5% quantile of the standard normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
 
-/// Returns a proportion of independent successes with Wilson's score interval. `None` without samples.
+/// Returns a proportion of independent successes with Wilson's score interval. `None` without samples, or if `successes` exceeds `samples`.
 ///
-/// The interval is the set of p with `|p̂ - p| <= z sqrt(p (1 - p) / n)` (Wilson 1927, JASA 22:209). Unlike the textbook interval it stays
-/// within 0..=1 and keeps its width at 0 and 1, where small benchmarks often are. For one response per problem; see [`clustered_mean`] for
-/// several.
+/// The interval is the set of p with `|p̂ - p| <= z sqrt(p (1 - p) / n)` (Wilson 1927, JASA 22:209). Unlike the textbook interval, it stays
+/// within 0..=1 and does not shrink to a point at 0 and 1, where scores on small benchmarks often are. For one response per problem; see
+/// [`clustered_mean`] for several.
 pub fn wilson(successes: usize, samples: usize) -> Option<Estimate> {
     if samples == 0 || successes > samples {
         return None;
@@ -30,7 +30,7 @@ pub fn wilson(successes: usize, samples: usize) -> Option<Estimate> {
     let shrink = 1.0 + Z * Z / n;
     let center = (p + Z * Z / (2.0 * n)) / shrink;
     let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt() / shrink;
-    // At the ends the formula gives exactly p, but rounding would miss it slightly.
+    // At the ends the formula is exactly p, but rounding would miss it slightly.
     Some(Estimate {
         mean: p,
         low: if successes == 0 { 0.0 } else { (center - half).max(0.0) },
@@ -38,8 +38,8 @@ pub fn wilson(successes: usize, samples: usize) -> Option<Estimate> {
     })
 }
 
-/// Returns the mean of independent fractions, such as the accuracies of several benchmarks. Its interval follows from theirs, which are
-/// treated as independent and symmetric. `None` without fractions.
+/// Returns the unweighted mean of independent fractions, such as the accuracies of several benchmarks. The interval follows from theirs,
+/// which are treated as symmetric. `None` without fractions.
 pub fn mean_of(estimates: &[Estimate]) -> Option<Estimate> {
     if let [one] = estimates {
         return Some(*one);
@@ -54,8 +54,8 @@ pub fn mean_of(estimates: &[Estimate]) -> Option<Estimate> {
 ///
 /// `scores[i]` is the mean over the samples of problem `i`, so every problem has the same weight. With equal numbers of samples this is the
 /// cluster-robust interval `se² = Σ (s_i - s̄)² / (n (n - 1))`, n = problems (Miller 2024, arXiv 2411.00640, section 2.2), with Student's
-/// quantile for n - 1 degrees of freedom, which matters for the 30 problems of AIME. If all scores are 0, or all are 1, the variance says
-/// nothing. The result is then Wilson's interval for n single responses, the widest that the samples allow.
+/// quantile for n - 1 degrees of freedom, which matters for the 30 problems of AIME. If all scores are 0, or all are 1, their variance is
+/// uninformative. The result is then Wilson's interval for n single responses, which ignores the additional samples.
 pub fn clustered_mean(scores: &[f64]) -> Option<Estimate> {
     if scores.iter().any(|score| !(0.0..=1.0).contains(score)) {
         return None;
@@ -69,8 +69,8 @@ pub fn clustered_mean(scores: &[f64]) -> Option<Estimate> {
     student_interval(scores, 0.0, 1.0)
 }
 
-/// Returns the mean of independent values with Student's 95% interval, cut to `floor..=ceiling`. For a single value the interval is the
-/// whole range. `None` without values.
+/// Returns the mean of independent values with Student's 95% interval, clipped to `floor..=ceiling`. For a single value the interval is
+/// that whole range. `None` without values.
 pub fn student_interval(values: &[f64], floor: f64, ceiling: f64) -> Option<Estimate> {
     let n = values.len();
     if n == 0 {
@@ -113,9 +113,9 @@ mod tests {
 
     #[test]
     fn wilson_by_hand() {
-        // n = 10, 8 right: center (0.8 + 0.19207) / 1.38415 = 0.71674, half 0.22659.
+        // n = 10, 8 correct: center (0.8 + 0.19207) / 1.38415 = 0.71674, half 0.22659.
         check(wilson(8, 10), (0.8, 0.49016, 0.94331));
-        // Nothing right: high is z² / (n + z²) = 3.84146 / 13.84146.
+        // Nothing correct: high is z² / (n + z²) = 3.84146 / 13.84146.
         check(wilson(0, 10), (0.0, 0.0, 0.27753));
         check(wilson(10, 10), (1.0, 0.72247, 1.0));
         assert_eq!(wilson(0, 0), None);
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn clustered_mean_clusters_by_problem() {
-        // Mean 0.5, squares 0.5, se = sqrt(0.5 / 12) = 0.204124, t(3) = 3.1824: half 0.64961, cut to the range.
+        // Mean 0.5, squares 0.5, se = sqrt(0.5 / 12) = 0.204124, t(3) = 3.1824: half 0.64961, clipped to the range.
         check(clustered_mean(&[0.0, 0.5, 0.5, 1.0]), (0.5, 0.0, 1.0));
         // Mean 0.5, squares 4 x 0.01 = 0.04, se = sqrt(0.04 / 12) = 0.057735, half 0.18374.
         check(clustered_mean(&[0.4, 0.6, 0.4, 0.6]), (0.5, 0.31626, 0.68374));

@@ -1,5 +1,5 @@
-//! Compares two evaluations of the same problems, problem by problem. Most of the variance of a benchmark comes from differences in
-//! difficulty, which pairing removes.
+//! Compares two evaluations problem by problem. Most of the variance of a benchmark comes from differences in difficulty, which pairing
+//! removes.
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -9,28 +9,29 @@ use super::interval::{Estimate, student_interval, wilson};
 /// Differences below this count as ties: means of the same samples in a different order differ by rounding.
 const TIE: f64 = 1e-9;
 
-/// Comparison of evaluation B with evaluation A on the same problems.
+/// The comparison of evaluation B with evaluation A on the same problems.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// Number of problems, the same in both.
+    /// The number of problems.
     pub problems: usize,
-    /// Mean of B minus mean of A, with its 95% interval over problems.
+    /// The mean of B minus the mean of A, with its 95% interval over problems.
     pub difference: Estimate,
-    /// Number of problems on which B scores higher.
+    /// The number of problems on which B scores higher.
     pub won: usize,
-    /// Number of problems on which B scores lower.
+    /// The number of problems on which B scores lower.
     pub lost: usize,
-    /// Two-sided p of [`sign_test`] on `won` and `lost`.
+    /// The two-sided p-value of [`sign_test`] on `won` and `lost`.
     pub p_value: f64,
 }
 
-/// Compares B with A. `a[i]` and `b[i]` are scores of the same problem.
+/// Compares B with A. `a[i]` and `b[i]` are the scores of the same problem.
 ///
 /// The difference is the mean of paired differences with Student's interval (Miller 2024, arXiv 2411.00640, section 4.2). If all
-/// differences are equal, they have no variance, and the interval extends on both sides by the upper end of Wilson's interval for 0 of n.
+/// differences are equal, their variance is uninformative, and the interval extends on both sides by the upper end of Wilson's interval for
+/// 0 of n.
 ///
 /// # Errors
-/// If the two have different numbers of problems or none, or a score is not finite.
+/// If `a` and `b` have different lengths or are empty, or a score is not finite.
 pub fn compare(a: &[f64], b: &[f64]) -> Result<Comparison> {
     ensure!(
         a.len() == b.len(),
@@ -40,7 +41,7 @@ pub fn compare(a: &[f64], b: &[f64]) -> Result<Comparison> {
     );
     ensure!(a.iter().chain(b).all(|score| score.is_finite()), "a paired comparison needs a finite score for every problem");
     let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| b - a).collect();
-    let Some(difference) = spread(&differences) else {
+    let Some(difference) = mean_difference(&differences) else {
         anyhow::bail!("a paired comparison needs at least one problem: both evaluations are empty");
     };
     let won = differences.iter().filter(|&&d| d > TIE).count();
@@ -48,23 +49,22 @@ pub fn compare(a: &[f64], b: &[f64]) -> Result<Comparison> {
     Ok(Comparison { problems: a.len(), difference, won, lost, p_value: sign_test(won, lost) })
 }
 
-/// Returns the mean of paired differences with Student's interval. If all are equal, their variance says nothing, so the interval is
-/// widened by the upper end of Wilson's interval for 0 of n problems.
-fn spread(differences: &[f64]) -> Option<Estimate> {
+/// Returns the mean of paired differences with the interval that [`compare`] describes. `None` without differences.
+fn mean_difference(differences: &[f64]) -> Option<Estimate> {
     let estimate = student_interval(differences, -1.0, 1.0)?;
     let are_equal = differences.iter().all(|difference| (difference - differences[0]).abs() < TIE);
-    let open = wilson(0, differences.len()).filter(|_| are_equal && differences.len() > 1).map_or(0.0, |none| none.high);
-    Some(Estimate { low: (estimate.low - open).max(-1.0), high: (estimate.high + open).min(1.0), ..estimate })
+    let margin = wilson(0, differences.len()).filter(|_| are_equal && differences.len() > 1).map_or(0.0, |none| none.high);
+    Some(Estimate { low: (estimate.low - margin).max(-1.0), high: (estimate.high + margin).min(1.0), ..estimate })
 }
 
-/// Returns the p-value of the exact two-sided sign test: the probability of a split at least this uneven if each decided problem falls
-/// either way with probability 1/2. For scores of 0 and 1 this is McNemar's exact test (McNemar 1947, Psychometrika 12:153). Ties are
-/// ignored; without decided problems the value is 1.
+/// Returns the p-value of the exact two-sided sign test: the probability of a split at least this uneven if each decided problem is won or
+/// lost with probability 1/2. For scores of 0 and 1 this is McNemar's exact test (McNemar 1947, Psychometrika 12:153). Ties are ignored;
+/// without decided problems the p-value is 1.
 ///
 /// `p = min(1, 2 Σ_{i <= min(won, lost)} C(n, i) / 2^n)`, n = won + lost.
 pub fn sign_test(won: usize, lost: usize) -> f64 {
     let n = won + lost;
-    // In logarithms, because 2^-n underflows above a thousand decided problems.
+    // Compute in logarithms, because 2^-n underflows above about a thousand decided problems.
     let mut ln_term = -(n as f64) * std::f64::consts::LN_2;
     let mut tail = ln_term.exp();
     for i in 1..=won.min(lost) {
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn compare_rejects_mismatched_evaluations() {
-        let message = |a: &[f64], b: &[f64]| compare(a, b).expect_err("unlike").to_string();
+        let message = |a: &[f64], b: &[f64]| compare(a, b).expect_err("mismatched").to_string();
         assert!(message(&[1.0], &[1.0, 0.0]).contains("first evaluation has 1, the second 2"));
         assert!(message(&[], &[]).contains("at least one problem"));
         assert!(message(&[1.0], &[f64::NAN]).contains("finite"));

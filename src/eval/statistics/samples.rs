@@ -1,9 +1,9 @@
-//! Statistics over several samples of one problem: pass@k.
+//! Statistics of several responses to the same problem: pass@k.
 
 use super::interval::{Estimate, clustered_mean};
 
-/// Returns the unbiased estimate of the probability that at least one of `k` samples is right, given `correct` of `samples`. `None` unless
-/// `correct <= samples` and `1 <= k <= samples`.
+/// Returns the unbiased estimate of the probability that at least one of `k` samples is correct, given `correct` of `samples`. `None`
+/// unless `correct <= samples` and `1 <= k <= samples`.
 ///
 /// `1 - C(n - c, k) / C(n, k)` (Chen et al. 2021, arXiv 2107.03374, equation 1), computed as `1 - Π_{i = n-c+1..n} (1 - k / i)`, the
 /// paper's form that avoids overflow. `1 - (1 - c/n)^k` would be biased low.
@@ -11,22 +11,22 @@ pub fn pass_at_k(samples: usize, correct: usize, k: usize) -> Option<f64> {
     if correct > samples || k == 0 || k > samples {
         return None;
     }
-    // With fewer than k wrong samples, every choice of k contains a right one (and the product would pass through zero).
+    // With fewer than k wrong samples, every choice of k contains a correct one (and factors of the product would be negative).
     if samples - correct < k {
         return Some(1.0);
     }
-    let none_right: f64 = (samples - correct + 1..=samples).map(|i| 1.0 - k as f64 / i as f64).product();
-    Some(1.0 - none_right)
+    let none_correct: f64 = (samples - correct + 1..=samples).map(|i| 1.0 - k as f64 / i as f64).product();
+    Some(1.0 - none_correct)
 }
 
-/// Returns mean pass@k over problems with its clustered interval, for every k: item `k - 1` is pass@k. `correct[i]` is the number of right
-/// responses among the `samples` to problem `i`. Empty without problems, without samples, or if a count exceeds `samples`.
+/// Returns mean pass@k over problems with its clustered interval, for every k: item `k - 1` is pass@k. `correct[i]` is the number of
+/// correct responses among the `samples` to problem `i`. Empty without problems, without samples, or if a count exceeds `samples`.
 pub fn pass_curve(correct: &[usize], samples: usize) -> Vec<Estimate> {
     let pass_at = |k: usize| {
         let per_problem: Option<Vec<f64>> = correct
             .iter()
-            // Rounding may put the product slightly outside the range.
-            .map(|&right| pass_at_k(samples, right, k).map(|chance| chance.clamp(0.0, 1.0)))
+            // Rounding may put the result slightly outside the range.
+            .map(|&correct| pass_at_k(samples, correct, k).map(|probability| probability.clamp(0.0, 1.0)))
             .collect();
         clustered_mean(&per_problem?)
     };
@@ -59,11 +59,11 @@ mod tests {
     }
 
     #[test]
-    fn pass_curve_starts_at_avg_k_and_rises() {
+    fn pass_curve_rises_from_the_mean() {
         let curve = pass_curve(&[0, 1, 2, 4], 4);
         assert_eq!(curve.len(), 4);
         assert!((curve[0].mean - 7.0 / 16.0).abs() < 1e-12);
-        assert!((curve[3].mean - 0.75).abs() < 1e-12); // any right one of all four
+        assert!((curve[3].mean - 0.75).abs() < 1e-12); // at least one of four correct
         assert!(curve.windows(2).all(|pair| pair[0].mean <= pair[1].mean));
         assert!(pass_curve(&[5], 4).is_empty());
         assert!(pass_curve(&[], 4).is_empty());

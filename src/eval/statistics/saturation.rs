@@ -1,43 +1,44 @@
-//! When the training example is solved, and what the model learns afterwards. Both measures were fixed before the runs that they evaluate.
+//! When the training example is solved, and how much the model gains afterwards. Both measures were fixed before the runs that they
+//! evaluate.
 
 use super::interval::{Estimate, student_interval};
 
-/// Number of steps over which the train accuracy is averaged to detect saturation.
+/// The default number of steps over which the training accuracy is averaged to detect saturation.
 pub const SATURATION_WINDOW: usize = 5;
 
-/// Mean train accuracy from which the example counts as saturated.
+/// The mean training accuracy at which the example counts as saturated.
 pub const SATURATION_LEVEL: f64 = 0.99;
 
-/// Minimum number of evaluations after saturation for a [`post_saturation_gain`].
+/// The minimum number of evaluations after saturation for a [`post_saturation_gain`].
 pub const MIN_EVALUATIONS_AFTER: usize = 5;
 
-/// Returns the first step at which the mean train accuracy over the last `window` steps, including that one, reaches `level`. `None` if
+/// Returns the first step at which the mean training accuracy of the last `window` steps, including that one, reaches `level`. `None` if
 /// there is no such step.
 ///
-/// `train_accuracy` lists (step, accuracy) in step order. Fewer than `window` steps never count as saturated, and neither does a window
-/// that contains NaN.
+/// `train_accuracy` lists `(step, accuracy)` in step order. Fewer than `window` steps never count as saturated, and neither does a window
+/// with a NaN.
 pub fn saturation_step(train_accuracy: &[(u32, f32)], window: usize, level: f64) -> Option<u32> {
     if window == 0 {
         return None;
     }
     train_accuracy.windows(window).find_map(|steps| {
         let sum: f64 = steps.iter().map(|&(_, accuracy)| f64::from(accuracy)).sum();
-        // The accuracies are f32, so a mean exactly at the level may be slightly below it.
+        // The accuracies are f32, so rounding may put a mean that equals the level slightly below it.
         let reached = sum / window as f64 >= level - 1e-6;
         steps.last().filter(|_| reached).map(|&(step, _)| step)
     })
 }
 
-/// Returns the gain of each problem after saturation: its mean score over the last third (rounded up) of `evaluations` minus its mean over
-/// the first two.
+/// Returns the gain of each problem after saturation: its mean score over the last third of `evaluations` (rounded up) minus its mean score
+/// over the first two.
 ///
-/// `evaluations` are those after the saturation step, in order. Each holds one score per problem, for the same problems in the same order.
-/// `None` if there are fewer than [`MIN_EVALUATIONS_AFTER`], no problems, or different numbers of problems.
-/// To combine several seeds, average each problem's gain over them: the problems stay the clusters.
+/// `evaluations` are those after the saturation step, in order. Each has one score per problem, for the same problems in the same order.
+/// `None` if there are fewer than [`MIN_EVALUATIONS_AFTER`], no problems, or different numbers of problems. To combine several seeds,
+/// average each problem's gain over the seeds: the problems remain the clusters.
 pub fn gain_per_problem(evaluations: &[Vec<f64>]) -> Option<Vec<f64>> {
     let problems = evaluations.first()?.len();
-    let alike = evaluations.iter().all(|scores| scores.len() == problems);
-    if evaluations.len() < MIN_EVALUATIONS_AFTER || problems == 0 || !alike {
+    let same_length = evaluations.iter().all(|scores| scores.len() == problems);
+    if evaluations.len() < MIN_EVALUATIONS_AFTER || problems == 0 || !same_length {
         return None;
     }
     let first = &evaluations[..2];
@@ -48,8 +49,8 @@ pub fn gain_per_problem(evaluations: &[Vec<f64>]) -> Option<Vec<f64>> {
 
 /// Returns the mean of [`gain_per_problem`] with its 95% interval over problems. `None` if that is `None`, or a score is not finite.
 ///
-/// The gain is linear in the scores, so it is a mean of one number per problem with that mean's standard error, however the evaluations of
-/// one problem depend on each other.
+/// The gain is linear in the scores, so it is the mean of one number per problem. The standard error of that mean is valid even though the
+/// evaluations of one problem depend on each other.
 pub fn post_saturation_gain(evaluations: &[Vec<f64>]) -> Option<Estimate> {
     let gains = gain_per_problem(evaluations)?;
     if gains.iter().any(|gain| !gain.is_finite()) {
@@ -109,7 +110,7 @@ mod tests {
 
     #[test]
     fn post_saturation_gain_narrows_with_more_problems() {
-        // 100 problems, half gain 0.2, half nothing: mean 0.1, se = 0.1 / sqrt(99) = 0.010050, t(99) = 1.9842.
+        // 100 problems; half gain 0.2, half gain nothing: mean 0.1, se = 0.1 / sqrt(99) = 0.010050, t(99) = 1.9842.
         let score = |evaluation: usize, problem: usize| {
             if evaluation >= 2 && problem.is_multiple_of(2) { 0.7 } else { 0.5 }
         };
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn post_saturation_gain_needs_even_evaluations() {
+    fn post_saturation_gain_needs_equally_many_scores() {
         let mut evaluations = vec![vec![1.0, 0.0]; 6];
         evaluations[3].pop();
         assert_eq!(post_saturation_gain(&evaluations), None);

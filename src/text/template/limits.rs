@@ -1,8 +1,8 @@
-//! Limits on a chat template: its instructions, the size of its values, the work on them, and its output. A template comes with a
-//! checkpoint, so it may be faulty or hostile, and each instruction can double the size of a text.
+//! Limits the instructions of a chat template, the size of its values, the work on them, and its output. A template comes with a
+//! checkpoint, so it may be faulty or malicious, and each instruction can double the size of a text.
 //!
-//! minijinja limits instructions but not values. So every instruction that can produce a larger value is replaced by a filter that checks
-//! the size first. This needs minijinja's feature `unstable_machinery`.
+//! minijinja limits instructions but not values. So this module replaces every instruction whose result can be larger than its input with a
+//! filter that checks the size first. This requires minijinja's feature `unstable_machinery`.
 
 use std::cell::Cell;
 use std::fmt::{self, Write};
@@ -21,21 +21,21 @@ pub(super) const SOURCE_BYTES: usize = 1 << 20;
 const INSTRUCTIONS: u64 = 1_000_000;
 /// The maximum size of a text, and of the output, in bytes.
 const TEXT_BYTES: usize = 4 << 20;
-/// The maximum number of items in a list, nested items included.
+/// The maximum number of items in a list, including nested items.
 const ITEMS: usize = 100_000;
 /// The maximum size of a product of constants, in bytes.
 const CONSTANT_BYTES: usize = 64 << 20;
 /// The work charged per list item, in bytes.
 const ITEM_BYTES: usize = 32;
-/// The maximum work of one rendering: the bytes and items that all its operations process, in bytes.
+/// The maximum work of one rendering: the total size of the values that its operations process, in bytes.
 const WORK: usize = 512 << 20;
 /// The maximum nesting depth of lists.
 const LIST_DEPTH: usize = 64;
 /// The maximum nesting depth of macros and loops. minijinja's own limit would overflow some threads' stacks.
 const DEPTH: usize = 150;
 
-/// Filters whose result can be larger than their input, or that accept sizes as numbers. The first name checks the size, then calls the
-/// original under the second name.
+/// Filters whose result can be larger than their input, or that accept sizes as arguments. The filter with the first name checks the size,
+/// then calls the original, which has the second name.
 const GROWING_FILTERS: [(&str, &str); 11] = [
     ("replace", "plain/replace"),
     ("join", "plain/join"),
@@ -49,22 +49,22 @@ const GROWING_FILTERS: [(&str, &str); 11] = [
     ("pprint", "plain/pprint"),
     ("tojson", "plain/tojson"),
 ];
-const CONCAT: &str = "guarded/concat";
-const ADD: &str = "guarded/add";
-const MULTIPLY: &str = "guarded/multiply";
-const LIST: &str = "guarded/list";
-const TUPLE: &str = "guarded/tuple";
-const MAP: &str = "guarded/map";
+const CONCAT: &str = "limited/concat";
+const ADD: &str = "limited/add";
+const MULTIPLY: &str = "limited/multiply";
+const LIST: &str = "limited/list";
+const TUPLE: &str = "limited/tuple";
+const MAP: &str = "limited/map";
 
 thread_local! {
-    /// The part of [`WORK`] that this thread's rendering has left.
+    /// The work that remains for the rendering on this thread, out of [`WORK`].
     static WORK_LEFT: Cell<usize> = const { Cell::new(0) };
 }
 
 /// minijinja's own arithmetic, without limits.
 static UNLIMITED: LazyLock<Environment<'static>> = LazyLock::new(Environment::new);
 
-/// Adds the guarded operations, and sets minijinja's own limits.
+/// Adds the limited operations, and sets minijinja's own limits.
 pub(super) fn install(environment: &mut Environment<'static>) {
     environment.set_recursion_limit(DEPTH);
     environment.set_unknown_method_callback(method);
@@ -121,20 +121,26 @@ pub(super) fn install(environment: &mut Environment<'static>) {
 }
 
 /// Checks that a source parses and that its constants are small. Does not run it.
+///
+/// # Errors
+/// If it does not parse, or a product of constants could be too large.
 pub(super) fn check(source: &str, syntax: &SyntaxConfig) -> Result<(), Error> {
-    refuse_large_constants(source, syntax)?;
+    reject_large_constants(source, syntax)?;
     parse(source, "", syntax.clone()).map(|_| ())
 }
 
 /// Renders a template within the limits.
+///
+/// # Errors
+/// If the template does not parse, raises an error or exceeds a limit.
 pub(super) fn render(environment: &Environment<'static>, source: &str, syntax: &SyntaxConfig, variables: Value) -> Result<String, Error> {
     let tree = parse(source, "", syntax.clone())?;
     let mut code = CodeGenerator::new("", source);
     code.compile_stmt(&tree);
     let (mut instructions, mut blocks) = code.finish();
-    let longest = [&mut instructions].into_iter().chain(blocks.values_mut()).map(replace_growing).max().unwrap_or(0);
+    let longest = [&mut instructions].into_iter().chain(blocks.values_mut()).map(limit_operations).max().unwrap_or(0);
     let mut environment = environment.clone();
-    // The template's own text bypasses the formatter, so the instruction limit depends on the longest piece.
+    // The template's own text bypasses the formatter, so the instruction limit depends on its longest piece.
     environment.set_fuel(Some(INSTRUCTIONS.min((WORK / longest.max(1)) as u64)));
     WORK_LEFT.set(WORK);
     let mut text = String::new();
@@ -143,24 +149,25 @@ pub(super) fn render(environment: &Environment<'static>, source: &str, syntax: &
     Ok(text)
 }
 
-/// Replaces growing operations by guarded ones. Returns the length in bytes of the longest text between tags.
-fn replace_growing(instructions: &mut Instructions) -> usize {
-    // No slot in the filter cache.
+/// Replaces operations whose result can be larger than their input with limited ones. Returns the length in bytes of the longest text
+/// between tags.
+fn limit_operations(instructions: &mut Instructions) -> usize {
+    // The filter has no slot in the cache.
     const UNCACHED: u8 = !0;
     let mut longest = 0;
     for index in 0.. {
         let Some(instruction) = instructions.get_mut(index) else { break };
-        let guarded = |name, count| Instruction::ApplyFilter(name, count, UNCACHED);
+        let limited = |name, count| Instruction::ApplyFilter(name, count, UNCACHED);
         let replaced = match instruction {
-            Instruction::StringConcat => guarded(CONCAT, Some(2)),
-            Instruction::Add => guarded(ADD, Some(2)),
-            Instruction::Mul => guarded(MULTIPLY, Some(2)),
-            Instruction::BuildList(None) => guarded(LIST, None),
-            Instruction::BuildTuple(None) => guarded(TUPLE, None),
-            // A list too long for a filter's argument count is spelled out in the source, whose size is limited.
-            Instruction::BuildList(Some(count @ 1..=0xFFFF)) => guarded(LIST, Some(*count as u16)),
-            Instruction::BuildTuple(Some(count @ 1..=0xFFFF)) => guarded(TUPLE, Some(*count as u16)),
-            Instruction::BuildMap(count @ 1..=0x7FFF) => guarded(MAP, Some(2 * *count as u16)),
+            Instruction::StringConcat => limited(CONCAT, Some(2)),
+            Instruction::Add => limited(ADD, Some(2)),
+            Instruction::Mul => limited(MULTIPLY, Some(2)),
+            Instruction::BuildList(None) => limited(LIST, None),
+            Instruction::BuildTuple(None) => limited(TUPLE, None),
+            // Longer lists exceed a filter's argument count, but are bounded by the size of the source.
+            Instruction::BuildList(Some(count @ 1..=0xFFFF)) => limited(LIST, Some(*count as u16)),
+            Instruction::BuildTuple(Some(count @ 1..=0xFFFF)) => limited(TUPLE, Some(*count as u16)),
+            Instruction::BuildMap(count @ 1..=0x7FFF) => limited(MAP, Some(2 * *count as u16)),
             Instruction::EmitRaw(text) => {
                 longest = longest.max(text.len());
                 continue;
@@ -172,8 +179,8 @@ fn replace_growing(instructions: &mut Instructions) -> usize {
     longest
 }
 
-/// Refuses large products of constant texts or lists with numbers: minijinja folds constants before it renders, when no limit applies yet.
-fn refuse_large_constants(source: &str, syntax: &SyntaxConfig) -> Result<(), Error> {
+/// Rejects large products of constant texts or lists and numbers, because minijinja folds constants before it renders, without limits.
+fn reject_large_constants(source: &str, syntax: &SyntaxConfig) -> Result<(), Error> {
     let tokens: Vec<Token> =
         tokenize(source, false, syntax.clone()).map(|token| token.map(|(token, _)| token)).collect::<Result<_, Error>>()?;
     let number = |token: &Token| match token {
@@ -186,7 +193,7 @@ fn refuse_large_constants(source: &str, syntax: &SyntaxConfig) -> Result<(), Err
     let is_constant = |token: &Token| !matches!(token, Token::Ident(name) if !name.eq_ignore_ascii_case("true"));
     let factor = |around: &[Token]| match (&around[0], &around[1], &around[2]) {
         (left, Token::Mul, right) if is_constant(left) && is_constant(right) => {
-            // A number in parentheses is not visible here; assume the largest of the template.
+            // A number in parentheses is not visible here; assume the largest number in the template.
             number(left).into_iter().chain(number(right)).max().unwrap_or(largest)
         }
         (left, Token::Pow, right) if is_constant(left) && is_constant(right) => {
@@ -203,6 +210,9 @@ fn refuse_large_constants(source: &str, syntax: &SyntaxConfig) -> Result<(), Err
 }
 
 /// Prints a value like the default formatter, within the limits.
+///
+/// # Errors
+/// If the value is too large.
 pub(super) fn print(output: &mut Output, value: &Value) -> Result<(), Error> {
     match value.as_str() {
         Some(text) => {
@@ -216,22 +226,22 @@ pub(super) fn print(output: &mut Output, value: &Value) -> Result<(), Error> {
     }
 }
 
-/// Calls Python's methods of strings, lists and dicts, within the limits.
+/// Calls a Python method of a string, list or dict, within the limits.
 fn method(state: &mut State, value: &Value, name: &str, arguments: &[Value]) -> Result<Value, Error> {
     let all: Vec<Value> = std::iter::once(value).chain(arguments).cloned().collect();
-    // `join` is a method of the separator.
-    let name_and_values: (&str, Vec<Value>) = match (name, all.as_slice()) {
-        ("join", [separator, list, ..]) => ("join", vec![list.clone(), separator.clone()]),
-        _ => (name, all),
+    // `join` is a method of the separator, but the filter's first argument is the list.
+    let values: Vec<Value> = match (name, all.as_slice()) {
+        ("join", [separator, list, ..]) => vec![list.clone(), separator.clone()],
+        _ => all,
     };
-    check_growth(name_and_values.0, &name_and_values.1)?;
+    check_growth(name, &values)?;
     minijinja_contrib::pycompat::unknown_method_callback(state, value, name, arguments)
 }
 
-/// Charges for an operation's input, and refuses an operation whose result would be too large.
+/// Charges for an operation's input, and rejects an operation whose result would be too large.
 fn check_growth(name: &str, values: &[Value]) -> Result<(), Error> {
     charge_values(values)?;
-    let text = |place: usize| values.get(place).and_then(Value::as_str).unwrap_or_default();
+    let text = |index: usize| values.get(index).and_then(Value::as_str).unwrap_or_default();
     match name {
         "replace" => {
             let (whole, old, new) = (text(0), text(1), text(2));
@@ -267,7 +277,7 @@ fn check_growth(name: &str, values: &[Value]) -> Result<(), Error> {
     }
 }
 
-/// Returns a keyword argument.
+/// Returns the keyword argument `name`, if given.
 fn keyword(values: &[Value], name: &str) -> Option<Value> {
     let keyword = values.iter().skip(1).find(|value| value.kind() == ValueKind::Map)?;
     keyword.get_attr(name).ok().filter(|value| !value.is_undefined())
@@ -285,10 +295,10 @@ fn concat(left: &Value, right: &Value) -> Result<Value, Error> {
 
 fn calculate(expression: &'static str, left: &Value, right: &Value) -> Result<Value, Error> {
     let values = Value::from_pairs([("a", left.clone()), ("b", right.clone())]);
-    // The position within this expression is meaningless in the template.
-    let without_place =
+    // The error's position refers to this expression, not to the template.
+    let without_position =
         |error: Error| error.detail().map_or_else(|| Error::from(error.kind()), |detail| Error::new(error.kind(), detail.to_owned()));
-    UNLIMITED.compile_expression(expression)?.eval(values).map_err(without_place)
+    UNLIMITED.compile_expression(expression)?.eval(values).map_err(without_position)
 }
 
 /// Charges for the size of values.
@@ -301,7 +311,7 @@ fn charge_values(values: &[Value]) -> Result<(), Error> {
     charge(count.saturating_mul(ITEM_BYTES))
 }
 
-/// Counts a list or map and all its nested items; 1 for any other value.
+/// Returns the number of items of a list or map, including nested items and itself; 1 for any other value.
 fn count_all_items(value: &Value) -> Result<usize, Error> {
     let mut count = 0;
     count_items(value, 0, &mut count)?;
@@ -325,7 +335,7 @@ fn count_items(value: &Value, depth: usize, count: &mut usize) -> Result<(), Err
     }
 }
 
-/// A text that refuses to grow beyond [`TEXT_BYTES`].
+/// A text that cannot grow beyond [`TEXT_BYTES`].
 struct Limited(String);
 
 impl Write for Limited {

@@ -1,4 +1,4 @@
-//! Requests to a server that is slow, busy, drops connections or fails permanently: no request is lost, and failures are reported.
+//! Tests requests to a server that is slow, busy, drops connections or fails permanently: no request is lost, and failures are reported.
 
 mod program;
 mod server;
@@ -18,7 +18,7 @@ use server::{Reaction, Received, Server, completion};
 const GREEDY: GenerationConfig = GenerationConfig { temperature: 0.0, top_p: 1.0, max_new_tokens: 20, seed: 5 };
 const SAMPLED: GenerationConfig = GenerationConfig { temperature: 0.6, ..GREEDY };
 
-/// Problems `p0`, `p1`, ... that ask for their own number, with `samples` requests each.
+/// Returns `samples` requests for each of the problems `p0`, `p1`, ..., whose answers are their numbers.
 fn requests(problems: u32, samples: u32) -> Vec<EvalRequest> {
     let problem = |number: u32| Problem {
         id: format!("p{number}"),
@@ -33,7 +33,7 @@ fn requests(problems: u32, samples: u32) -> Vec<EvalRequest> {
     (0..problems).flat_map(of).collect()
 }
 
-/// The answer of a server that can add.
+/// The response of a server that can add.
 fn add(received: &Received) -> Reaction {
     let prompt = received.prompt();
     Reaction::Text(format!("It is {}", prompt.split_once("Compute ").unwrap().1.split_once('+').unwrap().0))
@@ -55,14 +55,14 @@ fn rendered() -> Prompts {
     Prompts::Rendered(embedded::text_with(&ChatSettings::default()).unwrap())
 }
 
-/// The responses by index of the request, and the error if any.
+/// The responses by index of the request, and the error, if any.
 struct Outcome {
     responses: BTreeMap<usize, Response>,
     error: Option<anyhow::Error>,
 }
 
 impl Outcome {
-    /// Asserts that every request got the right response, once.
+    /// Asserts that every request got the correct response.
     fn assert_complete(&self, requests: &[EvalRequest]) {
         assert!(self.error.is_none(), "{:?}", self.error);
         assert_eq!(self.responses.len(), requests.len());
@@ -72,7 +72,7 @@ impl Outcome {
         }
     }
 
-    fn lost(&self) -> &FailedRequests {
+    fn failures(&self) -> &FailedRequests {
         self.error.as_ref().unwrap().downcast_ref().unwrap()
     }
 }
@@ -184,14 +184,14 @@ fn endpoint_retries_temporary_failures() {
     check("503", || Reaction::Status(503, "", "<html>starting</html>"));
     check("429", || Reaction::Status(429, "Retry-After: 0\r\n", ""));
     check("broken JSON", || Reaction::Garbage);
-    check("an error in place of a response", || Reaction::Body(json!({"error": {"message": "preempted"}})));
-    check("a response that was broken off", || Reaction::Body(json!({"choices": [{"text": "It", "finish_reason": "abort"}]})));
+    check("an error instead of a response", || Reaction::Body(json!({"error": {"message": "preempted"}})));
+    check("an aborted response", || Reaction::Body(json!({"choices": [{"text": "It", "finish_reason": "abort"}]})));
     check("a connection that is closed in the middle", || Reaction::Cut);
     check("a connection that is closed in the middle of chunks", || Reaction::CutInChunks);
     check("a connection that is closed at once", || Reaction::Close);
-    // So late that even a busy machine answers all others first.
+    // So late that even a busy machine responds to all the others first.
     let late = || Reaction::Later(Duration::from_secs(60), Box::new(Reaction::Close));
-    check_within(Duration::from_secs(3), "an answer that does not come in time", late);
+    check_within(Duration::from_secs(3), "a response after the timeout", late);
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn endpoint_waits_for_slow_responses() {
     assert_eq!(server.received().len(), 4);
 }
 
-/// A wait requested by the server delays all later requests, but not those that were refused before.
+/// A wait that the server requests delays all requests that have not been sent, but not those that were rejected before.
 #[test]
 fn endpoint_respects_retry_after() {
     let server = Server::new(|received| if received.before == 0 && received.prompt().contains(" 0+0") { busy() } else { add(received) });
@@ -212,7 +212,7 @@ fn endpoint_respects_retry_after() {
     let received = server.received();
     assert!(received[1].at - received[0].at >= Duration::from_secs(1), "{:?}", received[1].at - received[0].at);
 
-    // The first four attempts arrive together and are refused together.
+    // The first four attempts arrive together and are rejected together.
     let together = Barrier::new(4);
     let server = Server::new(move |received| {
         if received.before == 0 {
@@ -225,7 +225,7 @@ fn endpoint_respects_retry_after() {
     generate(self::settings(&server), rendered(), &requests, &GREEDY).assert_complete(&requests);
     let received = server.received();
     assert!(received[..4].iter().all(|received| received.before == 0) && received.len() == 16, "{received:?}");
-    assert!(received[4].at - received[3].at >= Duration::from_secs(1), "pending requests are refused once each, then all pause");
+    assert!(received[4].at - received[3].at >= Duration::from_secs(1), "pending requests are rejected once each, then all pause");
 }
 
 fn busy() -> Reaction {
@@ -233,10 +233,10 @@ fn busy() -> Reaction {
 }
 
 #[test]
-fn endpoint_reports_permanent_failures_and_answers_all_others() {
-    let refused = || Reaction::Status(400, "", "{\"error\": {\"message\": \"the prompt is too long\"}}");
+fn endpoint_reports_permanent_failures_and_completes_all_others() {
+    let rejected = || Reaction::Status(400, "", "{\"error\": {\"message\": \"the prompt is too long\"}}");
     let server = Server::new(move |received| match received.prompt() {
-        prompt if prompt.contains(" 3+0") => refused(),
+        prompt if prompt.contains(" 3+0") => rejected(),
         prompt if prompt.contains(" 5+0") => Reaction::Status(500, "", ""),
         prompt if prompt.contains(" 6+0") => Reaction::Body(json!({"choices": [{"text": "no", "finish_reason": "content_filter"}]})),
         _ => add(received),
@@ -245,19 +245,19 @@ fn endpoint_reports_permanent_failures_and_answers_all_others() {
     let outcome = generate(settings(&server), rendered(), &requests, &SAMPLED);
     let responses: Vec<u32> = outcome.responses.keys().map(|number| requests[*number].number).collect();
     assert_eq!(responses, [0, 0, 1, 1, 2, 2, 4, 4, 7, 7]);
-    let refused = "400 Bad Request: the prompt is too long";
+    let rejected = "400 Bad Request: the prompt is too long";
     let withheld = "the finish reason is \"content_filter\", expected stop or length";
-    let lost = outcome.lost();
-    let given_up: Vec<(&str, u32, &str)> = lost.failed.iter().map(|(id, sample, why)| (id.as_str(), *sample, why.as_str())).collect();
+    let failures = outcome.failures();
+    let found: Vec<(&str, u32, &str)> = failures.failed.iter().map(|(id, sample, why)| (id.as_str(), *sample, why.as_str())).collect();
     let failed = "500 Internal Server Error";
     assert_eq!(
-        given_up,
-        [("p3", 0, refused), ("p3", 1, refused), ("p5", 0, failed), ("p5", 1, failed), ("p6", 0, withheld), ("p6", 1, withheld)]
+        found,
+        [("p3", 0, rejected), ("p3", 1, rejected), ("p5", 0, failed), ("p5", 1, failed), ("p6", 0, withheld), ("p6", 1, withheld)]
     );
     let sentence =
         "6 of 16 requests have no response, all others are complete; failed: p3, sample 0 (400 Bad Request: the prompt is too long); p3";
-    assert!(lost.to_string().starts_with(sentence), "{lost}");
-    // 400 and a content filter are final at once, 500 only after all attempts.
+    assert!(failures.to_string().starts_with(sentence), "{failures}");
+    // 400 and a content filter are permanent failures at once, 500 only after all retries.
     assert_eq!(server.received().len(), 10 + 2 + 2 + 2 * 4);
 }
 
@@ -267,8 +267,8 @@ fn endpoint_stops_if_the_server_rejects_everything() {
         let server = Server::new(move |_| Reaction::Status(status, "", body));
         let outcome = generate(EndpointSettings { concurrency: 2, ..settings(&server) }, rendered(), &requests(50, 1), &GREEDY);
         assert!(outcome.responses.is_empty() && server.received().len() <= 4, "{}", server.received().len());
-        let lost = outcome.lost().to_string();
-        assert!(lost.starts_with(expected) && lost.contains("; 50 of 50 requests have no response"), "{lost}");
+        let failures = outcome.failures().to_string();
+        assert!(failures.starts_with(expected) && failures.contains("; 50 of 50 requests have no response"), "{failures}");
     };
     check(401, "{\"error\": \"Unauthorized\"}", "the server rejects all requests: 401 Unauthorized: Unauthorized; ");
     check(
@@ -283,18 +283,18 @@ fn endpoint_stops_if_the_server_rejects_everything() {
 fn endpoint_stops_if_the_server_is_unreachable_or_out_of_order() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let server = Server::new(|_| Reaction::Status(502, "", "Bad Gateway"));
-    let away = EndpointSettings { url: format!("http://{closed}"), ..settings(&server) };
-    let outcome = generate(away, rendered(), &requests(50, 1), &GREEDY);
-    assert!(outcome.lost().to_string().starts_with("the server cannot be reached: "), "{}", outcome.lost());
+    let unreachable = EndpointSettings { url: format!("http://{closed}"), ..settings(&server) };
+    let outcome = generate(unreachable, rendered(), &requests(50, 1), &GREEDY);
+    assert!(outcome.failures().to_string().starts_with("the server cannot be reached: "), "{}", outcome.failures());
 
     let outcome = generate(settings(&server), rendered(), &requests(50, 1), &GREEDY);
     let expected =
         "16 requests in a row failed after all retries, the last one with: 502 Bad Gateway: Bad Gateway; 50 of 50 requests have no";
-    assert!(outcome.lost().to_string().starts_with(expected), "{}", outcome.lost());
+    assert!(outcome.failures().to_string().starts_with(expected), "{}", outcome.failures());
     assert!(server.received().len() <= 19 * 4, "{}", server.received().len());
 }
 
-/// The server answers only when `concurrency` requests wait together, and notices if more arrive.
+/// The server responds only when `concurrency` requests are pending, and records the maximum number.
 #[test]
 fn endpoint_keeps_exactly_concurrency_requests_pending() {
     let check = |concurrency: usize, waves: u32| {
@@ -313,7 +313,7 @@ fn endpoint_keeps_exactly_concurrency_requests_pending() {
 }
 
 #[test]
-fn endpoint_stops_on_an_error_of_the_caller() {
+fn endpoint_stops_if_the_callback_fails() {
     let server = Server::new(add);
     let endpoint = Endpoint::new(EndpointSettings { concurrency: 2, ..settings(&server) }, rendered()).unwrap();
     let error = endpoint.answer(&requests(100, 1), &GREEDY, &|_, _| anyhow::bail!("the disk is full")).unwrap_err();
@@ -329,8 +329,8 @@ fn endpoint_new_rejects_invalid_settings() {
         assert!(error.contains(expected) && !error.contains("secret"), "{error}");
     };
     check(EndpointSettings { url: "nowhere".into(), ..settings(&server) }, "expected one such as http://localhost:8000/v1");
-    check(EndpointSettings { concurrency: 0, ..settings(&server) }, "give at least 1");
-    check(EndpointSettings { timeout: Duration::ZERO, ..settings(&server) }, "give at least 1");
+    check(EndpointSettings { concurrency: 0, ..settings(&server) }, "set it to at least 1");
+    check(EndpointSettings { timeout: Duration::ZERO, ..settings(&server) }, "set it to at least 1");
     check(EndpointSettings { key: Some("secret\n".into()), ..settings(&server) }, "characters that are not allowed in an HTTP header");
 }
 
@@ -339,16 +339,16 @@ fn endpoint_new_rejects_invalid_settings() {
 fn endpoint_reports_redirects_without_following_them() {
     for status in [301, 302, 303, 307, 308] {
         let other = Server::new(add);
-        let place = format!("Location: {}/v2/completions\r\n", other.address);
-        let server = Server::new(move |_| Reaction::StatusFor(status, place.clone(), String::new()));
+        let location = format!("Location: {}/v2/completions\r\n", other.address);
+        let server = Server::new(move |_| Reaction::StatusFor(status, location.clone(), String::new()));
         let key = Some("secret-key".to_owned());
         let outcome = generate(EndpointSettings { key, concurrency: 1, ..settings(&server) }, rendered(), &requests(5, 1), &GREEDY);
-        let lost = outcome.lost().to_string();
+        let failures = outcome.failures().to_string();
         let expected = format!(
             "the server redirects to {}/v2/completions, which is not followed: give the right address with --endpoint",
             other.address
         );
-        assert!(lost.contains(&expected), "{lost}");
+        assert!(failures.contains(&expected), "{failures}");
         assert!(other.received().is_empty() && server.received().len() == 1, "{status}");
     }
 }
@@ -358,7 +358,7 @@ fn endpoint_gives_up_on_an_endless_response() {
     let server = Server::new(|received| if received.prompt().contains(" 1+0") { Reaction::Endless } else { add(received) });
     let outcome = generate(settings(&server), rendered(), &requests(3, 1), &GREEDY);
     assert_eq!(outcome.responses.keys().copied().collect::<Vec<_>>(), [0, 2]);
-    assert!(outcome.lost().to_string().contains("p1, sample 0 (the response is larger than 16 MiB"), "{}", outcome.lost());
+    assert!(outcome.failures().to_string().contains("p1, sample 0 (the response is larger than 16 MiB"), "{}", outcome.failures());
 }
 
 #[test]
@@ -369,8 +369,8 @@ fn endpoint_hides_a_key_that_the_server_repeats() {
     });
     let key = Some("secret-key".to_owned());
     let outcome = generate(EndpointSettings { key, ..settings(&server) }, rendered(), &requests(1, 1), &GREEDY);
-    let lost = outcome.lost().to_string();
-    assert!(lost.contains("Incorrect API key: Bearer [the API key]") && !lost.contains("secret-key"), "{lost}");
+    let failures = outcome.failures().to_string();
+    assert!(failures.contains("Incorrect API key: Bearer [the API key]") && !failures.contains("secret-key"), "{failures}");
 }
 
 #[test]
@@ -384,12 +384,12 @@ fn endpoint_stops_without_waiting_for_responses() {
     });
     let settings = EndpointSettings { timeout: Duration::from_secs(100), ..settings(&server) };
     let interrupt = settings.interrupt.clone();
-    let began = Instant::now();
+    let start = Instant::now();
     let endpoint = Endpoint::new(settings, rendered()).unwrap();
     let error = endpoint.answer(&requests(8, 1), &GREEDY, &|_, _| {
         interrupt.request_stop_now(15);
         Ok(())
     });
     assert_eq!(error.unwrap_err().downcast::<Interrupted>().unwrap(), Interrupted { signal: 15 });
-    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
 }

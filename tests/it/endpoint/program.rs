@@ -1,4 +1,4 @@
-//! `rlvr eval --endpoint` as users run it.
+//! Tests `rlvr eval --endpoint` through the program.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use super::server::{Reaction, Received, Server};
 use crate::fixture::{self, command, error_of, files, stderr};
 
-/// An evaluation of thirty problems against a local test server.
+/// Returns a command that evaluates thirty problems against a local test server.
 fn eval(server: &Server, out: &Path, more: &[&str]) -> Command {
     let folder = out.to_str().unwrap();
     let mut command =
@@ -44,7 +44,7 @@ fn contents(folder: &Path) -> BTreeMap<String, String> {
     files(folder).into_iter().map(|(name, bytes)| (name, String::from_utf8(bytes).unwrap())).collect()
 }
 
-/// The embedded model behind a server: prompts in, responses and token counts out.
+/// Responds to requests with the embedded model.
 struct Served {
     model: Model,
     workers: Workers,
@@ -86,7 +86,7 @@ impl Served {
 }
 
 #[test]
-fn eval_endpoint_gives_the_scores_of_the_local_model() {
+fn eval_endpoint_matches_the_scores_of_the_local_model() {
     let folder = tempfile::tempdir().unwrap();
     let (here, there) = (folder.path().join("here"), folder.path().join("there"));
     let out = here.to_str().unwrap();
@@ -97,28 +97,28 @@ fn eval_endpoint_gives_the_scores_of_the_local_model() {
     let (here, there) = (contents(&here), contents(&there));
     assert_eq!(there["tiny-greedy.jsonl"], here["tiny-greedy.jsonl"]);
     assert_eq!(there["tiny-t0.6x1.jsonl"].lines().count(), 30);
-    // The scores and their conditions are the same, apart from the generator.
+    // The conditions are the same, except for the generator.
     let conditions = |files: &BTreeMap<String, String>| serde_json::from_str::<Value>(&files["conditions.json"]).unwrap();
     let (here, there) = (&conditions(&here)["tiny-greedy"], &conditions(&there)["tiny-greedy"]);
     for name in ["template", "problems_sha256", "grader_version", "max_new", "seed"] {
         assert_eq!(here[name], there[name], "{name}");
     }
     assert_eq!(there["device"], json!(format!("{}/v1/completions", server.address)));
-    let said = stderr(&output);
-    assert!(!said.contains("a different number of tokens"), "{said}");
+    let messages = stderr(&output);
+    assert!(!messages.contains("a different number of tokens"), "{messages}");
 }
 
 #[test]
 fn eval_endpoint_reports_failures_and_resumes() {
     let folder = tempfile::tempdir().unwrap();
-    let (whole, broken) = (folder.path().join("whole"), folder.path().join("broken"));
-    let mends = Arc::new(AtomicBool::new(true));
-    let (mended, poison) = (mends.clone(), Mutex::new(None));
-    // While the fault is on, the server refuses the first prompt that it ever received, whatever the seed.
+    let (whole, partial) = (folder.path().join("whole"), folder.path().join("partial"));
+    let works = Arc::new(AtomicBool::new(true));
+    let (server_works, first_prompt) = (works.clone(), Mutex::new(None));
+    // While the fault is on, the server rejects the first prompt that it received, with any seed.
     let server = Server::new(move |received| {
-        let is_mended = mended.load(Ordering::Relaxed);
-        let poison = poison.lock().unwrap().get_or_insert_with(|| received.prompt()).clone();
-        if !is_mended && received.prompt() == poison {
+        let server_works = server_works.load(Ordering::Relaxed);
+        let first_prompt = first_prompt.lock().unwrap().get_or_insert_with(|| received.prompt()).clone();
+        if !server_works && received.prompt() == first_prompt {
             Reaction::Status(400, "", "{\"message\": \"cannot\"}")
         } else {
             Reaction::Text("\\boxed{12}".into())
@@ -129,8 +129,8 @@ fn eval_endpoint_reports_failures_and_resumes() {
     let all = server.received().len();
     assert_eq!(all, 60);
 
-    mends.store(false, Ordering::Relaxed);
-    let error = fail(eval(&server, &broken, &["--model", "tiny"]), 1);
+    works.store(false, Ordering::Relaxed);
+    let error = fail(eval(&server, &partial, &["--model", "tiny"]), 1);
     let first: Value = serde_json::from_str(whole["tiny-greedy.jsonl"].lines().next().unwrap()).unwrap();
     let id = first["id"].as_str().unwrap();
     let expected = format!(
@@ -138,13 +138,13 @@ fn eval_endpoint_reports_failures_and_resumes() {
          failed: {id}, sample 0 (400 Bad Request: cannot); {id}, sample 0 (400 Bad Request: cannot)\n"
     );
     assert!(error.ends_with(&expected), "{error}");
-    let kept: usize = contents(&broken).iter().filter(|(name, _)| name.contains("jsonl")).map(|(_, text)| text.lines().count()).sum();
-    assert_eq!(kept, 58);
+    let stored: usize = contents(&partial).iter().filter(|(name, _)| name.contains("jsonl")).map(|(_, text)| text.lines().count()).sum();
+    assert_eq!(stored, 58);
 
-    mends.store(true, Ordering::Relaxed);
-    succeed(eval(&server, &broken, &["--model", "tiny", "--resume"]));
+    works.store(true, Ordering::Relaxed);
+    succeed(eval(&server, &partial, &["--model", "tiny", "--resume"]));
     assert_eq!(server.received().len(), all + 60 + 2);
-    assert_eq!(contents(&broken), whole);
+    assert_eq!(contents(&partial), whole);
 }
 
 #[test]
@@ -157,16 +157,16 @@ fn eval_endpoint_sends_keys_names_and_chats() {
         command.env(key.0, key.1);
         stderr(&succeed(command))
     };
-    let said = run("plain", &["--model", "tiny", "--endpoint-model", "mine"], ("OPENAI_API_KEY", "first"));
+    let messages = run("plain", &["--model", "tiny", "--endpoint-model", "mine"], ("OPENAI_API_KEY", "first"));
     assert_eq!((&last().body["model"], last().authorization.as_deref()), (&json!("mine"), Some("Bearer first")));
-    assert!(!said.contains("the server writes"), "{said}");
+    assert!(!messages.contains("the server writes"), "{messages}");
     run("key", &["--model", "tiny", "--endpoint-key-env", "OTHER"], ("OTHER", "second"));
     assert_eq!(last().authorization.as_deref(), Some("Bearer second"));
     run("chat", &["--model", "tiny", "--endpoint-chat"], ("OPENAI_API_KEY", ""));
     assert_eq!((last().path.as_str(), last().authorization), ("/v1/chat/completions", None));
     assert!(last().body["stop_token_ids"].is_array() && last().prompt().ends_with(['?', '.']), "{}", last().body);
-    let said = run("stranger", &["--model", "some-model"], ("OPENAI_API_KEY", ""));
-    assert!(said.contains("some-model is neither a folder nor a name on the hub: the server writes the prompts"), "{said}");
+    let messages = run("unknown", &["--model", "some-model"], ("OPENAI_API_KEY", ""));
+    assert!(messages.contains("some-model is neither a folder nor a name on the hub: the server writes the prompts"), "{messages}");
     assert_eq!((last().path.as_str(), &last().body["model"]), ("/v1/chat/completions", &json!("some-model")));
     assert!(last().body.get("stop_token_ids").is_none());
 }
@@ -192,19 +192,22 @@ fn eval_endpoint_reports_wrong_usage_before_sending() {
     assert!(server.received().is_empty() && !folder.path().join("none").exists());
 }
 
-/// A server's message cannot control the terminal, and a key in it is hidden, in errors and warnings alike.
+/// In errors and warnings, a server's message cannot control the terminal, and a key in it is hidden.
 #[test]
 fn eval_endpoint_strips_control_characters_from_server_messages() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::new(|received| {
         let key = received.authorization.clone().unwrap_or_default();
-        // The first attempts can be retried, which logs a warning.
+        // First attempts are retried, which logs a warning.
         let status = if received.before == 0 { 500 } else { 401 };
         Reaction::StatusFor(status, String::new(), format!("{{\"error\": \"\\u001b[2J\\u001b]0;title\\u0007 {key}\"}}"))
     });
     let mut command = eval(&server, &folder.path().join("out"), &["--model", "tiny"]);
     command.env("OPENAI_API_KEY", "secret-key");
-    let said = fail(command, 1);
-    assert!(said.contains("401 Unauthorized") && said.contains("a request failed, retrying") && said.contains("[the API key]"), "{said}");
-    assert!(!said.contains('\u{1b}') && !said.contains('\u{7}') && !said.contains("secret-key"), "{said:?}");
+    let messages = fail(command, 1);
+    assert!(
+        messages.contains("401 Unauthorized") && messages.contains("a request failed, retrying") && messages.contains("[the API key]"),
+        "{messages}"
+    );
+    assert!(!messages.contains('\u{1b}') && !messages.contains('\u{7}') && !messages.contains("secret-key"), "{messages:?}");
 }

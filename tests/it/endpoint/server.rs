@@ -1,4 +1,4 @@
-//! A test server with OpenAI's API over persistent connections that fails on request.
+//! A test server with OpenAI's API and persistent connections. Tests choose the reaction to each request.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// A request as it arrived.
+/// A request that the server received.
 #[derive(Clone, Debug)]
 pub struct Received {
     pub path: String,
     pub authorization: Option<String>,
     pub body: Value,
-    /// Number of earlier requests with the same body.
+    /// The number of earlier requests with the same body.
     pub before: usize,
     pub at: Instant,
 }
@@ -22,20 +22,20 @@ pub struct Received {
 impl Received {
     /// Returns the prompt, or the last message of a chat.
     pub fn prompt(&self) -> String {
-        let said = self.body["prompt"].as_str().or_else(|| self.body["messages"].as_array()?.last()?["content"].as_str());
-        said.unwrap_or_default().to_owned()
+        let prompt = self.body["prompt"].as_str().or_else(|| self.body["messages"].as_array()?.last()?["content"].as_str());
+        prompt.unwrap_or_default().to_owned()
     }
 }
 
 /// The reaction to a request.
 pub enum Reaction {
-    /// Responds with this text and finish reason `stop`.
+    /// Responds with this text and the finish reason `stop`.
     Text(String),
     /// Responds with this body.
     Body(Value),
     /// Responds with this status, these headers and this body.
     Status(u16, &'static str, &'static str),
-    /// Responds with this status, these headers and this body, created for the request.
+    /// The same, with headers and a body created for the request.
     StatusFor(u16, String, String),
     /// Responds with a body that starts correctly and never ends.
     Endless,
@@ -77,7 +77,7 @@ impl Server {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let server = serving.clone();
-                // Some tests are about clients that disconnect.
+                // Ignore errors, because some clients disconnect.
                 std::thread::spawn(move || while server.serve(stream.as_ref().unwrap()).unwrap_or(false) {});
             }
         });
@@ -118,33 +118,33 @@ impl Server {
             state.received.push(received.clone());
             received
         };
-        let act = finally((self.behavior)(&received));
+        let reaction = after_delays((self.behavior)(&received));
         self.state.lock().unwrap().pending -= 1;
-        perform(stream, &received, act)
+        perform(stream, &received, reaction)
     }
 }
 
-/// Waits out all delays, and returns the final reaction.
-fn finally(act: Reaction) -> Reaction {
-    match act {
-        Reaction::Later(wait, act) => {
+/// Waits for all delays, and returns the final reaction.
+fn after_delays(reaction: Reaction) -> Reaction {
+    match reaction {
+        Reaction::Later(wait, next) => {
             std::thread::sleep(wait);
-            finally(*act)
+            after_delays(*next)
         }
-        act => act,
+        reaction => reaction,
     }
 }
 
-fn perform(mut stream: &TcpStream, received: &Received, act: Reaction) -> std::io::Result<bool> {
+fn perform(mut stream: &TcpStream, received: &Received, reaction: Reaction) -> std::io::Result<bool> {
     let ok = |body: &Value| respond(stream, "200 OK", "", body.to_string().as_bytes());
-    match act {
+    match reaction {
         Reaction::Text(text) => ok(&completion(received, &text, "stop")),
         Reaction::Body(body) => ok(&body),
         Reaction::Status(status, headers, body) => respond(stream, &format!("{status} Trouble"), headers, body.as_bytes()),
         Reaction::StatusFor(status, headers, body) => respond(stream, &format!("{status} Trouble"), &headers, body.as_bytes()),
         Reaction::Endless => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"choices\": \"")?;
-            // Until the client disconnects.
+            // Write until the client disconnects.
             while stream.write_all(&[b'x'; 1 << 16]).is_ok() {}
             close(stream, b"")
         }
@@ -156,7 +156,7 @@ fn perform(mut stream: &TcpStream, received: &Received, act: Reaction) -> std::i
     }
 }
 
-/// Returns a response body in the format of the path. Words count as tokens.
+/// Returns a response body in the format of the request's path. Each word counts as one token.
 pub fn completion(received: &Received, text: &str, finish: &str) -> Value {
     let choice = if received.path.ends_with("/chat/completions") {
         json!({"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish})

@@ -1,5 +1,5 @@
-//! Downloads from a hub, tested through the program: from an empty cache to a sampled answer. Each failure is one sentence that says what
-//! to do, and leaves nothing behind that a later run would accept as a checkpoint.
+//! Tests downloads from a hub through the program, from an empty cache to a sampled response. Each failure is reported in one sentence that
+//! says what to do, and leaves nothing behind that a later run would accept as a checkpoint.
 
 mod server;
 
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::fixture::{command, error_of, files, stderr, stdout, succeed, wait_for};
 
-/// Runs the program with access to the test's server.
+/// Returns a command that runs the program with access to the test's server.
 fn rlvr(arguments: &[&str]) -> Command {
     let mut command = command(arguments);
     command.env_remove("HF_HUB_OFFLINE").stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -21,14 +21,14 @@ fn rlvr(arguments: &[&str]) -> Command {
 }
 
 /// A checkpoint on a server, and an initially empty cache.
-struct Scene {
+struct Scenario {
     server: Server,
     home: TempDir,
     /// The timeout in seconds; hf-hub itself retries for up to six.
     timeout: &'static str,
 }
 
-impl Scene {
+impl Scenario {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let checkpoint = folder.path().join("tiny");
@@ -65,7 +65,7 @@ impl Scene {
         self.command("some/model").env("HF_HUB_OFFLINE", "1").output().unwrap()
     }
 
-    /// Every file below `HF_HOME`, by relative path.
+    /// Returns every file below `HF_HOME`, by relative path.
     fn files(&self) -> BTreeMap<String, Vec<u8>> {
         files(self.home.path())
     }
@@ -85,9 +85,9 @@ fn error_line(output: &Output) -> String {
     errors[0].to_owned()
 }
 
-/// Checks that a fault gives a one-line error, that afterwards nothing loads offline, and that a working hub then repairs the cache.
+/// Checks that a fault leads to a one-line error, that nothing loads offline afterwards, and that a working hub then completes the cache.
 fn check(path: &'static str, fault: Fault, expected: &[&str]) {
-    let mut scene = Scene::new();
+    let mut scene = Scenario::new();
     if matches!(fault, Fault::Silent | Fault::StallsAfter(_)) {
         scene.timeout = "2";
     }
@@ -98,14 +98,14 @@ fn check(path: &'static str, fault: Fault, expected: &[&str]) {
     assert!(error.contains("some/model is incomplete in the hub's cache"), "{error}");
     scene.server.works();
     scene.timeout = "20";
-    let mended = answer(&scene.online());
-    assert_eq!(mended, answer(&scene.offline()));
-    assert!(!mended.trim().is_empty());
+    let recovered = answer(&scene.online());
+    assert_eq!(recovered, answer(&scene.offline()));
+    assert!(!recovered.trim().is_empty());
 }
 
 #[test]
 fn hub_fetch_fills_the_cache_and_reuses_it() {
-    let mut scene = Scene::new();
+    let mut scene = Scenario::new();
     let cold = answer(&scene.online());
     assert!(!scene.server.take_requests().is_empty());
     let local = answer(
@@ -115,7 +115,7 @@ fn hub_fetch_fills_the_cache_and_reuses_it() {
     );
     assert_eq!(cold, local, "the downloaded model differs from the served one");
 
-    // The second time only HEAD requests are sent, and offline none, whether by branch, tag or commit.
+    // The second fetch sends only HEAD requests, and offline fetches send none, whether by branch, tag or commit.
     assert_eq!(answer(&scene.online()), cold);
     let again = scene.server.take_requests();
     assert!(again.iter().all(|request| request.method == "HEAD"), "{again:?}");
@@ -125,7 +125,7 @@ fn hub_fetch_fills_the_cache_and_reuses_it() {
     assert_eq!(answer(&scene.command("some/model@v1").output().unwrap()), cold);
     assert!(scene.files().keys().any(|file| file.contains("hub/models--some--model/snapshots")), "{:?}", scene.files().keys());
 
-    // With a complete cache, a failing or silent hub is no error.
+    // With a complete cache, a failing or silent hub is not an error.
     for (fault, timeout) in [(Fault::Status(503), "20"), (Fault::Silent, "2")] {
         scene.timeout = timeout;
         scene.server.fails("/", fault);
@@ -141,10 +141,10 @@ fn hub_fetch_of_shards_is_all_or_nothing() {
     let checkpoint = folder.path().join("tiny");
     succeed(&["init", "--like", "tiny", "--out", checkpoint.to_str().unwrap()]);
     shard(&checkpoint);
-    let scene = Scene::of(&checkpoint);
+    let scene = Scenario::of(&checkpoint);
     scene.server.fails("model-00002-of-00002.safetensors", Fault::CutAfter(1000));
     let error = error_line(&scene.online());
-    assert!(error.contains("the transfer of model-00002-of-00002.safetensors broke off"), "{error}");
+    assert!(error.contains("the transfer of model-00002-of-00002.safetensors was interrupted"), "{error}");
     let error = error_line(&scene.offline());
     assert!(error.contains("(model-00002-of-00002.safetensors is missing)"), "{error}");
     scene.server.works();
@@ -157,7 +157,7 @@ fn hub_fetch_of_shards_is_all_or_nothing() {
     assert_eq!(whole, answer(&scene.offline()));
 
     scene.server.removes("model-00002-of-00002.safetensors");
-    let scene = Scene { home: tempfile::tempdir().unwrap(), ..scene };
+    let scene = Scenario { home: tempfile::tempdir().unwrap(), ..scene };
     let error = error_line(&scene.online());
     assert!(error.contains("some/model on the hub has no model-00002-of-00002.safetensors"), "{error}");
 }
@@ -180,11 +180,11 @@ fn shard(checkpoint: &Path) {
 }
 
 #[test]
-fn hub_fetch_discards_a_transfer_that_breaks_off() {
-    let broke = ["broke off", "run the same command again"];
-    check("/contents/model.safetensors", Fault::CutAfter(50_000), &broke);
-    check("/contents/model.safetensors", Fault::CutInChunks(50_000), &broke);
-    check("/api/resolve-cache/config.json", Fault::CutAfter(20), &["the transfer of config.json broke off"]);
+fn hub_fetch_discards_an_interrupted_transfer() {
+    let interrupted = ["was interrupted", "run the same command again"];
+    check("/contents/model.safetensors", Fault::CutAfter(50_000), &interrupted);
+    check("/contents/model.safetensors", Fault::CutInChunks(50_000), &interrupted);
+    check("/api/resolve-cache/config.json", Fault::CutAfter(20), &["the transfer of config.json was interrupted"]);
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn hub_fetch_explains_a_failing_hub() {
     check("/resolve/", Fault::Status(503), &["the hub failed (503"]);
     check("/contents/model.safetensors", Fault::StatusOfContents(503), &["is corrupt"]);
     check("/resolve/", Fault::Status(429), &["(429 Too Many Requests)"]);
-    check("/resolve/", Fault::Plain, &["is not that of a hub", "check HF_ENDPOINT"]);
+    check("/resolve/", Fault::Plain, &["is not a hub's (", "check HF_ENDPOINT"]);
 }
 
 #[test]
@@ -217,8 +217,8 @@ fn hub_fetch_times_out_on_a_silent_hub() {
 }
 
 #[test]
-fn hub_fetch_names_what_does_not_exist() {
-    let scene = Scene::new();
+fn hub_fetch_reports_missing_models_revisions_and_files() {
+    let scene = Scenario::new();
     let error = error_line(&scene.command("some/model@never").output().unwrap());
     assert!(error.contains("the model some/model has no revision \"never\""), "{error}");
     let error = error_line(&scene.command("other/model").output().unwrap());
@@ -228,8 +228,8 @@ fn hub_fetch_names_what_does_not_exist() {
     assert!(error.contains("some/model on the hub has no tokenizer.json") && error.contains("--model DIR"), "{error}");
     let error = error_line(&scene.offline());
     assert!(error.contains("incomplete in the hub's cache (tokenizer.json is missing)"), "{error}");
-    let nobody = scene.command("some/model").env("HF_ENDPOINT", "http://127.0.0.1:1").output().unwrap();
-    let error = error_line(&nobody);
+    let unreachable = scene.command("some/model").env("HF_ENDPOINT", "http://127.0.0.1:1").output().unwrap();
+    let error = error_line(&unreachable);
     assert!(error.contains("cannot reach the hub for some/model") && error.contains("--model DIR"), "{error}");
     let error = error_line(&scene.command("some/model").env("HF_ENDPOINT", "not an address").output().unwrap());
     assert!(error.contains("check HF_ENDPOINT"), "{error}");
@@ -238,7 +238,7 @@ fn hub_fetch_names_what_does_not_exist() {
 #[test]
 fn hub_token_is_sent_to_the_hub_only_and_never_logged() {
     const TOKEN: &str = "hf_a-secret-that-nobody-prints";
-    let scene = Scene::new();
+    let scene = Scenario::new();
     scene.server.wants_token(TOKEN);
     let error = error_line(&scene.online());
     assert!(error.contains("private or gated") && error.contains("set HF_TOKEN"), "{error}");
@@ -260,14 +260,14 @@ fn hub_token_is_sent_to_the_hub_only_and_never_logged() {
     assert!(scene.files().values().all(|file| !file.windows(8).any(|bytes| bytes == b"a-secret")));
 
     // The token file below HF_HOME works as well.
-    let scene = Scene { home: tempfile::tempdir().unwrap(), ..scene };
+    let scene = Scenario { home: tempfile::tempdir().unwrap(), ..scene };
     std::fs::write(scene.home.path().join("token"), format!("{TOKEN}\n")).unwrap();
     answer(&scene.online());
 }
 
 #[test]
 fn hub_fetch_by_two_processes_downloads_once() {
-    let scene = Scene::new();
+    let scene = Scenario::new();
     scene.server.fails("/contents/model.safetensors", Fault::Slow(Duration::from_secs(3)));
     let children: Vec<Child> = (0..2).map(|_| scene.command("some/model").spawn().unwrap()).collect();
     let outputs: Vec<Output> = children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
@@ -280,8 +280,8 @@ fn hub_fetch_by_two_processes_downloads_once() {
 }
 
 #[test]
-fn hub_fetch_verifies_what_a_killed_process_left() {
-    let scene = Scene::new();
+fn hub_fetch_verifies_files_of_a_killed_process() {
+    let scene = Scenario::new();
     scene.server.fails("/contents/model.safetensors", Fault::StallsAfter(50_000));
     let mut child = scene.command("some/model").env("HF_HUB_DOWNLOAD_TIMEOUT", "50").spawn().unwrap();
     wait_for("a request", || scene.server.take_requests().iter().any(|request| request.path == "/contents/model.safetensors"));
@@ -289,7 +289,7 @@ fn hub_fetch_verifies_what_a_killed_process_left() {
     child.wait().unwrap();
     assert!(error_line(&scene.offline()).contains("(model.safetensors is missing)"));
 
-    // Worse: a file already has its final name, but the wrong contents.
+    // A file may already have its final name, but the wrong contents.
     let tokenizer = scene.files().into_keys().find(|file| file.ends_with("/tokenizer.json")).unwrap();
     std::fs::write(scene.home.path().join(tokenizer), "{}").unwrap();
     assert!(error_line(&scene.offline()).contains("(tokenizer.json is missing)"));
@@ -298,8 +298,8 @@ fn hub_fetch_verifies_what_a_killed_process_left() {
 }
 
 #[test]
-fn hub_progress_bar_needs_a_terminal() {
-    let scene = Scene::new();
+fn hub_fetch_shows_progress_only_on_a_terminal() {
+    let scene = Scenario::new();
     let output = scene.online();
     answer(&output);
     assert_eq!(stderr(&output), "");

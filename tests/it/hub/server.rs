@@ -1,5 +1,5 @@
-//! A server that imitates the hub: metadata by HEAD, small files by git SHA-1 behind a relative redirect, large files by SHA-256 from a
-//! second address. Tests can inject every kind of failure.
+//! A server that imitates the hub: metadata by HEAD, small files identified by git SHA-1 behind a relative redirect, and large files
+//! identified by SHA-256 at a second address. Tests can inject every kind of failure.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -13,12 +13,12 @@ use sha2::{Digest, Sha256};
 
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// What goes wrong with every request for a matching path.
+/// The fault that occurs for every request with a matching path.
 #[derive(Clone)]
 pub enum Fault {
-    /// Answers HEAD and GET with this status.
+    /// Responds to HEAD and GET with this status.
     Status(u16),
-    /// Answers GET with this status; HEAD works.
+    /// Responds to GET with this status; HEAD works.
     StatusOfContents(u16),
     /// Closes the connection after this many bytes of a response with `Content-Length`.
     CutAfter(usize),
@@ -28,13 +28,13 @@ pub enum Fault {
     EndsAfter(usize),
     /// Sends other contents of the same length.
     Corrupt,
-    /// Accepts the connection and never answers.
+    /// Accepts the connection and does not respond for a minute.
     Silent,
-    /// Sends this many bytes and then nothing, with the connection open.
+    /// Sends this many bytes, then stalls with the connection open.
     StallsAfter(usize),
     /// Sends everything, with a pause in the middle.
     Slow(Duration),
-    /// Answers without ETag and commit, unlike a hub.
+    /// Responds without ETag and commit, unlike a hub.
     Plain,
 }
 
@@ -77,7 +77,7 @@ impl Server {
             std::thread::spawn(move || {
                 for stream in listener.incoming() {
                     let server = server.clone();
-                    // Some tests disconnect on purpose, so errors are ignored.
+                    // Ignore errors, because some tests disconnect on purpose.
                     std::thread::spawn(move || server.answer(&stream.unwrap()));
                 }
             });
@@ -90,7 +90,7 @@ impl Server {
         self.state.lock().unwrap().fault = Some((path, fault));
     }
 
-    /// Ends the injected fault.
+    /// Removes the injected fault.
     pub fn works(&self) {
         self.state.lock().unwrap().fault = None;
     }
