@@ -81,7 +81,7 @@ fn select_ranks_the_examples_of_a_run() {
     let train = ["train", "--example", "tiny/train/4", "--steps", "3", "--out", run];
     let output = rlvr(&[&train[..], &small].concat(), folder.path());
     let (_, err) = outputs(&output);
-    assert!(output.status.success() && err.contains("4 examples x 1 group x 4 = 16 rollouts a step, 4 groups of 4"), "{err}");
+    assert!(output.status.success() && err.contains("4 examples x 1 group x 4 responses = 16 rollouts per step"), "{err}");
     let (out, err) = outputs(&rlvr(&["select", "--run", run], folder.path()));
     let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(lines.len() == 4 && lines.iter().all(|line| line["epochs"] == 3), "{out}{err}");
@@ -105,7 +105,7 @@ fn train_prints_how_examples_fill_a_batch() {
     };
     let out = check(
         &["--question", "What is 6*7?", "--answer", "42"],
-        "1 example x 8 groups x 8 = 64 rollouts a step, 8 groups of 8 (inline: \"What is 6*7?\", 42)",
+        "1 example x 8 groups x 8 responses = 64 rollouts per step (inline: \"What is 6*7?\", 42)",
     );
     // The printed settings reproduce the run.
     let config = cache.path().join("config.toml");
@@ -113,7 +113,7 @@ fn train_prints_how_examples_fill_a_batch() {
     assert_eq!(check(&["--config", config.to_str().unwrap()], "(inline: \"What is 6*7?\", 42)"), out);
     check(
         &["--question", "2-3?", "--answer", "-1", "--set", "rollout.groups=128"],
-        "1 example x 128 groups x 8 = 1024 rollouts a step, 128 groups of 8",
+        "1 example x 128 groups x 8 responses = 1024 rollouts per step",
     );
     for half in [&["--question", "q"], &["--answer", "1"]] {
         assert_eq!(rlvr(&[&["train", "--dry-run"], &half[..]].concat(), cache.path()).status.code(), Some(2));
@@ -125,14 +125,14 @@ fn train_prints_how_examples_fill_a_batch() {
         let short = ["--set", "rollout.max_new_tokens=8", "--example", example];
         check(&[&data[..], &short].concat(), expected)
     };
-    checked("pi1", "1 example x 128 groups x 8 = 1024 rollouts a step, 128 groups of 8 (pi1: \"The pressure");
-    checked("pi1,pi13", "2 examples x 64 groups x 8 = 1024 rollouts a step, 128 groups of 8");
-    checked("pi1..pi16", "16 examples x 8 groups x 8 = 1024 rollouts a step, 128 groups of 8");
-    checked("pi1,pi2,pi13", "3 examples in turn on 128 groups x 8 = 1024 rollouts a step, 128 groups of 8");
-    checked("dsr-sub", "1208 examples in turn on 128 groups x 8 = 1024 rollouts a step");
+    checked("pi1", "1 example x 128 groups x 8 responses = 1024 rollouts per step (pi1: \"The pressure");
+    checked("pi1,pi13", "2 examples x 64 groups x 8 responses = 1024 rollouts per step");
+    checked("pi1..pi16", "16 examples x 8 groups x 8 responses = 1024 rollouts per step");
+    checked("pi1,pi2,pi13", "3 examples in turn on 128 groups x 8 responses = 1024 rollouts per step");
+    checked("dsr-sub", "1208 examples in turn on 128 groups x 8 responses = 1024 rollouts per step");
     checked("dsr-sub/124", "1 example x 128 groups");
     let parquet = folder.join("train/merge_pi1_pi13_r128.parquet");
-    checked(parquet.to_str().unwrap(), "2 examples x 64 groups x 8 = 1024 rollouts a step, 128 groups of 8");
+    checked(parquet.to_str().unwrap(), "2 examples x 64 groups x 8 responses = 1024 rollouts per step");
 }
 
 #[test]

@@ -21,8 +21,7 @@ fn train_on_one_example_improves_untrained_problems() {
     let output = succeed(&[&["train", "--steps", "40", "--out", out.to_str().unwrap()][..], &SMALL].concat());
     let messages = stderr(&output);
     assert!(
-        messages
-            .contains("1 example x 8 groups x 8 = 64 rollouts a step, 8 groups of 8 (tiny/addition/334+556: \"Compute 334+556.\", 890)"),
+        messages.contains("1 example x 8 groups x 8 responses = 64 rollouts per step (tiny/addition/334+556: \"Compute 334+556.\", 890)"),
         "{messages}"
     );
 

@@ -17,24 +17,20 @@ impl Prepared<'_> {
     pub fn headline(&self) -> String {
         let Self { settings, replay, sets, .. } = self;
         let (groups, size) = (settings.rollout.groups, settings.rollout.group_size);
-        let rollouts = format!(" = {} rollouts a step, {groups} groups of {size}", groups * size);
+        let rollouts = format!(" x {size} responses = {} rollouts per step", groups * size);
         let examples = match (&self.problems[..], replay) {
             (_, Some(replay)) => {
-                format!(
-                    "{} of {} on {groups} groups x {size}{rollouts}",
-                    pluralized(replay.len(), "recorded step"),
-                    settings.rollout.replay
-                )
+                format!("{} of {} on {groups} groups{rollouts}", pluralized(replay.len(), "recorded step"), settings.rollout.replay)
             }
             ([problem], _) => {
                 let text = format!("{}: \"{}\", {}", problem.id, excerpt(&problem.question), answer(settings, problem));
-                format!("1 example x {groups} groups x {size}{rollouts} ({text})")
+                format!("1 example x {groups} groups{rollouts} ({text})")
             }
             (several, _) if groups % several.len() == 0 => {
                 let count = several.len();
-                format!("{count} examples x {} x {size}{rollouts}", pluralized(groups / count, "group"))
+                format!("{count} examples x {}{rollouts}", pluralized(groups / count, "group"))
             }
-            (several, _) => format!("{} examples in turn on {groups} groups x {size}{rollouts}", several.len()),
+            (several, _) => format!("{} examples in turn on {groups} groups{rollouts}", several.len()),
         };
         let evaluated: Vec<String> = sets.iter().map(|set| format!("{} ({} problems)", set.name, set.problems.len())).collect();
         let evaluation = match (evaluated.is_empty(), settings.eval.every) {

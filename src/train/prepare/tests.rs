@@ -64,7 +64,11 @@ fn prepare_starts_and_resumes_a_run() {
     let folder = tempfile::tempdir().unwrap();
     let (out, interrupt) = (folder.path().join("run"), Interrupt::default());
     let prepared = prepare(small(&out)).unwrap();
-    assert!(prepared.headline().starts_with("grpo with tiny: 1 example x 2 groups x 4 = 8 rollouts a step"), "{}", prepared.headline());
+    assert!(
+        prepared.headline().starts_with("grpo with tiny: 1 example x 2 groups x 4 responses = 8 rollouts per step"),
+        "{}",
+        prepared.headline()
+    );
     assert_eq!((prepared.problems.len(), prepared.sets.len(), prepared.root.clone()), (1, 0, out.clone()));
     assert_eq!(prepared.load(&interrupt).unwrap().start().unwrap().run().unwrap(), Outcome::Done);
     let messages = std::sync::Mutex::new(Vec::new());
