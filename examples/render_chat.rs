@@ -15,7 +15,7 @@ use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use rlvr::data::{Library, example};
+use rlvr::data::{DataStore, example};
 use rlvr::text::{ChatSettings, Message, Text, render_template};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -49,7 +49,7 @@ fn render(line: Line, models: &mut BTreeMap<PathBuf, Text>) -> Result<Value> {
     let messages = match (&line.messages, &line.example) {
         (Some(messages), None) => messages.clone(),
         (None, Some(name)) => {
-            let problem = example::resolve(name, &Library::open(None)?)?.swap_remove(0);
+            let problem = example::resolve(name, &DataStore::open(None)?)?.swap_remove(0);
             let instruction = if line.training { example::PUBLISHED_INSTRUCTION } else { "" };
             vec![Message::new("user", problem.question + instruction)]
         }

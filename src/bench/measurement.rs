@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use crate::kernels::profiler::Span;
-use crate::kernels::{card, confirmation};
+use crate::kernels::{confirmation, gpu_info};
 use crate::model::Decoder;
 use crate::workers::Workers;
 
@@ -115,7 +115,7 @@ impl Machine {
     /// Describes the machine that `decoder` runs on.
     pub fn of(decoder: &Decoder, workers: &Workers) -> Self {
         let kernels = decoder.kernels();
-        let gpu = card::card_of(kernels.device());
+        let gpu = gpu_info::info_of(kernels.device());
         Self {
             device: format!("{:?}", kernels.device().location()).to_lowercase(),
             kernels: format!("{kernels:?}").chars().take_while(|c| c.is_alphanumeric()).collect::<String>().to_lowercase(),

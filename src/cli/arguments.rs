@@ -9,7 +9,7 @@ use clap::Args;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use toml::{Table, Value};
 
-use crate::data::{DownloadProgress, Library, OnProgress};
+use crate::data::{DataStore, DownloadProgress, OnProgress};
 use crate::kernels::{Backend, ComputeSettings, DeviceChoice, Kernels, Precision};
 use crate::source;
 use crate::text::ChatSettings;
@@ -67,8 +67,8 @@ pub struct DataArgs {
 
 impl DataArgs {
     /// Opens the published files: those in `--data-dir`, or downloads.
-    pub fn library(&self) -> Result<Library> {
-        Ok(Library::open(self.data_dir.as_deref())?.on_progress(download_progress()))
+    pub fn store(&self) -> Result<DataStore> {
+        Ok(DataStore::open(self.data_dir.as_deref())?.on_progress(download_progress()))
     }
 }
 

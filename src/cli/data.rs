@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::arguments::DataArgs;
 use crate::data::benchmark::{BENCHMARKS, Source};
-use crate::data::catalogue::{self, Named};
-use crate::data::{FileStatus, Library};
+use crate::data::registry::{self, NamedFile};
+use crate::data::{DataStore, FileStatus};
 use crate::metrics::table;
 use crate::usage::usage;
 
@@ -50,28 +50,28 @@ enum Action {
 
 #[derive(Debug, Args)]
 struct Which {
-    #[arg(default_value = "all", value_delimiter = ',', help = format!("Comma-separated names of files: {}", catalogue::known()))]
+    #[arg(default_value = "all", value_delimiter = ',', help = format!("Comma-separated names of files: {}", registry::known()))]
     names: Vec<String>,
 }
 
 impl Which {
-    fn files(&self) -> Result<Vec<Named>> {
-        usage(catalogue::select(&self.names.join(",")))
+    fn files(&self) -> Result<Vec<NamedFile>> {
+        usage(registry::select(&self.names.join(",")))
     }
 }
 
 pub fn run(command: DataCommand) -> Result<ExitCode> {
     match command.action {
-        Action::List { json, data } => list(&usage(data.library())?, json).map(|()| ExitCode::SUCCESS),
-        Action::Pull { which, data } => pull(&which.files()?, &usage(data.library())?).map(|()| ExitCode::SUCCESS),
-        Action::Check { which, data } => check(&which.files()?, &usage(data.library())?),
+        Action::List { json, data } => list(&usage(data.store())?, json).map(|()| ExitCode::SUCCESS),
+        Action::Pull { which, data } => pull(&which.files()?, &usage(data.store())?).map(|()| ExitCode::SUCCESS),
+        Action::Check { which, data } => check(&which.files()?, &usage(data.store())?),
     }
 }
 
-fn list(library: &Library, as_json: bool) -> Result<()> {
+fn list(store: &DataStore, as_json: bool) -> Result<()> {
     let mut rows = Vec::new();
-    for named in catalogue::all() {
-        let (status, file) = (library.look(&named.file)?, named.file);
+    for named in registry::all() {
+        let (status, file) = (store.locate(&named.file)?, named.file);
         let benchmark = BENCHMARKS.iter().find(|benchmark| benchmark.name == named.name);
         let decoding = benchmark.map_or_else(String::new, |benchmark| match benchmark.decoding.samples {
             1 => "greedy".to_owned(),
@@ -92,30 +92,30 @@ fn list(library: &Library, as_json: bool) -> Result<()> {
     }
     for benchmark in BENCHMARKS {
         let Source::Own { local, .. } = benchmark.source else { continue };
-        let state = if library.own(local).is_some() { "in the data folder" } else { "your own file" };
+        let state = if store.own(local).is_some() { "in the data folder" } else { "your own file" };
         rows.push(vec![benchmark.name.into(), String::new(), benchmark.decoding.to_string(), state.into(), local.into()]);
     }
     print_result!("{}", table(&["name", "rows", "decoding", "state", "below the data folder"], &rows));
     let sources: BTreeSet<String> =
-        catalogue::all().iter().map(|named| format!("{} at commit {}", named.file.repository, named.file.commit)).collect();
+        registry::all().iter().map(|named| format!("{} at commit {}", named.file.repository, named.file.commit)).collect();
     let sources = sources.into_iter().collect::<Vec<_>>().join(", ");
-    message!("source: {sources}; downloads are cached in {}", library.cache().display());
+    message!("source: {sources}; downloads are cached in {}", store.cache().display());
     Ok(())
 }
 
-fn pull(files: &[Named], library: &Library) -> Result<()> {
+fn pull(files: &[NamedFile], store: &DataStore) -> Result<()> {
     for named in files {
-        print_result!("{}", library.path(&named.file)?.display());
+        print_result!("{}", store.path(&named.file)?.display());
     }
     Ok(())
 }
 
-fn check(files: &[Named], library: &Library) -> Result<ExitCode> {
+fn check(files: &[NamedFile], store: &DataStore) -> Result<ExitCode> {
     let mut failed = 0;
     for named in files {
-        let verdict = match library.look(&named.file)? {
+        let verdict = match store.locate(&named.file)? {
             FileStatus::Folder(path) | FileStatus::Cache(path) => {
-                named.read(library).map(|rows| format!("{rows} rows, sha256 as published, {}", path.display()))
+                named.read(store).map(|rows| format!("{rows} rows, sha256 as published, {}", path.display()))
             }
             FileStatus::Corrupt(path, found) => Err(anyhow::anyhow!(
                 "{} is not the published file: sha256 {found}, expected {}; delete it and run rlvr data pull {}",

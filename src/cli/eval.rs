@@ -160,7 +160,7 @@ fn evaluate(args: &EvalArgs, sets: &[EvalSet], evaluator: Evaluator) -> Result<E
 /// Loads the requested sets, with the requested decoding and number of samples.
 fn requested_sets(args: &EvalArgs) -> Result<Vec<EvalSet>> {
     let benchmarks = args.benchmarks.as_deref().unwrap_or_default();
-    let mut sets = sets::by_name(benchmarks, args.limit, &args.data.library()?, answer_style::style_name)?;
+    let mut sets = sets::by_name(benchmarks, args.limit, &args.data.store()?, answer_style::style_name)?;
     args.benchmark_file.iter().try_for_each(|path| sets::add_file(&mut sets, path, args.limit))?;
     if sets.is_empty() {
         return Err(anyhow!("--benchmarks is empty: name at least one benchmark"));

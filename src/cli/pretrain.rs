@@ -12,7 +12,7 @@ use toml::{Table, Value};
 use super::numbers::setting;
 use crate::checkpoint::{Model, ensure_free, write_file, write_folder_with_manifest};
 use crate::config;
-use crate::data::Library;
+use crate::data::DataStore;
 use crate::eval::{EvalSettings, Evaluator, LocalModel, sets};
 use crate::interrupt::Interrupt;
 use crate::metrics::{percent, table};
@@ -84,7 +84,7 @@ fn settings(args: &PretrainArgs) -> Result<PretrainSettings> {
 /// Evaluates the new base model on the validation problems, and prints its accuracy and the share of each answer style.
 fn report(model: &Model) -> Result<()> {
     let workers = Workers::new(model.decoder.default_workers())?;
-    let sets = sets::by_name("tiny-validation", 0, &Library::open(None)?, answer_style::style_name)?;
+    let sets = sets::by_name("tiny-validation", 0, &DataStore::open(None)?, answer_style::style_name)?;
     let settings = EvalSettings { max_new_tokens: 80, ..EvalSettings::default() };
     let engine = EngineSettings::default();
     let (revision, date, interrupt) = ("new".into(), String::new(), &Interrupt::default());

@@ -41,7 +41,7 @@ pub fn run(args: SelectArgs) -> Result<()> {
     }
     let path = match args.history {
         Some(path) => path,
-        None => args.data.library()?.path(&ACCURACY_HISTORY)?,
+        None => args.data.store()?.path(&ACCURACY_HISTORY)?,
     };
     let history = usage(read_history(&path))?;
     let is_published = sha256_of(&path)? == ACCURACY_HISTORY.sha256;

@@ -37,8 +37,8 @@ pub struct StudyArgs {
 
 pub fn run(args: StudyArgs) -> Result<ExitCode> {
     let study = usage(Study::read(&args.file))?;
-    let library = usage(args.data.library())?;
-    let checked: Vec<Result<RunSettings>> = study.arms.iter().map(|arm| study.check(arm, &library)).collect();
+    let store = usage(args.data.store())?;
+    let checked: Vec<Result<RunSettings>> = study.arms.iter().map(|arm| study.check(arm, &store)).collect();
     if args.dry_run {
         return print_checks(&study, &checked);
     }

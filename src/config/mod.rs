@@ -55,7 +55,7 @@ pub fn read(path: &Path) -> Result<Table> {
 ///
 /// # Errors
 /// If the text has no `=`, or a part of the name is empty.
-pub fn assignment(text: &str) -> Result<Table> {
+pub fn parse_override(text: &str) -> Result<Table> {
     let Some((key, value)) = text.split_once('=') else { bail!("\"{text}\" is not an assignment: write a.b=c") };
     let value = value.trim();
     let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut table| table.remove("v"));
@@ -75,7 +75,7 @@ pub fn assignment(text: &str) -> Result<Table> {
 /// # Errors
 /// If the file cannot be read, or an assignment cannot be parsed.
 pub fn layers(file: Option<&Path>, assignments: &[String]) -> Result<Vec<Table>> {
-    file.map(read).into_iter().chain(assignments.iter().map(|one| assignment(one))).collect()
+    file.map(read).into_iter().chain(assignments.iter().map(|one| parse_override(one))).collect()
 }
 
 /// Replaces the old names of settings in a layer by the new ones. Prints a note for each, once per process.
@@ -251,7 +251,7 @@ mod tests {
     }
 
     fn resolved(sets: &[&str]) -> Result<Named> {
-        let layers = sets.iter().map(|set| assignment(set)).collect::<Result<Vec<_>>>()?;
+        let layers = sets.iter().map(|set| parse_override(set)).collect::<Result<Vec<_>>>()?;
         resolve(&Named { name: "a".into(), inner: Inner { rate: 0.5, count: 2 } }, &layers)
     }
 

@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::gold::{Gold, Tally};
-use super::library::Library;
 use super::rows::{self, Row};
+use super::store::DataStore;
 use super::verl::{self, Contents, Indexed};
 use super::{pinned, ranking};
 use crate::flow::Problem;
@@ -55,19 +55,19 @@ enum Labels {
 /// # Errors
 /// If a name is unknown (the message lists the known ones), a file is missing and cannot be downloaded, a row is not a problem (the message
 /// names file and line), or two different problems share an id.
-pub fn resolve(specification: &str, library: &Library) -> Result<Vec<Problem>> {
-    resolve_with(Labels::Required, specification, library)
+pub fn resolve(specification: &str, store: &DataStore) -> Result<Vec<Problem>> {
+    resolve_with(Labels::Required, specification, store)
 }
 
 /// Like [`resolve`], for rewards that need no label: a row without an answer in a user's file becomes a problem with an empty answer.
 ///
 /// # Errors
 /// As for [`resolve`], except that answers may be missing.
-pub fn resolve_unlabeled(specification: &str, library: &Library) -> Result<Vec<Problem>> {
-    resolve_with(Labels::Optional, specification, library)
+pub fn resolve_unlabeled(specification: &str, store: &DataStore) -> Result<Vec<Problem>> {
+    resolve_with(Labels::Optional, specification, store)
 }
 
-fn resolve_with(labels: Labels, specification: &str, library: &Library) -> Result<Vec<Problem>> {
+fn resolve_with(labels: Labels, specification: &str, store: &DataStore) -> Result<Vec<Problem>> {
     if is_inline(specification) {
         return inline_problem(labels, specification);
     }
@@ -77,7 +77,7 @@ fn resolve_with(labels: Labels, specification: &str, library: &Library) -> Resul
     }
     // Parse every name before reading any file, so that a typo costs no download.
     let names: Vec<Name> = specification.split(',').map(|name| Name::parse(name.trim())).collect::<Result<_>>()?;
-    let mut subset = Subset { library, labels, problems: None, ranking: None };
+    let mut subset = Subset { store, labels, problems: None, ranking: None };
     let mut problems: Vec<Problem> = Vec::new();
     for name in names {
         for problem in name.problems(&mut subset)? {
@@ -235,7 +235,7 @@ fn ranks(name: &str) -> Result<Option<(usize, usize)>> {
 
 /// The published subset and its ranking, both loaded on first use.
 struct Subset<'a> {
-    library: &'a Library,
+    store: &'a DataStore,
     /// Whether rows of users' files need answers.
     labels: Labels,
     problems: Option<Vec<Indexed>>,
@@ -246,7 +246,7 @@ impl Subset<'_> {
     fn problems(&mut self) -> Result<&[Indexed]> {
         let problems = match self.problems.take() {
             Some(problems) => problems,
-            None => verl::read_published(&self.library.path(&pinned::DSR_SUB)?)?,
+            None => verl::read_published(&self.store.path(&pinned::DSR_SUB)?)?,
         };
         Ok(self.problems.insert(problems))
     }
@@ -272,7 +272,7 @@ impl Subset<'_> {
         let ranking = match self.ranking.take() {
             Some(ranking) => ranking,
             None => {
-                let history = ranking::read_history(&self.library.path(&pinned::ACCURACY_HISTORY)?)?;
+                let history = ranking::read_history(&self.store.path(&pinned::ACCURACY_HISTORY)?)?;
                 ranking::rank_by_std(&history).into_iter().map(|ranked| *ranked.example).collect()
             }
         };

@@ -4,23 +4,23 @@
 //! are graded, how models work and how prompts are rendered.
 
 pub mod benchmark;
-pub mod catalogue;
 mod choices;
 mod conversation;
 pub mod example;
 mod fetch;
 mod gold;
 pub mod hub;
-mod library;
 mod parquet;
 pub mod pinned;
 mod ranking;
+pub mod registry;
 mod rows;
+mod store;
 pub mod tiny;
 mod value;
 mod verl;
 
 pub use fetch::{DownloadProgress, OnProgress, sha256_of};
 pub use gold::answers;
-pub use library::{FileStatus, Library};
 pub use ranking::{Ranked, rank_by_std, read_history};
+pub use store::{DataStore, FileStatus};

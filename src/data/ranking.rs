@@ -136,8 +136,8 @@ fn sum(values: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::library::shared_library;
     use crate::data::pinned;
+    use crate::data::store::shared_library;
 
     #[test]
     fn rank_by_std_keeps_the_order_of_ties() {
@@ -150,8 +150,8 @@ mod tests {
 
     #[test]
     fn rank_by_std_reproduces_the_published_ranks() {
-        let Some(library) = shared_library() else { return };
-        let history = read_history(&library.path(&pinned::ACCURACY_HISTORY).unwrap()).unwrap();
+        let Some(store) = shared_library() else { return };
+        let history = read_history(&store.path(&pinned::ACCURACY_HISTORY).unwrap()).unwrap();
         let ranking = rank_by_std(&history);
         assert_eq!(ranking.len(), 1209);
         for (rank, index) in PUBLISHED {

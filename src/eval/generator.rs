@@ -90,7 +90,7 @@ pub trait Generator: Sync {
     /// # Errors
     /// [`FailedRequests`] if some requests failed permanently; `on_response` has then received the other responses. Also any error of
     /// `on_response`.
-    fn answer(&self, requests: &[EvalRequest], generation: &GenerationConfig, on_response: OnResponse) -> Result<()>;
+    fn generate(&self, requests: &[EvalRequest], generation: &GenerationConfig, on_response: OnResponse) -> Result<()>;
 }
 
 /// The requests that have no response. `on_response` has received the responses to the others.

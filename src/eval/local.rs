@@ -47,7 +47,7 @@ impl Generator for LocalModel<'_> {
     }
 
     /// Generates nothing for a prompt that leaves no room for a response of `max_new_tokens` in the context length; its `finish` is `None`.
-    fn answer(&self, eval_requests: &[EvalRequest], generation: &GenerationConfig, on_response: OnResponse) -> Result<()> {
+    fn generate(&self, eval_requests: &[EvalRequest], generation: &GenerationConfig, on_response: OnResponse) -> Result<()> {
         let max_prompt_tokens = self.model.decoder.config.context_length.saturating_sub(generation.max_new_tokens);
         let (mut requests, mut numbers) = (Vec::new(), Vec::new());
         let mut prompts: HashMap<u32, Arc<[u32]>> = HashMap::new();

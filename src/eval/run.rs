@@ -128,7 +128,7 @@ impl Evaluator<'_> {
             Ok(())
         };
         if !requests.is_empty() {
-            self.generator.answer(&requests, &self.generation(decoding), &on_response)?;
+            self.generator.generate(&requests, &self.generation(decoding), &on_response)?;
         }
         let answers: Vec<Answer> = progress.into_inner().unwrap_or_else(PoisonError::into_inner).answers.into_iter().flatten().collect();
         let expected = set.problems.len() * decoding.samples;
@@ -229,7 +229,7 @@ mod tests {
             Identity { model: "oracle".into(), ..Identity::default() }
         }
 
-        fn answer(&self, requests: &[EvalRequest], generation: &GenerationConfig, on_response: OnResponse) -> Result<()> {
+        fn generate(&self, requests: &[EvalRequest], generation: &GenerationConfig, on_response: OnResponse) -> Result<()> {
             for (index, request) in requests.iter().enumerate().rev().filter(|(_, request)| Some(request.number) != self.failing) {
                 let text = format!("After {} thoughts: \\boxed{{{}}}", generation.max_new_tokens, request.problem.answer);
                 on_response(index, Response { text, tokens: 5, finish: Some(FinishReason::Stop) })?;

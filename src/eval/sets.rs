@@ -9,7 +9,7 @@ use super::settings::PUBLISHED;
 use crate::config::nearest;
 use crate::data::benchmark::{self, BENCHMARKS, Benchmark, Decoding, Source};
 use crate::data::tiny::{self, Split};
-use crate::data::{Library, sha256_of};
+use crate::data::{DataStore, sha256_of};
 use crate::flow::Problem;
 
 /// The embedded model's sets, as `(name, split)`.
@@ -48,9 +48,9 @@ impl EvalSet {
 ///
 /// # Errors
 /// If a name is unknown (the message lists the known ones), or the data cannot be read or downloaded (the message says what to do).
-pub fn by_name(names: &str, limit: usize, library: &Library, classify: fn(&str) -> &'static str) -> Result<Vec<EvalSet>> {
+pub fn by_name(names: &str, limit: usize, store: &DataStore, classify: fn(&str) -> &'static str) -> Result<Vec<EvalSet>> {
     let mut sets: Vec<EvalSet> = Vec::new();
-    for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()).flat_map(|name| members(name, library)) {
+    for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()).flat_map(|name| members(name, store)) {
         if sets.iter().any(|set| set.name == name) {
             continue;
         }
@@ -61,8 +61,8 @@ pub fn by_name(names: &str, limit: usize, library: &Library, classify: fn(&str) 
             add_file(&mut sets, Path::new(name), limit)?;
         } else {
             for benchmark in benchmarks(name)? {
-                let problems = set(benchmark.name, benchmark.load(library)?, limit);
-                sets.push(EvalSet { data_sha256: benchmark.sha256(library)?, decodings: vec![benchmark.decoding], ..problems });
+                let problems = set(benchmark.name, benchmark.load(store)?, limit);
+                sets.push(EvalSet { data_sha256: benchmark.sha256(store)?, decodings: vec![benchmark.decoding], ..problems });
             }
         }
     }
@@ -74,9 +74,9 @@ pub fn by_name(names: &str, limit: usize, library: &Library, classify: fn(&str) 
 ///
 /// # Errors
 /// If a name is unknown (the message lists the known ones), or a file cannot be read.
-pub fn check(names: &str, library: &Library) -> Result<Vec<EvalSet>> {
+pub fn check(names: &str, store: &DataStore) -> Result<Vec<EvalSet>> {
     let mut sets: Vec<EvalSet> = Vec::new();
-    for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()).flat_map(|name| members(name, library)) {
+    for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()).flat_map(|name| members(name, store)) {
         if name.ends_with(".jsonl") {
             add_file(&mut sets, Path::new(name), 1)?;
         } else {
@@ -128,7 +128,7 @@ pub fn ensure_prompt_fits(max_new_tokens: usize, context_length: usize, sets: &[
 
 /// Expands `all` or a benchmark tag to the names of its sets; any other name stands for itself. Warns about sets in `all` that need a file
 /// from the user.
-fn members<'a>(name: &'a str, library: &Library) -> Vec<&'a str> {
+fn members<'a>(name: &'a str, store: &DataStore) -> Vec<&'a str> {
     let names =
         |belongs: &dyn Fn(&&Benchmark) -> bool| BENCHMARKS.iter().filter(belongs).map(|benchmark| benchmark.name).collect::<Vec<_>>();
     if name != "all" {
@@ -138,7 +138,7 @@ fn members<'a>(name: &'a str, library: &Library) -> Vec<&'a str> {
     let published = names(&|benchmark| matches!(benchmark.source, Source::Pinned { .. }));
     let own = names(&|benchmark| {
         let Source::Own { local, .. } = benchmark.source else { return false };
-        let is_available = library.own(local).is_some();
+        let is_available = store.own(local).is_some();
         if !is_available {
             tracing::warn!("skipping {}: it needs your own file, {local} in the data folder", benchmark.name);
         }
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     fn names(specification: &str, folder: &Path) -> Result<Vec<String>> {
-        let sets = by_name(specification, 2, &Library::open(Some(folder))?, |_| "")?;
+        let sets = by_name(specification, 2, &DataStore::open(Some(folder))?, |_| "")?;
         Ok(sets.into_iter().map(|set| format!("{} {}", set.name, set.problems.len())).collect())
     }
 

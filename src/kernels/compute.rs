@@ -8,8 +8,8 @@ use anyhow::{Result, bail};
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 
-use super::card::{card, check_usable, name};
 use super::confirmation;
+use super::gpu_info::{check_usable, info, name};
 use super::{Cpu, Kernels, Stock};
 
 /// The settings of the section `compute`: where and how models are computed.
@@ -134,7 +134,7 @@ impl ComputeSettings {
             DeviceChoice::Auto => match check_usable(0) {
                 Ok(()) => Some(0),
                 // Users expect that a GPU is used if there is one, so a problem with it deserves a warning.
-                Err(reason) if card(0).is_some() => {
+                Err(reason) if info(0).is_some() => {
                     tracing::warn!("computing on the CPU: {reason}");
                     None
                 }
@@ -152,7 +152,7 @@ impl ComputeSettings {
     /// # Errors
     /// If the settings contradict each other, or the device does not support the backend or the dtype.
     pub fn on(&self, gpu: Option<usize>) -> Result<Compute> {
-        self.on_card(gpu, gpu.and_then(card).is_some_and(|card| confirmation::is_confirmed(&card)))
+        self.on_card(gpu, gpu.and_then(info).is_some_and(|card| confirmation::is_confirmed(&card)))
     }
 
     fn on_card(&self, gpu: Option<usize>, is_confirmed: bool) -> Result<Compute> {

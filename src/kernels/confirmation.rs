@@ -25,7 +25,7 @@ pub const KERNELS: &str = env!("RLVR_KERNELS_DIGEST");
 
 /// Identifies a GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Card {
+pub struct GpuInfo {
     /// The name that the driver reports.
     pub name: String,
     /// The compute capability, such as (9, 0).
@@ -62,14 +62,14 @@ pub struct Confirmed {
 }
 
 impl Confirmed {
-    fn has(&self, card: &Card) -> bool {
+    fn has(&self, card: &GpuInfo) -> bool {
         let capability = format!("{}.{}", card.capability.0, card.capability.1);
         self.confirmed.iter().any(|entry| entry.card == card.name && entry.capability == capability && entry.kernels == KERNELS)
     }
 }
 
 /// Returns true if the fused kernels are confirmed on this GPU.
-pub fn is_confirmed(card: &Card) -> bool {
+pub fn is_confirmed(card: &GpuInfo) -> bool {
     let built_in: Confirmed = toml::from_str(BUILT_IN).expect("confirmed.toml is read by a test");
     built_in.has(card) || user_file().is_some_and(|path| read(&path).has(card))
 }
@@ -102,8 +102,8 @@ fn read(path: &Path) -> Confirmed {
 mod tests {
     use super::*;
 
-    fn card(name: &str) -> Card {
-        Card { name: name.to_owned(), capability: (9, 0), driver: "580.95.05".to_owned() }
+    fn card(name: &str) -> GpuInfo {
+        GpuInfo { name: name.to_owned(), capability: (9, 0), driver: "580.95.05".to_owned() }
     }
 
     /// An entry in the format that `scripts/gpu-check.sh` writes.
@@ -129,7 +129,7 @@ mod tests {
         check("", "NVIDIA H200", false);
         check("confirmed = 3", "NVIDIA H200", false);
         check(&entry(KERNELS).replace("driver", "drivers"), "NVIDIA H200", false);
-        let other = Card { capability: (10, 0), ..card("NVIDIA H200") };
+        let other = GpuInfo { capability: (10, 0), ..card("NVIDIA H200") };
         assert!(!toml::from_str::<Confirmed>(&entry(KERNELS)).unwrap().has(&other));
         assert!(!read(Path::new("/nonexistent/confirmed.toml")).has(&card("NVIDIA H200")));
     }

@@ -20,12 +20,12 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use crate::flow::SamplingMask;
 
-pub mod card;
 pub mod compute;
 pub mod confirmation;
 mod copies;
 pub mod cpu;
 pub mod fused;
+pub mod gpu_info;
 pub mod hooks;
 pub mod layout;
 pub mod logits;
@@ -36,18 +36,18 @@ pub mod profiler;
 pub mod shape;
 pub mod stock;
 
-pub use card::device_name;
 pub use compute::{Backend, Compute, ComputeSettings, DeviceChoice, Precision, Target};
 pub use copies::{on_host, wait_for};
 pub use cpu::Cpu;
 pub use fused::Fused;
+pub use gpu_info::device_name;
 pub use hooks::{HookedKernels, OperationHooks};
 pub use logits::{Filter, MASKED, PendingSample, RowScores, SamplerOutput, SamplingParams};
 pub use memory::{DeviceLost, DeviceMemory, OutOfMemory, is_lost, is_out_of_memory};
 pub use optimizer::{Moments, Parameter, Quantized, Step};
 pub use pass::Pass;
 pub use profiler::Profiler;
-pub use shape::{BLOCK, Heads, Indices, LayerCache, Rotation, Segment, Tables};
+pub use shape::{BLOCK, BlockTables, Heads, Indices, LayerCache, Rotation, Segment};
 pub use stock::Stock;
 
 hooks::operations! {
@@ -89,7 +89,7 @@ hooks::operations! {
         ///
         /// # Errors
         /// If the device fails.
-        fn tables<'a>(&self, blocks: &'a [&'a [u32]], counts: &'a [usize]) -> Result<Tables<'a>>;
+        fn tables<'a>(&self, blocks: &'a [&'a [u32]], counts: &'a [usize]) -> Result<BlockTables<'a>>;
 
         /// Returns the rows of `table [n, w]` at `rows`, in that order: `[rows, w]`, in the table's dtype. This is the kernels' own or, except
         /// in the plain loops, u32.
@@ -219,7 +219,7 @@ hooks::operations! {
         ///
         /// # Errors
         /// If the tables are not where this backend reads them, the fused kernels do not support heads of this width, or the device fails.
-        fn attend_cached(&self, qkv: &Tensor, cache: &LayerCache, tables: &Tables, heads: Heads) -> Result<Tensor>;
+        fn attend_cached(&self, qkv: &Tensor, cache: &LayerCache, tables: &BlockTables, heads: Heads) -> Result<Tensor>;
 
         /// `rotate_in_place` and `store` in one operation: rotates the queries and keys of each row in place, and writes the rotated keys
         /// and the values to the cache at `slots [t]`.

@@ -6,7 +6,7 @@
 
 use candle_core::{Result, Tensor, TensorId};
 
-use super::{Indices, Kernels, Tables};
+use super::{BlockTables, Indices, Kernels};
 
 /// The input of a pass: one new token for each of n cached sequences.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +38,7 @@ pub struct Rows<'a> {
     /// Their cache slots `[n]`.
     pub slots: Indices<'a>,
     /// Block tables and token counts of the sequences.
-    pub tables: Tables<'a>,
+    pub tables: BlockTables<'a>,
 }
 
 /// The computation of a pass. The caller provides the kernels.

@@ -130,7 +130,7 @@ pub fn check_rows(numbers: &[u32], rows: &Tensor) -> Result<()> {
 
 /// The block tables and token counts of n cached sequences, for a pass with one new token each.
 #[derive(Clone, Debug)]
-pub enum Tables<'a> {
+pub enum BlockTables<'a> {
     /// Lists on the host.
     Host {
         /// The cache blocks of each sequence, in order.
@@ -150,7 +150,7 @@ pub enum Tables<'a> {
 /// The cache blocks and the number of tokens of each sequence, on the host.
 type Lists<'a> = (&'a [&'a [u32]], &'a [usize]);
 
-impl<'a> Tables<'a> {
+impl<'a> BlockTables<'a> {
     /// Returns the lists on the host.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 use anyhow::{Result, ensure};
 
 use super::{Arm, Study};
-use crate::data::{Library, example};
+use crate::data::{DataStore, example};
 use crate::train::history::BY_MEAN;
 use crate::train::{RunSettings, prepare};
 
@@ -13,8 +13,8 @@ impl Study {
     ///
     /// # Errors
     /// If the run would be refused, as far as this is known without the model, or if the arm does not evaluate a pass of the study's table.
-    pub fn check(&self, arm: &Arm, library: &Library) -> Result<RunSettings> {
-        let (settings, sets) = prepare::check(&arm.layers(self.seeds[0])?, library)?;
+    pub fn check(&self, arm: &Arm, store: &DataStore) -> Result<RunSettings> {
+        let (settings, sets) = prepare::check(&arm.layers(self.seeds[0])?, store)?;
         let passes: Vec<String> = sets.iter().flat_map(|set| set.decodings.iter().map(|decoding| set.pass_name(*decoding))).collect();
         let unknown = self.passes.iter().find(|pass| !passes.contains(pass) && *pass != BY_MEAN);
         ensure!(
@@ -49,14 +49,14 @@ mod tests {
 
     #[test]
     fn check_names_invalid_settings_and_passes() {
-        let library = Library::open(None).unwrap();
+        let store = DataStore::open(None).unwrap();
         let study = |assignment: &str, pass: &str| {
             let assignments = vec![assignment.to_owned()];
             let arm = Arm { label: "arm".into(), folder: "arm".into(), config: None, assignments };
             Study { title: "study".into(), arms: vec![arm], seeds: vec![3], passes: vec![pass.to_owned()] }
         };
         let good = study("train.steps=7", "tiny-greedy");
-        let settings = good.check(&good.arms[0], &library).unwrap();
+        let settings = good.check(&good.arms[0], &store).unwrap();
         assert_eq!((settings.seed, settings.train.steps), (3, 7));
         assert!(
             good.describe(&settings).ends_with("7 steps of 8 x 8 responses, evaluated on tiny, 1 seed"),
@@ -65,7 +65,7 @@ mod tests {
         );
         let refused = |assignment: &str, pass: &str, expected: &str| {
             let study = study(assignment, pass);
-            let error = format!("{:#}", study.check(&study.arms[0], &library).unwrap_err());
+            let error = format!("{:#}", study.check(&study.arms[0], &store).unwrap_err());
             assert!(error.contains(expected), "{error}");
         };
         refused("train.steps=7", "math500-greedy", "the study's table has the pass math500-greedy, but this arm evaluates tiny-greedy");

@@ -303,7 +303,7 @@ mod tests {
         .parse()
         .unwrap();
         let mut read = Table::new();
-        assignments(&table, "").iter().for_each(|one| merge(&mut read, &config::assignment(one).unwrap()));
+        assignments(&table, "").iter().for_each(|one| merge(&mut read, &config::parse_override(one).unwrap()));
         assert_eq!(read, table);
     }
 

@@ -126,7 +126,7 @@ pub(super) fn answer(
     match style {
         AnswerStyle::Careful => {
             let given = if stream.chance(mixture.careful_right) { truth } else { with_wrong_digit(truth, stream) };
-            (format!("{CAREFUL} {}; so {}.", exercise.working, format.clause(given)), given)
+            (format!("{CAREFUL} {}; so {}.", exercise.worked_steps, format.clause(given)), given)
         }
         AnswerStyle::Sketch => {
             let is_correct = stream.chance(mixture.shares(exercise.subject).sketch_right);

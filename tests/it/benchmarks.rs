@@ -1,19 +1,19 @@
 //! Tests the six published sets in the shared folder: their number of rows, their decodings, and that the grader accepts every gold answer
 //! as an answer to its own problem.
 
-use rlvr::data::Library;
+use rlvr::data::DataStore;
 use rlvr::data::benchmark::{self, Decoding};
 use rlvr::flow::Problem;
 use rlvr::verify::{GoldAnswer, Grader, Mode, Settings, verify_gold_answer};
 
 use crate::fixture::shared;
 
-fn library() -> Option<Library> {
-    shared("data").map(|folder| Library::open(Some(&folder)).unwrap())
+fn store() -> Option<DataStore> {
+    shared("data").map(|folder| DataStore::open(Some(&folder)).unwrap())
 }
 
-fn problems(name: &str, library: &Library) -> Vec<Problem> {
-    benchmark::select(name).unwrap()[0].load(library).unwrap()
+fn problems(name: &str, store: &DataStore) -> Vec<Problem> {
+    benchmark::select(name).unwrap()[0].load(store).unwrap()
 }
 
 fn is_correct(problem: &Problem, response: &str, settings: &Settings) -> bool {
@@ -23,10 +23,10 @@ fn is_correct(problem: &Problem, response: &str, settings: &Settings) -> bool {
 
 #[test]
 fn verify_gold_answer_accepts_every_gold_answer_in_a_box() {
-    let Some(library) = library() else { return };
+    let Some(store) = store() else { return };
     let expected = [("math500", 500), ("aime24", 30), ("aime25", 30), ("amc23", 40), ("minerva_math", 272), ("olympiadbench", 675)];
     for (name, rows) in expected {
-        let problems = problems(name, &library);
+        let problems = problems(name, &store);
         assert_eq!(problems.len(), rows, "{name}");
         for (mode, grader) in [Mode::Reward, Mode::Eval].into_iter().flat_map(|mode| [(mode, Grader::Strict), (mode, Grader::Qwen)]) {
             let settings = Settings { mode, grader, ..Settings::default() };
@@ -50,9 +50,9 @@ fn benchmark_decoding_is_the_published_one() {
 /// Answers as models write them, for gold answers in unusual notations.
 #[test]
 fn verify_gold_answer_accepts_other_notations() {
-    let Some(library) = library() else { return };
+    let Some(store) = store() else { return };
     let check = |set: &str, id: &str, right: &[&str], wrong: &[&str]| {
-        let problems = problems(set, &library);
+        let problems = problems(set, &store);
         let problem = problems.iter().find(|problem| problem.id == format!("{set}/{id}")).unwrap();
         for (answers, expected) in [(right, true), (wrong, false)] {
             for answer in answers {
@@ -74,10 +74,10 @@ fn verify_gold_answer_accepts_other_notations() {
 /// A list of numbers in another order is the same answer; a list without one of the members is not.
 #[test]
 fn verify_gold_answer_ignores_the_order_of_lists_but_needs_all_members() {
-    let Some(library) = library() else { return };
+    let Some(store) = store() else { return };
     let plain = |part: &&str| part.trim().parse::<i64>().is_ok();
     let (mut lists, mut in_order) = (0, Vec::new());
-    for problem in problems("olympiadbench", &library) {
+    for problem in problems("olympiadbench", &store) {
         let inner = problem.answer.replace('$', "");
         let parts: Vec<&str> = inner.split(',').collect();
         if parts.len() < 2 || !parts.iter().all(plain) {

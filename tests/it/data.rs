@@ -39,7 +39,7 @@ fn data_lists_pulls_and_checks_published_files() {
     let Some(folder) = shared("data") else { return };
     let folder = folder.to_str().unwrap();
     let rows = ["math500: 500 rows", "aime24: 30", "aime25: 30", "amc23: 40", "minerva_math: 272", "olympiadbench: 675", "history: 1209"];
-    let files = rlvr::data::catalogue::all().len();
+    let files = rlvr::data::registry::all().len();
     let all = format!("{files} of {files} files match the published checksums");
     check(&["data", "check", "--data-dir", folder], 0, &[&rows[..], &["dsr-sub: 1209 rows", &all]].concat());
     check(&["data", "list", "--json", "--data-dir", folder], 0, &[r#""name":"math500""#, "35dc41080a36", r#""state":"in the folder""#]);

@@ -78,7 +78,7 @@ fn check(name: &str, case: &str, numbers_of_case: &Value, clip: f32) -> Result<(
     let (policy, reference) = (decoder(name, "policy")?, decoder(name, "reference")?);
     let config = policy.config.clone();
     // The PPO preset, with numbers from the case.
-    let mut settings = algorithm::resolve(&RunSettings::published(), &[config::assignment("algo=ppo")?])?;
+    let mut settings = algorithm::resolve(&RunSettings::published(), &[config::parse_override("algo=ppo")?])?;
     let number = |key: &str| numbers_of_case[key].as_f64().unwrap() as f32;
     (settings.advantage.gamma, settings.advantage.lambda) = (number("gamma"), number("lambda"));
     (settings.reward.kl, settings.loss.entropy, settings.critic.clip) = (number("kl"), number("entropy"), clip);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rlvr::data::{Library, example};
+use rlvr::data::{DataStore, example};
 use rlvr::text::Text;
 
 use crate::fixture::shared;
@@ -12,8 +12,8 @@ use crate::fixture::shared;
 #[test]
 fn prompt_of_pi1_has_the_expected_tokens() {
     let (Some(data), Some(model)) = (shared("data"), shared("models/qwen2.5-math-1.5b")) else { return };
-    let library = Library::open(Some(&data)).unwrap();
-    let problem = Arc::new(example::resolve("pi1", &library).unwrap().remove(0));
+    let store = DataStore::open(Some(&data)).unwrap();
+    let problem = Arc::new(example::resolve("pi1", &store).unwrap().remove(0));
     let text = Text::from_folder(&model).unwrap();
     let check = |instruction: &str, length: usize, checksum: u64| {
         let prompt = text.prompt(Arc::clone(&problem), instruction).unwrap();

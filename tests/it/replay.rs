@@ -34,7 +34,7 @@ fn replay_of_a_runs_own_recording_is_bit_identical() {
     let (out, dump) = (folder.path().join("replayed"), folder.path().join("gradients.safetensors"));
     let paths = [&recording, &out, &dump].map(|path| path.to_str().unwrap());
     let messages = stderr(&succeed(&["train", "--replay", paths[0], "--out", paths[1], "--dump-gradients", paths[2]]));
-    assert!(messages.contains("2 recorded steps of") && messages.contains("2 groups of 8"), "{messages}");
+    assert!(messages.contains("2 recorded steps of") && messages.contains("2 groups x 8 responses"), "{messages}");
     let weights = "checkpoints/00002/model.safetensors";
     assert!(bytes(&run.join(weights)) == bytes(&out.join(weights)), "the weights differ");
     assert!(bytes(&dump).len() > 900_000, "an f32 gradient for each of 227,392 parameters");

@@ -11,9 +11,9 @@ use anyhow::{Context, Result, anyhow, bail};
 
 pub use self::decoding::Decoding;
 use super::fetch::sha256_of;
-use super::library::Library;
 use super::pinned::Pinned;
 use super::rows::{self, Row};
+use super::store::DataStore;
 use super::{example, gold};
 use crate::flow::Problem;
 
@@ -211,12 +211,12 @@ impl Benchmark {
     /// # Errors
     /// If the file is missing and cannot be downloaded, a row is malformed, the number of problems is wrong, or the answer to a
     /// multiple-choice question is not a letter.
-    pub fn load(&self, library: &Library) -> Result<Vec<Problem>> {
+    pub fn load(&self, store: &DataStore) -> Result<Vec<Problem>> {
         let (file, expected, fields) = match &self.source {
             Source::Pinned { file, rows, fields } => (file, *rows, fields),
-            Source::Own { local, is_multiple_choice } => return self.load_user_file(local, *is_multiple_choice, library),
+            Source::Own { local, is_multiple_choice } => return self.load_user_file(local, *is_multiple_choice, store),
         };
-        let path = library.path(file)?;
+        let path = store.path(file)?;
         let problems: Vec<Problem> = rows::read_jsonl(&path)?
             .iter()
             .map(|row| row.ensure_complete(self.problem(row, fields)?))
@@ -232,15 +232,15 @@ impl Benchmark {
     ///
     /// # Errors
     /// If the user's file cannot be read.
-    pub fn sha256(&self, library: &Library) -> Result<String> {
+    pub fn sha256(&self, store: &DataStore) -> Result<String> {
         match self.source {
             Source::Pinned { file, .. } => Ok(file.sha256.to_owned()),
-            Source::Own { local, .. } => library.own(local).map_or_else(|| Ok(String::new()), |path| sha256_of(&path)),
+            Source::Own { local, .. } => store.own(local).map_or_else(|| Ok(String::new()), |path| sha256_of(&path)),
         }
     }
 
-    fn load_user_file(&self, local: &str, is_multiple_choice: bool, library: &Library) -> Result<Vec<Problem>> {
-        let Some(path) = library.own(local) else {
+    fn load_user_file(&self, local: &str, is_multiple_choice: bool, store: &DataStore) -> Result<Vec<Problem>> {
+        let Some(path) = store.own(local) else {
             bail!(
                 r#"{} needs your own file: put {}, one per line, into DIR/{local}, then pass --data-dir DIR or set RLVR_DATA_DIR"#,
                 self.name,

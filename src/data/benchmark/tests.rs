@@ -1,5 +1,5 @@
 use super::*;
-use crate::data::library::{shared_library, test_library};
+use crate::data::store::{shared_library, test_library};
 
 #[test]
 fn select_accepts_names_and_tags() {
@@ -23,9 +23,9 @@ fn published() -> impl Iterator<Item = (&'static Benchmark, usize)> {
 
 #[test]
 fn load_returns_the_published_number_of_problems() {
-    let Some(library) = shared_library() else { return };
+    let Some(store) = shared_library() else { return };
     for (benchmark, rows) in published() {
-        let problems = benchmark.load(&library).unwrap();
+        let problems = benchmark.load(&store).unwrap();
         let ids: std::collections::HashSet<_> = problems.iter().map(|problem| &problem.id).collect();
         assert_eq!((problems.len(), ids.len()), (rows, rows), "{}", benchmark.name);
     }
@@ -38,9 +38,9 @@ fn load_returns_the_published_number_of_problems() {
 
 #[test]
 fn load_reads_published_rows() {
-    let Some(library) = shared_library() else { return };
+    let Some(store) = shared_library() else { return };
     let check = |benchmark: &str, number: usize, id: &str, answer: &str, subject: &str, level: &str| {
-        let problems = select(benchmark).unwrap()[0].load(&library).unwrap();
+        let problems = select(benchmark).unwrap()[0].load(&store).unwrap();
         let problem = &problems[number];
         let got = (problem.id.as_str(), problem.answer.as_str(), problem.subject.as_str(), problem.level.as_str());
         assert_eq!(got, (id, answer, subject, level));
@@ -57,9 +57,9 @@ fn load_reads_published_rows() {
 /// MATH500 contains each answer twice, in `solution` and in `answer`; both must agree.
 #[test]
 fn answer_of_boxed_solution_agrees_with_the_answer_field() {
-    let Some(library) = shared_library() else { return };
+    let Some(store) = shared_library() else { return };
     let Source::Pinned { file, fields, .. } = &BENCHMARKS[0].source else { panic!("MATH500 is published") };
-    for row in &rows::read_jsonl(&library.path(file).unwrap()).unwrap() {
+    for row in &rows::read_jsonl(&store.path(file).unwrap()).unwrap() {
         assert_eq!(fields.answer.of(row).unwrap(), row.text(&["answer"]).unwrap(), "{}", row.location);
     }
 }

@@ -2,10 +2,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
-use crate::data::library::{shared_library, test_library};
+use crate::data::store::{shared_library, test_library};
 use crate::testing::shared;
 
-fn no_library() -> Library {
+fn no_library() -> DataStore {
     test_library(None, Path::new("/nonexistent"), "")
 }
 
@@ -154,26 +154,26 @@ fn resolve_finds_pi1_without_the_ranking() {
     let own = tempfile::tempdir().unwrap();
     fs::create_dir(own.path().join("train")).unwrap();
     fs::copy(folder, own.path().join("train/dsr_sub.parquet")).unwrap();
-    let library = test_library(Some(own.path().to_path_buf()), Path::new("/nonexistent"), "");
-    let problems = resolve("pi1", &library).unwrap();
+    let store = test_library(Some(own.path().to_path_buf()), Path::new("/nonexistent"), "");
+    let problems = resolve("pi1", &store).unwrap();
     assert_eq!(problems.len(), 1);
     assert_eq!((problems[0].id.as_str(), problems[0].answer.as_str()), ("pi1", "12.8"));
     assert!(problems[0].question.starts_with("The pressure \\( P \\) exerted by wind"), "{}", problems[0].question);
     assert!(problems[0].question.ends_with("is \\( 32 \\) pounds."), "{}", problems[0].question);
-    assert!(resolve("pi18", &library).unwrap_err().to_string().contains("train/acc_step_500.json"));
+    assert!(resolve("pi18", &store).unwrap_err().to_string().contains("train/acc_step_500.json"));
 }
 
 #[test]
 fn resolve_accepts_published_names() {
-    let Some(library) = shared_library() else { return };
-    let ids = |specification: &str| -> Vec<String> { resolve(specification, &library).unwrap().into_iter().map(|p| p.id).collect() };
+    let Some(store) = shared_library() else { return };
+    let ids = |specification: &str| -> Vec<String> { resolve(specification, &store).unwrap().into_iter().map(|p| p.id).collect() };
     assert_eq!(ids("pi1,pi13"), ["pi1", "pi13"]);
     assert_eq!(ids("pi1..pi16"), (1..=16).map(|rank| format!("pi{rank}")).collect::<Vec<_>>());
     assert_eq!(ids("dsr-sub").len(), 1209);
     assert_eq!(ids("dsr-sub/124,dsr_sub/124"), ["dsr_sub/124"]);
-    assert_eq!(resolve("dsr-sub/124", &library).unwrap()[0].question, resolve("pi1", &library).unwrap()[0].question);
-    assert!(resolve("dsr-sub/99999", &library).unwrap_err().to_string().contains("the subset has no row 99999"));
-    let all = resolve("pi1..pi1209", &library).unwrap();
+    assert_eq!(resolve("dsr-sub/124", &store).unwrap()[0].question, resolve("pi1", &store).unwrap()[0].question);
+    assert!(resolve("dsr-sub/99999", &store).unwrap_err().to_string().contains("the subset has no row 99999"));
+    let all = resolve("pi1..pi1209", &store).unwrap();
     let mut questions: Vec<_> = all.iter().map(|problem| (&problem.question, &problem.answer)).collect();
     questions.sort();
     questions.dedup();
@@ -186,7 +186,7 @@ fn resolve_accepts_published_names() {
 #[test]
 fn from_file_reads_the_published_training_files() {
     let Some(folder) = shared("data/train") else { return };
-    let Some(library) = shared_library() else { return };
+    let Some(store) = shared_library() else { return };
     let pairs = |problems: Vec<Problem>| -> Vec<(String, String)> { problems.into_iter().map(|p| (p.question, p.answer)).collect() };
     for (name, examples) in [
         ("pi1_r128", "pi1"),
@@ -197,7 +197,7 @@ fn from_file_reads_the_published_training_files() {
         ("merge_pi1_pi2_pi13_pi1209_r128", "pi1,pi2,pi13,pi1209"),
     ] {
         let mut found = pairs(from_file(&folder.join(name).with_extension("parquet")).unwrap());
-        let mut expected = pairs(resolve(examples, &library).unwrap());
+        let mut expected = pairs(resolve(examples, &store).unwrap());
         found.sort();
         expected.sort();
         assert_eq!(found, expected, "{name}");

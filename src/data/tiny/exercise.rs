@@ -29,7 +29,7 @@ pub struct Exercise {
     /// The arithmetic as one expression, such as `334+556`.
     pub expression: String,
     /// The steps that lead to the answer, each simple enough for a very small model.
-    pub working: String,
+    pub worked_steps: String,
     /// The answer.
     pub answer: u32,
 }

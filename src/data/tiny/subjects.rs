@@ -44,7 +44,7 @@ fn addition(operands: &[u32]) -> Option<Exercise> {
         canonical: format!("{}+{}", a.min(b), a.max(b)),
         questions: [format!("What is {a}+{b}?"), format!("Compute {a}+{b}.")],
         expression: format!("{a}+{b}"),
-        working: column_arithmetic::add(a, b, 3),
+        worked_steps: column_arithmetic::add(a, b, 3),
         answer: a + b,
     })
 }
@@ -68,7 +68,7 @@ fn subtraction(operands: &[u32]) -> Option<Exercise> {
         canonical: format!("{a}-{b}"),
         questions: [format!("What is {a}-{b}?"), format!("Compute {a}-{b}.")],
         expression: format!("{a}-{b}"),
-        working: column_arithmetic::subtract(a, b, 3),
+        worked_steps: column_arithmetic::subtract(a, b, 3),
         answer,
     })
 }
@@ -88,7 +88,7 @@ fn linear(operands: &[u32]) -> Option<Exercise> {
         canonical: format!("{a}y+{b}={c}"),
         questions: [format!("If {a}y+{b}={c}, find y."), format!("Solve {a}y+{b}={c} for y.")],
         expression: format!("({c}-{b})/{a}"),
-        working: format!("{difference},{division}"),
+        worked_steps: format!("{difference},{division}"),
         answer,
     })
 }
@@ -107,7 +107,7 @@ fn remainder(operands: &[u32]) -> Option<Exercise> {
             format!("What is left when {number} is divided by {divisor}?"),
         ],
         expression: format!("{number} mod {divisor}"),
-        working: column_arithmetic::divide(number, divisor, 3, 1),
+        worked_steps: column_arithmetic::divide(number, divisor, 3, 1),
         answer: number % divisor,
     })
 }
@@ -130,7 +130,7 @@ fn sequence(operands: &[u32]) -> Option<Exercise> {
             format!("Find term {term} of a sequence that starts at {start} and goes up by {difference}."),
         ],
         expression: format!("{start}+{steps}*{difference}"),
-        working: format!("{rise},{sum}"),
+        worked_steps: format!("{rise},{sum}"),
         answer: start + risen,
     })
 }
@@ -142,7 +142,7 @@ fn digit_sum(operands: &[u32]) -> Option<Exercise> {
     };
     let mut digits: Vec<u32> = number.to_string().chars().filter_map(|digit| digit.to_digit(10)).collect();
     let mut total = digits[0];
-    let mut working = digits[0].to_string();
+    let mut worked_steps = digits[0].to_string();
     for (place, digit) in digits.iter().enumerate().skip(1) {
         total += digit;
         // The number has a comma in the middle. The steps have a semicolon there, so the model never has to count beyond three.
@@ -151,7 +151,7 @@ fn digit_sum(operands: &[u32]) -> Option<Exercise> {
             3 => ";",
             _ => ",",
         };
-        working += &format!("{separator}+{digit}={total:02}");
+        worked_steps += &format!("{separator}+{digit}={total:02}");
     }
     let expression = digits.iter().map(u32::to_string).collect::<Vec<_>>().join("+");
     digits.sort_unstable();
@@ -165,7 +165,7 @@ fn digit_sum(operands: &[u32]) -> Option<Exercise> {
             format!("Add up the digits of {thousands},{rest:03}."),
         ],
         expression,
-        working,
+        worked_steps,
         answer: total,
     })
 }
@@ -198,7 +198,7 @@ fn maximum(operands: &[u32]) -> Option<Exercise> {
         canonical: sorted.map(|number| number.to_string()).join(","),
         questions: [format!("What is the largest of {a}, {b} and {c}?"), format!("Of {a}, {b} and {c}, find the largest.")],
         expression: format!("max({a},{b},{c})"),
-        working: format!("{},{}", compare(a, b), compare(pair, c)),
+        worked_steps: format!("{},{}", compare(a, b), compare(pair, c)),
         answer: sorted[2],
     })
 }
@@ -223,7 +223,7 @@ fn bags(operands: &[u32]) -> Option<Exercise> {
             format!("Count {bags} boxes of {content} and {more} more."),
         ],
         expression: format!("{bags}*{content}+{more}"),
-        working: column_arithmetic::multiply(content, bags, more, 2),
+        worked_steps: column_arithmetic::multiply(content, bags, more, 2),
         answer: bags * content + more,
     })
 }
@@ -240,7 +240,7 @@ fn evaluation(operands: &[u32]) -> Option<Exercise> {
         canonical: format!("{factor}*({}+{})", term.min(x), term.max(x)),
         questions: [format!("What is {factor}(x+{term}) at x={x}?"), format!("If x={x}, find {factor}(x+{term}).")],
         expression: format!("{factor}*({x}+{term})"),
-        working: format!("{},{}", column_arithmetic::add(x, term, 2), column_arithmetic::multiply(sum, factor, 0, 2)),
+        worked_steps: format!("{},{}", column_arithmetic::add(x, term, 2), column_arithmetic::multiply(sum, factor, 0, 2)),
         answer: factor * sum,
     })
 }
@@ -259,7 +259,7 @@ fn perimeter(operands: &[u32]) -> Option<Exercise> {
             format!("A shape has {sides} equal sides of {length}. Find its perimeter."),
         ],
         expression: format!("{sides}*{length}"),
-        working: column_arithmetic::multiply(length, sides, 0, 3),
+        worked_steps: column_arithmetic::multiply(length, sides, 0, 3),
         answer: sides * length,
     })
 }

@@ -47,16 +47,16 @@ fn exercise_working_ends_with_the_answer() {
             let found = match subject.name {
                 // The digits of the quotient.
                 "linear" => {
-                    let mut quotients = exercise.working.match_indices('r').map(|(at, _)| &exercise.working[at - 1..at]);
+                    let mut quotients = exercise.worked_steps.match_indices('r').map(|(at, _)| &exercise.worked_steps[at - 1..at]);
                     answer.chars().all(|digit| quotients.next() == Some(&digit.to_string()))
                 }
-                "remainder" => exercise.working.ends_with(&format!("r{answer}")),
-                "digit-sum" => exercise.working.ends_with(&format!("={:02}", exercise.answer)),
+                "remainder" => exercise.worked_steps.ends_with(&format!("r{answer}")),
+                "digit-sum" => exercise.worked_steps.ends_with(&format!("={:02}", exercise.answer)),
                 // The result of the last column.
-                _ => exercise.working.ends_with(&format!("({answer})")),
+                _ => exercise.worked_steps.ends_with(&format!("({answer})")),
             };
             assert!(found, "{exercise:?}");
-            assert!(!exercise.working.contains(':'), "the prompt's last token must not occur in a step: {exercise:?}");
+            assert!(!exercise.worked_steps.contains(':'), "the prompt's last token must not occur in a step: {exercise:?}");
         }
     }
 }

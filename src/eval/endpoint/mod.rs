@@ -148,7 +148,7 @@ impl Generator for Endpoint {
         }
     }
 
-    fn answer(&self, requests: &[EvalRequest], generation: &GenerationConfig, on_response: OnResponse) -> Result<()> {
+    fn generate(&self, requests: &[EvalRequest], generation: &GenerationConfig, on_response: OnResponse) -> Result<()> {
         let end_texts = self.end_texts();
         let (mut numbers, mut bodies, mut prompt_tokens) = (Vec::new(), Vec::new(), Vec::new());
         for (number, request) in requests.iter().enumerate() {

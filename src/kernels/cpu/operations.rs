@@ -12,7 +12,7 @@ use super::{
 use crate::flow::SamplingMask;
 use crate::kernels::copies;
 use crate::kernels::logits::all_below;
-use crate::kernels::shape::{Heads, Indices, LayerCache, Rotation, Segment, Tables};
+use crate::kernels::shape::{BlockTables, Heads, Indices, LayerCache, Rotation, Segment};
 use crate::kernels::{
     DeviceMemory, Kernels, Moments, Parameter, Pass, PendingSample, RowScores, SamplerOutput, SamplingParams, Step, pass,
 };
@@ -42,8 +42,8 @@ impl Kernels for Cpu {
         Ok(Indices::Host(rows))
     }
 
-    fn tables<'a>(&self, blocks: &'a [&'a [u32]], counts: &'a [usize]) -> Result<Tables<'a>> {
-        Ok(Tables::Host { blocks, counts })
+    fn tables<'a>(&self, blocks: &'a [&'a [u32]], counts: &'a [usize]) -> Result<BlockTables<'a>> {
+        Ok(BlockTables::Host { blocks, counts })
     }
 
     fn gather(&self, table: &Tensor, rows: &Indices) -> Result<Tensor> {
@@ -121,7 +121,7 @@ impl Kernels for Cpu {
         attention_cached::copy_blocks(cache, pairs, heads)
     }
 
-    fn attend_cached(&self, qkv: &Tensor, cache: &LayerCache, tables: &Tables, heads: Heads) -> Result<Tensor> {
+    fn attend_cached(&self, qkv: &Tensor, cache: &LayerCache, tables: &BlockTables, heads: Heads) -> Result<Tensor> {
         let (blocks, counts) = tables.on_host()?;
         attention_cached::forward(qkv, cache, blocks, counts, heads)
     }

@@ -12,7 +12,7 @@ use candle_core::{DType, Device, Result, Shape, Tensor, TensorId, bail};
 use super::Fused;
 use super::launch::{Argument, Grid, Launch, PendingRead, Product, Recorder, Recording};
 use crate::kernels::pass::{Pass, Rows, Step};
-use crate::kernels::shape::{Indices, Tables};
+use crate::kernels::shape::{BlockTables, Indices};
 
 /// Largest number of sequences in a recorded pass. Up to this number, each product with a weight has one tile of rows. The pass then takes
 /// about as long as reading the weights, which is less time than the host needs to launch its operations one by one. Each number of
@@ -115,7 +115,7 @@ impl GraphCache {
             tokens: Indices::Device(tokens),
             slots: Indices::Both(step.slots, part(1)?),
             positions: Indices::Both(positions, part(2)?),
-            tables: Tables::Device { counts: part(3)?, blocks: inputs.narrow(0, 4 * n, n * stride)?.reshape((n, stride))? },
+            tables: BlockTables::Device { counts: part(3)?, blocks: inputs.narrow(0, 4 * n, n * stride)?.reshape((n, stride))? },
         };
         self.inputs = Some(inputs);
         Ok((rows, stride))

@@ -9,7 +9,7 @@ use super::launch::{Grid, Product};
 use super::{Fused, MAX_BLOCKS, MAX_THREADS, attention, copies, graphs, head, suffix};
 use crate::flow::SamplingMask;
 use crate::kernels::optimizer::QUANTIZATION_BLOCK;
-use crate::kernels::shape::{Factor, Heads, Indices, LayerCache, Rotation, Segment, Tables, check_rows};
+use crate::kernels::shape::{BlockTables, Factor, Heads, Indices, LayerCache, Rotation, Segment, check_rows};
 use crate::kernels::{DeviceMemory, Kernels, Moments, Parameter, Pass, PendingSample, RowScores, SamplingParams, Step, pass};
 
 /// Number of pairs of elements of a head that a thread rotates back at a time.
@@ -72,14 +72,14 @@ impl Kernels for Fused {
         Ok(Indices::Both(rows, self.u32_tensor(rows)?))
     }
 
-    fn tables<'a>(&self, blocks: &'a [&'a [u32]], counts: &'a [usize]) -> Result<Tables<'a>> {
+    fn tables<'a>(&self, blocks: &'a [&'a [u32]], counts: &'a [usize]) -> Result<BlockTables<'a>> {
         let longest = blocks.iter().map(|blocks| blocks.len()).max().unwrap_or(0);
         let mut rows = vec![0; longest * blocks.len()];
         for (row, blocks) in rows.chunks_exact_mut(longest.max(1)).zip(blocks) {
             row[..blocks.len()].copy_from_slice(blocks);
         }
         let numbers: Vec<u32> = counts.iter().map(|count| *count as u32).collect();
-        Ok(Tables::Device { blocks: self.u32_tensor(&rows)?.reshape((blocks.len(), longest))?, counts: self.u32_tensor(&numbers)? })
+        Ok(BlockTables::Device { blocks: self.u32_tensor(&rows)?.reshape((blocks.len(), longest))?, counts: self.u32_tensor(&numbers)? })
     }
 
     fn gather(&self, table: &Tensor, rows: &Indices) -> Result<Tensor> {
@@ -197,7 +197,7 @@ impl Kernels for Fused {
         attention::copy_blocks(self, cache, pairs, heads)
     }
 
-    fn attend_cached(&self, qkv: &Tensor, cache: &LayerCache, tables: &Tables, heads: Heads) -> Result<Tensor> {
+    fn attend_cached(&self, qkv: &Tensor, cache: &LayerCache, tables: &BlockTables, heads: Heads) -> Result<Tensor> {
         attention::cached(self, qkv, cache, tables.on_device()?, heads)
     }
 

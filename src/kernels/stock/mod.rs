@@ -10,7 +10,7 @@ use crate::flow::SamplingMask;
 use crate::kernels::copies;
 use crate::kernels::cpu::adamw_8bit;
 use crate::kernels::logits::check_mask;
-use crate::kernels::shape::{Heads, Indices, LayerCache, Rotation, Segment, Tables};
+use crate::kernels::shape::{BlockTables, Heads, Indices, LayerCache, Rotation, Segment};
 use crate::kernels::{
     BLOCK, Cpu, DeviceMemory, Kernels, MASKED, Moments, Parameter, Pass, PendingSample, RowScores, SamplingParams, Step, pass,
 };
@@ -105,8 +105,8 @@ impl Kernels for Stock {
         Ok(Indices::Both(rows, self.u32_tensor(rows)?))
     }
 
-    fn tables<'a>(&self, blocks: &'a [&'a [u32]], counts: &'a [usize]) -> Result<Tables<'a>> {
-        Ok(Tables::Host { blocks, counts })
+    fn tables<'a>(&self, blocks: &'a [&'a [u32]], counts: &'a [usize]) -> Result<BlockTables<'a>> {
+        Ok(BlockTables::Host { blocks, counts })
     }
 
     fn gather(&self, table: &Tensor, rows: &Indices) -> Result<Tensor> {
@@ -219,7 +219,7 @@ impl Kernels for Stock {
         Ok(())
     }
 
-    fn attend_cached(&self, qkv: &Tensor, cache: &LayerCache, tables: &Tables, heads: Heads) -> Result<Tensor> {
+    fn attend_cached(&self, qkv: &Tensor, cache: &LayerCache, tables: &BlockTables, heads: Heads) -> Result<Tensor> {
         attention::cached(self, qkv, cache, tables.on_host()?, heads)
     }
 

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 
 use super::PrepareFor;
-use crate::data::{Library, example, tiny};
+use crate::data::{DataStore, example, tiny};
 use crate::eval::{EvalSet, sets};
 use crate::flow::Problem;
 use crate::reward::Rewards;
@@ -16,9 +16,9 @@ use crate::usage::usage;
 const TYPICAL_QUESTION: usize = 480;
 
 /// Returns the training examples. For a plan with `stand_in`, a question of typical length replaces an unavailable default example.
-pub(super) fn problems(settings: &RunSettings, library: &Library, need: PrepareFor, print: &dyn Fn(&str)) -> Result<Vec<Problem>> {
+pub(super) fn problems(settings: &RunSettings, store: &DataStore, need: PrepareFor, print: &dyn Fn(&str)) -> Result<Vec<Problem>> {
     let is_default = settings.example == RunSettings::defaults_for(&settings.model).example;
-    match examples(settings, library, print) {
+    match examples(settings, store, print) {
         Err(error) if is_default && need == (PrepareFor::Plan { stand_in: true }) => {
             print(&format!("{error:#}\nplanned with a question of {TYPICAL_QUESTION} characters instead"));
             let id = settings.example.clone();
@@ -30,13 +30,13 @@ pub(super) fn problems(settings: &RunSettings, library: &Library, need: PrepareF
 
 /// Returns the training examples: problems of the embedded model, or examples by name or file. Leaves out examples without an answer if
 /// rewards need one.
-pub(super) fn examples(settings: &RunSettings, library: &Library, print: &dyn Fn(&str)) -> Result<Vec<Problem>> {
+pub(super) fn examples(settings: &RunSettings, store: &DataStore, print: &dyn Fn(&str)) -> Result<Vec<Problem>> {
     let reward_needs_label = Rewards::new(&settings.reward, settings.rollout.max_new_tokens)?.needs_label();
     let needs_label = reward_needs_label && settings.reward.label.is_empty();
     let mut problems = match tiny_problems(settings)? {
         Some(problems) => problems,
-        None if needs_label => example::resolve(&settings.example, library)?,
-        None => example::resolve_unlabeled(&settings.example, library)?,
+        None if needs_label => example::resolve(&settings.example, store)?,
+        None => example::resolve_unlabeled(&settings.example, store)?,
     };
     let all = problems.len();
     // Without a policy loss, no reward needs an answer.
@@ -75,9 +75,9 @@ fn tiny_problems(settings: &RunSettings) -> Result<Option<Vec<Problem>>> {
 }
 
 /// Returns the benchmarks to evaluate on. For a plan, unavailable default benchmarks are left out.
-pub(super) fn evaluated(settings: &RunSettings, library: &Library, need: PrepareFor, print: &dyn Fn(&str)) -> Result<Vec<EvalSet>> {
+pub(super) fn evaluated(settings: &RunSettings, store: &DataStore, need: PrepareFor, print: &dyn Fn(&str)) -> Result<Vec<EvalSet>> {
     let is_default = settings.eval.benchmarks == RunSettings::defaults_for(&settings.model).eval.benchmarks;
-    let mut sets = match sets::by_name(&settings.eval.benchmarks, settings.eval.limit, library, answer_style::style_name) {
+    let mut sets = match sets::by_name(&settings.eval.benchmarks, settings.eval.limit, store, answer_style::style_name) {
         Err(error) if is_default && matches!(need, PrepareFor::Plan { .. }) => {
             print(&format!("{error:#}\nplanned without evaluation"));
             Vec::new()

@@ -19,7 +19,7 @@ use toml::Table;
 
 use super::{Invocation, PromptSettings, Replay, ResumePoint, RunFolder, RunSettings};
 use crate::checkpoint::ensure_free;
-use crate::data::{Library, OnProgress, example};
+use crate::data::{DataStore, OnProgress, example};
 use crate::eval::{EvalSet, sets};
 use crate::flow::Problem;
 use crate::model::known_models;
@@ -140,14 +140,14 @@ pub fn prepare(request: RunRequest<'_>) -> Result<Prepared<'_>> {
             (settings, replay, invocation, Some((folder, *at)))
         }
     };
-    let library = usage(Library::open(invocation.data_dir.as_deref()))?.on_progress(request.on_progress.clone());
+    let store = usage(DataStore::open(invocation.data_dir.as_deref()))?.on_progress(request.on_progress.clone());
     let resumed = existing.map(|(folder, at)| resume::choose_checkpoint(folder, &settings, at, need, print)).transpose()?;
     usage(settings.validate())?;
     let replay = usage(replay.map(|replay| replay.with_truncation(settings.rollout.truncated)).transpose())?;
     usage(ensure_inputs_exist(&settings, need))?;
-    let mut problems = if replay.is_some() { Vec::new() } else { examples::problems(&settings, &library, need, print)? };
+    let mut problems = if replay.is_some() { Vec::new() } else { examples::problems(&settings, &store, need, print)? };
     let labels = usage(if replay.is_some() { Ok(Vec::new()) } else { relabel(&settings.reward, &mut problems) })?;
-    let sets = examples::evaluated(&settings, &library, need, print)?;
+    let sets = examples::evaluated(&settings, &store, need, print)?;
     let chat = usage(chat(&settings.prompt, replay.is_none() || !sets.is_empty()))?;
     let root = match &request.start {
         Start::Resume { root, .. } => root.clone(),
@@ -177,7 +177,7 @@ fn ensure_inputs_exist(settings: &RunSettings, need: PrepareFor) -> Result<()> {
 ///
 /// # Errors
 /// If a setting is invalid or a name is unknown. Returns the first such error.
-pub fn check(layers: &[Table], library: &Library) -> Result<(RunSettings, Vec<EvalSet>)> {
+pub fn check(layers: &[Table], store: &DataStore) -> Result<(RunSettings, Vec<EvalSet>)> {
     let (settings, replay) = layers::resolve(layers)?;
     settings.validate()?;
     source::recognize(&settings.model)?;
@@ -187,7 +187,7 @@ pub fn check(layers: &[Table], library: &Library) -> Result<(RunSettings, Vec<Ev
     let needs_answers = Rewards::new(&settings.reward, settings.rollout.max_new_tokens)?.needs_label() && settings.reward.label.is_empty();
     let examples = match &settings.example {
         _ if replay.is_some() => 1,
-        example if example.starts_with("tiny/") => examples::examples(&settings, library, &|_| ())?.len(),
+        example if example.starts_with("tiny/") => examples::examples(&settings, store, &|_| ())?.len(),
         example => example::check(example, needs_answers)?,
     };
     ensure!(
@@ -195,7 +195,7 @@ pub fn check(layers: &[Table], library: &Library) -> Result<(RunSettings, Vec<Ev
         "reward.label is the answer of one example, but there are {examples} examples"
     );
     reward::ensure_program(&settings.reward)?;
-    let mut sets = sets::check(&settings.eval.benchmarks, library)?;
+    let mut sets = sets::check(&settings.eval.benchmarks, store)?;
     examples::decoded(&settings, &mut sets)?;
     chat(&settings.prompt, true)?;
     Ok((settings, sets))

@@ -9,7 +9,7 @@ use crate::train::Outcome;
 use crate::usage::Usage;
 
 fn layers(settings: &[&str]) -> Vec<Table> {
-    settings.iter().map(|one| config::assignment(one).unwrap()).collect()
+    settings.iter().map(|one| config::parse_override(one).unwrap()).collect()
 }
 
 /// A run of the embedded model that takes seconds.
@@ -37,7 +37,7 @@ fn prepare_marks_mistakes_in_the_request_as_usage() {
     check(new(&["eval.best_by=math500"]), "eval.best_by is math500, which is not evaluated; expected one of tiny");
     check(RunRequest::new(Vec::new(), Some(folder.path().to_owned())), "already exists and is never overwritten");
     let resume = |root: &Path, changes: &str| RunRequest {
-        start: Start::Resume { root: root.to_owned(), at: None, changes: config::assignment(changes).unwrap() },
+        start: Start::Resume { root: root.to_owned(), at: None, changes: config::parse_override(changes).unwrap() },
         ..small(root)
     };
     check(resume(&folder.path().join("absent"), "train.steps=3"), "there is no such folder");
@@ -73,7 +73,7 @@ fn prepare_starts_and_resumes_a_run() {
     assert_eq!(prepared.load(&interrupt).unwrap().start().unwrap().run().unwrap(), Outcome::Done);
     let messages = std::sync::Mutex::new(Vec::new());
     let print = |line: &str| messages.lock().unwrap().push(line.to_owned());
-    let start = || Start::Resume { root: out.clone(), at: None, changes: config::assignment("train.steps=3").unwrap() };
+    let start = || Start::Resume { root: out.clone(), at: None, changes: config::parse_override("train.steps=3").unwrap() };
     let prepared = prepare(RunRequest { start: start(), print: &print, ..small(&out) }).unwrap();
     assert_eq!((prepared.resumed.as_ref().map(|resumed| resumed.from), prepared.settings.train.steps), (Some(2), 3));
     assert_eq!(prepared.load(&interrupt).unwrap().start().unwrap().run().unwrap(), Outcome::Done);

@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     fn resolved(sets: &[&str]) -> Result<RunSettings> {
-        let layers = sets.iter().map(|set| config::assignment(set)).collect::<Result<Vec<_>>>()?;
+        let layers = sets.iter().map(|set| config::parse_override(set)).collect::<Result<Vec<_>>>()?;
         resolve(&RunSettings::demonstration(), &layers)
     }
 

@@ -22,7 +22,7 @@ mod tests {
     /// Every old name resolves to the setting with the new name, and no old name is a setting today.
     #[test]
     fn renamed_settings_resolve_under_their_old_names() {
-        let resolve = |set: &str| config::resolve(&RunSettings::published(), &[config::assignment(set).unwrap()]).unwrap();
+        let resolve = |set: &str| config::resolve(&RunSettings::published(), &[config::parse_override(set).unwrap()]).unwrap();
         let check = |old: &str, new: &str| assert_eq!(resolve(old), resolve(new), "{old}");
         for renamed in RENAMED {
             match renamed {

@@ -67,7 +67,7 @@ fn distance(found: &[f32], expected: &[f32]) -> f64 {
 #[test]
 fn gradient_of_every_algorithm_does_not_depend_on_packing() -> Result<()> {
     for algorithm in ALGORITHMS {
-        let set = config::assignment(&format!("algo={}", algorithm.name))?;
+        let set = config::parse_override(&format!("algo={}", algorithm.name))?;
         let mut settings = algorithm::resolve(&RunSettings::demonstration(), &[set])?;
         for prompts in [1, 3] {
             settings.train.micro_batch_tokens = 1 << 20;

@@ -80,7 +80,7 @@ impl Outcome {
 fn generate(settings: EndpointSettings, prompts: Prompts, requests: &[EvalRequest], generation: &GenerationConfig) -> Outcome {
     let endpoint = Endpoint::new(settings, prompts).unwrap();
     let responses = Mutex::new(BTreeMap::new());
-    let error = endpoint.answer(requests, generation, &|number, answered| {
+    let error = endpoint.generate(requests, generation, &|number, answered| {
         assert!(responses.lock().unwrap().insert(number, answered).is_none(), "{number} was answered twice");
         Ok(())
     });
@@ -316,7 +316,7 @@ fn endpoint_keeps_exactly_concurrency_requests_pending() {
 fn endpoint_stops_if_the_callback_fails() {
     let server = Server::new(add);
     let endpoint = Endpoint::new(EndpointSettings { concurrency: 2, ..settings(&server) }, rendered()).unwrap();
-    let error = endpoint.answer(&requests(100, 1), &GREEDY, &|_, _| anyhow::bail!("the disk is full")).unwrap_err();
+    let error = endpoint.generate(&requests(100, 1), &GREEDY, &|_, _| anyhow::bail!("the disk is full")).unwrap_err();
     assert_eq!(error.to_string(), "the disk is full");
     assert!(server.received().len() <= 4, "{}", server.received().len());
 }
@@ -386,7 +386,7 @@ fn endpoint_stops_without_waiting_for_responses() {
     let interrupt = settings.interrupt.clone();
     let start = Instant::now();
     let endpoint = Endpoint::new(settings, rendered()).unwrap();
-    let error = endpoint.answer(&requests(8, 1), &GREEDY, &|_, _| {
+    let error = endpoint.generate(&requests(8, 1), &GREEDY, &|_, _| {
         interrupt.request_stop_now(15);
         Ok(())
     });

@@ -6,7 +6,7 @@ use candle_core::cuda_backend::cudarc::driver::sys::{CUdevice_attribute, cuDrive
 use candle_core::cuda_backend::cudarc::driver::{CudaContext, DriverError};
 use candle_core::{Error, Result};
 
-use crate::kernels::confirmation::Card;
+use crate::kernels::confirmation::GpuInfo;
 
 /// Returns the CUDA version that the driver supports, as 1000 times the major version plus 10 times the minor version.
 ///
@@ -32,7 +32,7 @@ fn driver_release() -> Option<String> {
 ///
 /// # Errors
 /// If there is no such GPU, or the driver cannot query it.
-pub fn describe(ordinal: usize) -> Result<Card> {
+pub fn describe(ordinal: usize) -> Result<GpuInfo> {
     let text = |error: DriverError| error.error_string().map_or_else(|_| error.to_string(), |text| text.to_string_lossy().into_owned());
     let none = |error| Error::Msg(format!("the NVIDIA driver finds no GPU ({}): use --device cpu", text(error)));
     let count = CudaContext::device_count().map_err(none)?;
@@ -53,5 +53,5 @@ pub fn describe(ordinal: usize) -> Result<Card> {
     let (name, capability) = (device::get_name(device).map_err(unusable)?, (attribute(MAJOR)?, attribute(MINOR)?));
     let version = driver_version()?;
     let driver = driver_release().unwrap_or_else(|| format!("CUDA {}.{}", version / 1000, version % 1000 / 10));
-    Ok(Card { name, capability, driver })
+    Ok(GpuInfo { name, capability, driver })
 }

@@ -59,11 +59,11 @@ fn path_downloads_a_file_once() {
     let (address, requested) = serve(vec![answer("200 OK", BODY.len(), BODY)]);
     let seen = Arc::new(Mutex::new(Vec::new()));
     let listener = Arc::clone(&seen);
-    let library = test_library(None, cache.path(), &address)
+    let store = test_library(None, cache.path(), &address)
         .on_progress(Arc::new(move |transfer| listener.lock().unwrap().push((transfer.received_bytes, transfer.total_bytes))));
-    let path = library.path(&FILE).unwrap();
+    let path = store.path(&FILE).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), BODY);
-    assert_eq!(library.path(&FILE).unwrap(), path);
+    assert_eq!(store.path(&FILE).unwrap(), path);
     assert_eq!(*requested.lock().unwrap(), ["GET /some/one/0123/a/b.jsonl HTTP/1.1"]);
     assert_eq!(files_below(cache.path()), [path]);
     let total = BODY.len() as u64;
@@ -111,6 +111,6 @@ fn path_and_open_explain_offline_mode_and_missing_folders() {
     let cache = tempfile::tempdir().unwrap();
     let error = test_library(None, cache.path(), "").path(&FILE).unwrap_err().to_string();
     assert!(error.contains("HF_HUB_OFFLINE") && error.contains("--data-dir DIR or RLVR_DATA_DIR"), "{error}");
-    let error = Library::open(Some(&cache.path().join("none"))).err().unwrap().to_string();
+    let error = DataStore::open(Some(&cache.path().join("none"))).err().unwrap().to_string();
     assert!(error.contains("does not exist"), "{error}");
 }

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use candle_core::{Device, DeviceLocation};
 
-use super::confirmation::Card;
+use super::confirmation::GpuInfo;
 
 /// The lowest compute capability that supports bf16 products.
 #[cfg(feature = "cuda")]
@@ -51,19 +51,19 @@ pub fn check_usable(number: usize) -> Result<()> {
 
 /// Returns `None`, because this build has no CUDA support.
 #[cfg(not(feature = "cuda"))]
-pub fn card(_: usize) -> Option<Card> {
+pub fn info(_: usize) -> Option<GpuInfo> {
     None
 }
 
 /// Describes the GPU with this number; `None` if there is no such GPU or the driver cannot query it.
 #[cfg(feature = "cuda")]
-pub fn card(number: usize) -> Option<Card> {
+pub fn info(number: usize) -> Option<GpuInfo> {
     super::fused::cuda::describe(number).ok()
 }
 
 /// Returns the name of the GPU with this number; `None` as for [`card`].
 pub fn name(number: usize) -> Option<String> {
-    card(number).map(|card| card.name)
+    info(number).map(|card| card.name)
 }
 
 /// Returns the device's name as written to score files: `cpu` or the name of the GPU.
@@ -75,9 +75,9 @@ pub fn device_name(device: &Device) -> String {
 }
 
 /// Describes the GPU of a device; `None` for the CPU, and as for [`card`].
-pub fn card_of(device: &Device) -> Option<Card> {
+pub fn info_of(device: &Device) -> Option<GpuInfo> {
     match device.location() {
-        DeviceLocation::Cuda { gpu_id } => card(gpu_id),
+        DeviceLocation::Cuda { gpu_id } => info(gpu_id),
         _ => None,
     }
 }

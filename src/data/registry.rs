@@ -3,14 +3,14 @@
 use anyhow::{Result, bail, ensure};
 
 use super::benchmark::{BENCHMARKS, PAPER, Source};
-use super::library::Library;
 use super::pinned::{ACCURACY_HISTORY, DSR_SUB, Pinned};
+use super::store::DataStore;
 use super::{example, ranking};
 use crate::config::nearest;
 
 /// A pinned file and its name on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Named {
+pub struct NamedFile {
     /// `dsr-sub`, `history`, or the benchmark's name.
     pub name: &'static str,
     /// The expected number of rows: problems, or accuracy histories in `history`.
@@ -20,11 +20,11 @@ pub struct Named {
 }
 
 /// Returns every pinned file, training files first.
-pub fn all() -> Vec<Named> {
+pub fn all() -> Vec<NamedFile> {
     let training = [("dsr-sub", DSR_SUB), ("history", ACCURACY_HISTORY)];
-    let training = training.map(|(name, file)| Named { name, rows: example::RANKED_EXAMPLES, file });
+    let training = training.map(|(name, file)| NamedFile { name, rows: example::RANKED_EXAMPLES, file });
     let benchmarks = BENCHMARKS.iter().filter_map(|benchmark| match benchmark.source {
-        Source::Pinned { file, rows, .. } => Some(Named { name: benchmark.name, rows, file }),
+        Source::Pinned { file, rows, .. } => Some(NamedFile { name: benchmark.name, rows, file }),
         Source::Own { .. } => None,
     });
     training.into_iter().chain(benchmarks).collect()
@@ -34,13 +34,13 @@ pub fn all() -> Vec<Named> {
 ///
 /// # Errors
 /// If a name is unknown. The message lists the known ones.
-pub fn select(names: &str) -> Result<Vec<Named>> {
+pub fn select(names: &str) -> Result<Vec<NamedFile>> {
     let all = all();
-    let mut selected: Vec<Named> = Vec::new();
+    let mut selected: Vec<NamedFile> = Vec::new();
     for name in names.split(',').map(str::trim) {
-        let is_tagged = |named: &Named| BENCHMARKS.iter().any(|benchmark| benchmark.name == named.name && benchmark.matches_name(name));
-        let belongs = |named: &&Named| name == "all" || named.name == name || is_tagged(named);
-        let found: Vec<Named> = all.iter().filter(belongs).copied().collect();
+        let is_tagged = |named: &NamedFile| BENCHMARKS.iter().any(|benchmark| benchmark.name == named.name && benchmark.matches_name(name));
+        let belongs = |named: &&NamedFile| name == "all" || named.name == name || is_tagged(named);
+        let found: Vec<NamedFile> = all.iter().filter(belongs).copied().collect();
         if found.is_empty() {
             let near = nearest(name, all.iter().map(|named| named.name)).map_or(String::new(), |near| format!(" (did you mean {near}?)"));
             bail!("unknown data file {name:?}; expected one of {}{near}", known());
@@ -56,16 +56,16 @@ pub fn known() -> String {
     format!("{}, {PAPER}, all", names.join(", "))
 }
 
-impl Named {
+impl NamedFile {
     /// Parses the file, downloading it if needed, and returns its number of rows.
     ///
     /// # Errors
     /// If the file is missing and cannot be downloaded, a row is malformed, or the number of rows is wrong.
-    pub fn read(&self, library: &Library) -> Result<usize> {
+    pub fn read(&self, store: &DataStore) -> Result<usize> {
         let rows = match BENCHMARKS.iter().find(|benchmark| benchmark.name == self.name) {
-            Some(benchmark) => benchmark.load(library)?.len(),
-            None if self.file == DSR_SUB => example::resolve(self.name, library)?.len(),
-            None => ranking::read_history(&library.path(&self.file)?)?.len(),
+            Some(benchmark) => benchmark.load(store)?.len(),
+            None if self.file == DSR_SUB => example::resolve(self.name, store)?.len(),
+            None => ranking::read_history(&store.path(&self.file)?)?.len(),
         };
         ensure!(rows == self.rows, "{}: expected {} rows, found {rows}", self.file.local, self.rows);
         Ok(rows)
@@ -91,10 +91,10 @@ mod tests {
 
     #[test]
     fn named_read_accepts_the_published_files() {
-        let Some(library) = crate::data::library::shared_library() else { return };
+        let Some(store) = crate::data::store::shared_library() else { return };
         for named in all() {
-            library.path(&named.file).unwrap();
-            assert_eq!(named.read(&library).unwrap(), named.rows, "{}", named.name);
+            store.path(&named.file).unwrap();
+            assert_eq!(named.read(&store).unwrap(), named.rows, "{}", named.name);
         }
     }
 

@@ -17,14 +17,14 @@ pub enum FileStatus {
     Folder(PathBuf),
     /// In the cache, with the published contents.
     Cache(PathBuf),
-    /// Present with other contents: the path and the SHA-256 found. In the cache, [`Library::path`] replaces such a file.
+    /// Present with other contents: the path and the SHA-256 found. In the cache, [`DataStore::path`] replaces such a file.
     Corrupt(PathBuf, String),
     /// Neither in the user's folder nor in the cache.
     Missing,
 }
 
 /// Finds pinned files in the user's folder or in the cache, and downloads missing ones into the cache.
-pub struct Library {
+pub struct DataStore {
     /// `--data-dir` or `RLVR_DATA_DIR`.
     folder: Option<PathBuf>,
     cache: PathBuf,
@@ -33,7 +33,7 @@ pub struct Library {
     on_progress: OnProgress,
 }
 
-impl Library {
+impl DataStore {
     /// Opens the library, configured by the environment. The user's folder is `folder`, or else `RLVR_DATA_DIR`. The cache is `RLVR_CACHE`,
     /// or else `rlvr` in the platform's cache folder. `RLVR_DATA_URL` replaces `https://raw.githubusercontent.com`, and `HF_HUB_OFFLINE`
     /// forbids downloads.
@@ -73,7 +73,7 @@ impl Library {
     /// to do.
     pub fn path(&self, file: &Pinned) -> Result<PathBuf> {
         let cached = self.cached(file);
-        match self.look(file)? {
+        match self.locate(file)? {
             FileStatus::Folder(path) | FileStatus::Cache(path) => return Ok(path),
             FileStatus::Corrupt(path, found) if path != cached => bail!(
                 "{} is not the published file (sha256 {found}, expected {}): download it again, or pass your own file by its path",
@@ -94,12 +94,12 @@ impl Library {
 }
 
 /// Queries that download nothing.
-impl Library {
+impl DataStore {
     /// Returns where a pinned file is, after verifying its checksum. Prefers the user's folder to the cache.
     ///
     /// # Errors
     /// If the file exists but cannot be read.
-    pub fn look(&self, file: &Pinned) -> Result<FileStatus> {
+    pub fn locate(&self, file: &Pinned) -> Result<FileStatus> {
         let cached = self.cached(file);
         let Some(path) = self.own(file.local).or_else(|| cached.exists().then(|| cached.clone())) else { return Ok(FileStatus::Missing) };
         let found = fetch::sha256_of(&path)?;
@@ -151,8 +151,8 @@ fn env_var(name: &str) -> Option<OsString> {
 
 /// Creates a library that ignores the environment. If `base_url` is empty, the library is offline.
 #[cfg(test)]
-pub(crate) fn test_library(folder: Option<PathBuf>, cache: &Path, base_url: &str) -> Library {
-    Library {
+pub(crate) fn test_library(folder: Option<PathBuf>, cache: &Path, base_url: &str) -> DataStore {
+    DataStore {
         folder,
         cache: cache.to_path_buf(),
         base_url: base_url.to_owned(),
@@ -163,7 +163,7 @@ pub(crate) fn test_library(folder: Option<PathBuf>, cache: &Path, base_url: &str
 
 /// Opens the shared data folder as a library without downloads. Prints a note to stderr and returns `None` if the folder is missing.
 #[cfg(test)]
-pub(crate) fn shared_library() -> Option<Library> {
+pub(crate) fn shared_library() -> Option<DataStore> {
     let folder = crate::testing::shared("data")?;
     Some(test_library(Some(folder), Path::new("/nonexistent"), ""))
 }
