@@ -216,7 +216,7 @@ echo "== correctness, after $SECONDS s"
 until_second 105
 on_a_gpu=kernels::tests::on_a_gpu
 operations=()
-for name in long_bf16 long_f32 attention_bf16 attention_f32 head_bf16 head_f32 rows_bf16 rows_f32 codes_and_choices \
+for name in long_bf16 long_f32 attention_bf16 attention_f32 head_bf16 head_f32 rows_bf16 rows_f32 quantization_and_sampling \
   rows_of_batch_invariant_products_do_not_depend_on_their_number; do
   operations+=("$on_a_gpu::$name")
 done

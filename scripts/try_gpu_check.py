@@ -24,7 +24,7 @@ TESTS = {
     "head_bf16": (PASSED, "not run"),
     "attention_f32": ("kill -SEGV $$", "failed"),
     "attention_bf16": ("echo \"thread 'x' panicked at src/x.rs:\" >&2; echo 'no such thing' >&2; exit 101", "failed"),
-    "codes_and_choices": ('echo "test result: ok. 0 passed; 0 failed"', "not run"),
+    "quantization_and_sampling": ('echo "test result: ok. 0 passed; 0 failed"', "not run"),
     "responses_on_a_gpu_depend_on_their_addresses_alone": (f'printf "responses\\tthere is no GPU\\n" >>"$RLVR_DID_NOT_RUN"; {PASSED}', "not run"),
 }
 # The sweep of algorithms: three have a time, and one is refused.

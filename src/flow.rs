@@ -93,14 +93,14 @@ pub struct Completion {
     /// Why the response ended.
     pub finish: FinishReason,
     /// The sampling masks; `None` unless they are recorded, as with `rollout.truncated = "renormalise"`.
-    pub truncated: Option<MaskedSample>,
+    pub masked: Option<MaskedSample>,
 }
 
 /// The sampling masks of a response, and the log-probabilities of its tokens under them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MaskedSample {
     /// The tokens that could have been sampled at each position: one entry per sampled token.
-    pub kept: SamplingMask,
+    pub mask: SamplingMask,
     /// `logprobs[i]` is the log-probability (nats) of `ids[i]` after renormalizing over the tokens in the mask of position i.
     pub logprobs: Vec<f32>,
 }
@@ -109,7 +109,7 @@ impl Completion {
     /// Returns the old policy's log-probabilities for training: those under the sampling masks if masks are recorded, otherwise those over
     /// the whole vocabulary.
     pub fn sampled_logprobs(&self) -> &[f32] {
-        self.truncated.as_ref().map_or(&self.logprobs, |masked| &masked.logprobs)
+        self.masked.as_ref().map_or(&self.logprobs, |masked| &masked.logprobs)
     }
 }
 

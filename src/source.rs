@@ -69,7 +69,7 @@ fn read(name: &str, chat: &ChatSettings, on_progress: &OnProgress) -> Result<Mod
     if path.exists() {
         return Model::from_folder_with(name, path, chat);
     }
-    recognize(name)?;
+    check_name(name)?;
     Model::from_folder_with(name, &Hub::from_env().fetch(&ModelName::parse(name)?, on_progress)?, chat)
 }
 
@@ -144,7 +144,7 @@ fn local_text(name: &str, chat: &ChatSettings) -> Result<Option<ModelText>> {
 ///
 /// # Errors
 /// If the name is neither `tiny`, nor an existing path, nor a valid hub name.
-pub fn recognize(name: &str) -> Result<()> {
+pub fn check_name(name: &str) -> Result<()> {
     if name == embedded::NAME || Path::new(name).exists() || ModelName::parse(name).is_ok() {
         return Ok(());
     }

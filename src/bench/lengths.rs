@@ -58,7 +58,7 @@ impl LogNormal {
     }
 
     /// Returns `count` random lengths of at least 1 token each. The seed is fixed, so a smaller count returns a prefix of the same sequence.
-    pub fn draw(&self, count: usize) -> Vec<usize> {
+    pub fn sample(&self, count: usize) -> Vec<usize> {
         let mut stream = Stream::new(SEED, Purpose::Lengths, 0);
         let length = |_| (self.mu + self.sigma * f64::from(stream.normal())).exp().round() as usize;
         (0..count).map(length).map(|length| length.clamp(1, self.longest)).collect()
@@ -90,7 +90,7 @@ mod tests {
     fn check(text: &str) {
         let (mean, longest) = text.split_once(':').unwrap();
         let (mean, longest): (f64, usize) = (mean.parse().unwrap(), longest.parse().unwrap());
-        let lengths = text.parse::<LogNormal>().unwrap().draw(1_000_000);
+        let lengths = text.parse::<LogNormal>().unwrap().sample(1_000_000);
         let found = lengths.iter().sum::<usize>() as f64 / lengths.len() as f64;
         assert!((found / mean - 1.0).abs() < 0.005, "{text}: a mean of {found}");
         let capped = lengths.iter().filter(|length| **length == longest).count() as f64 / lengths.len() as f64;
@@ -109,8 +109,8 @@ mod tests {
     #[test]
     fn log_normal_draw_returns_the_published_lengths() {
         let lengths = "760:3072".parse::<LogNormal>().unwrap();
-        let drawn = lengths.draw(1024);
-        assert_eq!(drawn[..8], lengths.draw(8));
+        let drawn = lengths.sample(1024);
+        assert_eq!(drawn[..8], lengths.sample(8));
         assert!((lengths.mu - 6.247_904_489_674).abs() < 1e-9 && (lengths.sigma - 0.947_567_876_066).abs() < 1e-9, "{lengths:?}");
         assert_eq!(drawn[..8], [319, 160, 346, 632, 900, 3072, 508, 823]);
         assert_eq!((drawn.iter().sum::<usize>(), drawn.iter().max()), (801_281, Some(&3072)));

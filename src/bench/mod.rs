@@ -60,7 +60,7 @@ pub struct Bench<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Repeats {
     /// Minimum number of repeats.
-    pub least: usize,
+    pub min_repeats: usize,
     /// Minimum total time of the repeats, in seconds.
     pub seconds: f64,
     /// A workload whose first run takes longer than this, in seconds, is not repeated.
@@ -227,7 +227,7 @@ impl Bench<'_> {
     fn first_micro_batches(&self) -> Vec<usize> {
         let interrupt = Interrupt::default();
         let responses = self.arbitrary_responses();
-        let sequence = |response| Sequence { prompt: &self.prompt.ids, response, kept: None };
+        let sequence = |response| Sequence { prompt: &self.prompt.ids, response, mask: None };
         let sequences: Vec<Sequence> = responses.iter().map(|response| sequence(response)).collect();
         let mut batches = self.packing(&interrupt).micro_batches(&sequences);
         batches.truncate(self.workers.count());
@@ -261,7 +261,7 @@ impl Bench<'_> {
             // Skips the rollouts, so that a profile shows only the micro-batch.
             None if work == Workload::MicroBatch => {
                 let completion =
-                    |ids: Vec<u32>| Completion { logprobs: vec![-1.0; ids.len()], ids, finish: FinishReason::Length, truncated: None };
+                    |ids: Vec<u32>| Completion { logprobs: vec![-1.0; ids.len()], ids, finish: FinishReason::Length, masked: None };
                 self.arbitrary_responses().into_iter().map(completion).collect()
             }
             None => self.generate(self.decoder, &self.lengths, &[])?,
@@ -320,7 +320,7 @@ impl Bench<'_> {
             return Ok(Times { sorted_s: vec![first_s], warmed_up: false, began_unix_ns, ended_unix_ns: unix_ns() });
         }
         let (mut sorted_s, began, began_unix_ns) = (Vec::new(), Instant::now(), unix_ns());
-        while sorted_s.len() < self.repeats.least.max(1) || began.elapsed().as_secs_f64() < self.repeats.seconds {
+        while sorted_s.len() < self.repeats.min_repeats.max(1) || began.elapsed().as_secs_f64() < self.repeats.seconds {
             sorted_s.push(once()?);
         }
         sorted_s.sort_by(f64::total_cmp);

@@ -32,14 +32,14 @@ pub fn ensure_room(path: &Path, bytes: u64) -> Result<()> {
         bytes <= free,
         "{} needs {}, but the disk has only {} free: free some space, or choose a folder on another disk",
         path.display(),
-        gigabytes(bytes),
-        gigabytes(free)
+        format_bytes(bytes),
+        format_bytes(free)
     );
     Ok(())
 }
 
 /// Formats a size for people, in MB or GB (powers of 1000).
-pub fn gigabytes(bytes: u64) -> String {
+pub fn format_bytes(bytes: u64) -> String {
     match bytes {
         0..10_000_000 => format!("{:.2} MB", bytes as f64 / 1e6),
         10_000_000..1_000_000_000 => format!("{:.0} MB", bytes as f64 / 1e6),

@@ -46,7 +46,7 @@ impl FolderLock {
     ///
     /// # Errors
     /// [`FolderInUse`] if another process holds the lock; another error if the lock file cannot be written or locked.
-    pub fn take(folder: &Path) -> Result<Self> {
+    pub fn acquire(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
         loop {
             let mut file = open(&path)?;
@@ -181,8 +181,8 @@ mod tests {
     #[test]
     fn take_allows_one_writer_per_folder() {
         let folder = tempfile::tempdir().unwrap();
-        let first = FolderLock::take(folder.path()).unwrap();
-        let error = FolderLock::take(folder.path()).unwrap_err();
+        let first = FolderLock::acquire(folder.path()).unwrap();
+        let error = FolderLock::acquire(folder.path()).unwrap_err();
         let in_use = error.downcast_ref::<FolderInUse>().unwrap();
         let holder = in_use.holder.clone().unwrap();
         assert_eq!((holder.pid, holder.since.len(), in_use.folder.as_path()), (std::process::id(), 20, folder.path()));
@@ -194,7 +194,7 @@ mod tests {
         // A file left by a dead process has no effect.
         std::fs::write(folder.path().join(FILE), "{\"pid\": 1, \"host\": \"gone\", \"since\": \"2020-01-01T00:00:00Z\"}").unwrap();
         assert!(FolderLock::holder(folder.path()).is_none());
-        let again = FolderLock::take(folder.path()).unwrap();
+        let again = FolderLock::acquire(folder.path()).unwrap();
         assert_eq!(FolderLock::holder(folder.path()).unwrap().holder.unwrap().pid, std::process::id());
         drop(again);
     }
@@ -207,7 +207,7 @@ mod tests {
         let acquired = std::sync::atomic::AtomicUsize::new(0);
         let work = || {
             for _ in 0..300 {
-                let Ok(lock) = FolderLock::take(folder.path()) else { continue };
+                let Ok(lock) = FolderLock::acquire(folder.path()) else { continue };
                 assert_eq!(holders.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
                 acquired.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                 holders.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);

@@ -174,7 +174,7 @@ struct CaseRunner<'a> {
 impl<'a> CaseRunner<'a> {
     fn bench(&self, decoder: &'a Decoder, prompt: Prompt) -> Bench<'a> {
         let repeats = Repeats {
-            least: self.args.repeats,
+            min_repeats: self.args.repeats,
             seconds: self.args.seconds,
             skip_repeats_above_s: self.args.once_from.unwrap_or(f64::INFINITY),
             breakdown: !self.args.no_breakdown,

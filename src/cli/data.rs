@@ -92,7 +92,7 @@ fn list(store: &DataStore, as_json: bool) -> Result<()> {
     }
     for benchmark in BENCHMARKS {
         let Source::Own { local, .. } = benchmark.source else { continue };
-        let state = if store.own(local).is_some() { "in the data folder" } else { "your own file" };
+        let state = if store.user_file(local).is_some() { "in the data folder" } else { "your own file" };
         rows.push(vec![benchmark.name.into(), String::new(), benchmark.decoding.to_string(), state.into(), local.into()]);
     }
     print_result!("{}", table(&["name", "rows", "decoding", "state", "below the data folder"], &rows));

@@ -84,7 +84,7 @@ pub struct EvalArgs {
 pub fn run(args: EvalArgs) -> Result<ExitCode> {
     let sets = usage(requested_sets(&args))?;
     if let Some(out) = args.out.as_ref().filter(|_| !args.resume) {
-        usage(Store::ensure_free(out))?;
+        usage(Store::ensure_absent(out))?;
     }
     let mut chat = usage(args.chat.settings(true))?;
     chat.date = Some(match chat.date {

@@ -9,9 +9,9 @@ use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
 
 use super::numbers::setting;
-use crate::checkpoint::disk::{ensure_room, gigabytes};
+use crate::checkpoint::disk::{ensure_room, format_bytes};
 use crate::checkpoint::model::{check, sidecar_files, write_parts};
-use crate::checkpoint::{ensure_free, write_file, write_folder};
+use crate::checkpoint::{ensure_absent, write_file, write_folder};
 use crate::config::nearest;
 use crate::input;
 use crate::model::export::{self, Format, MAX_SHARD_BYTES, WeightDtype};
@@ -95,7 +95,7 @@ struct ModelSpec {
 }
 
 pub fn run(args: InitArgs) -> Result<()> {
-    usage(ensure_free(&args.out))?;
+    usage(ensure_absent(&args.out))?;
     if args.like == embedded::NAME {
         let plain = args.sets.is_empty() && args.tokenizer.is_none();
         usage(plain.then_some(()).context("--set and --tokenizer apply to random weights only; remove them to write the embedded base"))?;
@@ -112,7 +112,7 @@ pub fn run(args: InitArgs) -> Result<()> {
     write_folder(&args.out, |path| write_parts(path, &config, &sidecar_files, format, &values))?;
     let (parameters, seconds) = (config.parameter_count(), started.elapsed().as_secs_f64());
     let files = if files.len() == 1 { "one file".to_owned() } else { format!("{} files", files.len()) };
-    message!("wrote {}: {parameters} random parameters, {} in {files}, {seconds:.1} s", args.out.display(), gigabytes(bytes));
+    message!("wrote {}: {parameters} random parameters, {} in {files}, {seconds:.1} s", args.out.display(), format_bytes(bytes));
     Ok(())
 }
 

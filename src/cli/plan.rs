@@ -38,13 +38,13 @@ pub fn run(args: PlanArgs) -> Result<()> {
         let compute = usage(sizes.settings.compute.on(Some(0)))?;
         let memory = Some((gib * f64::from(1 << 30)) as u64);
         let plan = sizes.plan(compute.target(memory))?;
-        print_result!("{}", plan.long(memory, disk, None).trim_end());
+        print_result!("{}", plan.details(memory, disk, None).trim_end());
         return usage(plan.check(memory, None));
     }
     let kernels = source::open(&sizes.settings.compute, &sizes.settings.model)?;
-    let (target, memory) = machine::room(&*kernels);
+    let (target, memory) = machine::device_memory(&*kernels);
     let plan = sizes.plan(target)?;
-    print_result!("{}", plan.long(memory, disk, Some(plan.rates(&*kernels)?)).trim_end());
+    print_result!("{}", plan.details(memory, disk, Some(plan.rates(&*kernels)?)).trim_end());
     if let Err(refusal) = plan.check(memory, disk) {
         print_result!("\n{refusal:#}");
     }

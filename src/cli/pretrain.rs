@@ -10,7 +10,7 @@ use serde_json::json;
 use toml::{Table, Value};
 
 use super::numbers::setting;
-use crate::checkpoint::{Model, ensure_free, write_file, write_folder_with_manifest};
+use crate::checkpoint::{Model, ensure_absent, write_file, write_folder_with_manifest};
 use crate::config;
 use crate::data::DataStore;
 use crate::eval::{EvalSettings, Evaluator, LocalModel, sets};
@@ -44,7 +44,7 @@ pub struct PretrainArgs {
 
 pub fn run(args: PretrainArgs) -> Result<()> {
     let settings = usage(settings(&args))?;
-    usage(ensure_free(&args.out))?;
+    usage(ensure_absent(&args.out))?;
     let started = Instant::now();
     let mut pretraining = Pretraining::new(settings.clone())?;
     message!("{} parameters, {} steps of {} documents", pretraining.decoder().config.parameter_count(), settings.steps, settings.batch);

@@ -102,7 +102,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     prepared.messages()?.iter().for_each(|line| output::print_message(line));
     if args.dry_run {
         // Not an error: the settings are valid, and another machine may have enough memory.
-        prepared.fit()?.refusal.iter().for_each(|refusal| message!("this machine would refuse the run: {refusal:#}"));
+        prepared.check_machine()?.refusal.iter().for_each(|refusal| message!("this machine would refuse the run: {refusal:#}"));
         print_result!("{}", toml::to_string(&prepared.settings)?.trim_end());
         return Ok(ExitCode::SUCCESS);
     }

@@ -163,8 +163,8 @@ impl Row {
 pub(super) fn read_jsonl(path: &Path) -> Result<Vec<Row>> {
     let rows = Lines::open(path)?.enumerate().map(|(number, line)| {
         let line = line?;
-        let value = Value::json(&input::json(&line.text)).map_err(|error| anyhow!("{}: not JSON: {error}", line.place))?;
-        row(value, line.place, number)
+        let value = Value::json(&input::json(&line.text)).map_err(|error| anyhow!("{}: not JSON: {error}", line.location))?;
+        row(value, line.location, number)
     });
     non_empty(rows.collect::<Result<_>>()?, path)
 }

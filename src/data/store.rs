@@ -101,7 +101,9 @@ impl DataStore {
     /// If the file exists but cannot be read.
     pub fn locate(&self, file: &Pinned) -> Result<FileStatus> {
         let cached = self.cached(file);
-        let Some(path) = self.own(file.local).or_else(|| cached.exists().then(|| cached.clone())) else { return Ok(FileStatus::Missing) };
+        let Some(path) = self.user_file(file.local).or_else(|| cached.exists().then(|| cached.clone())) else {
+            return Ok(FileStatus::Missing);
+        };
         let found = fetch::sha256_of(&path)?;
         Ok(match path == cached {
             _ if found != file.sha256 => FileStatus::Corrupt(path, found),
@@ -112,7 +114,7 @@ impl DataStore {
 
     /// Returns the path of a file in the user's folder; `local` is relative to that folder. `None` if there is no such file, or no user's
     /// folder.
-    pub fn own(&self, local: &str) -> Option<PathBuf> {
+    pub fn user_file(&self, local: &str) -> Option<PathBuf> {
         self.folder.as_ref().map(|folder| folder.join(local)).filter(|path| path.exists())
     }
 

@@ -138,7 +138,7 @@ fn members<'a>(name: &'a str, store: &DataStore) -> Vec<&'a str> {
     let published = names(&|benchmark| matches!(benchmark.source, Source::Pinned { .. }));
     let own = names(&|benchmark| {
         let Source::Own { local, .. } = benchmark.source else { return false };
-        let is_available = store.own(local).is_some();
+        let is_available = store.user_file(local).is_some();
         if !is_available {
             tracing::warn!("skipping {}: it needs your own file, {local} in the data folder", benchmark.name);
         }

@@ -34,11 +34,11 @@ impl Store {
     /// # Errors
     /// If the folder already contains files, is locked, or cannot be written.
     pub fn create(folder: &Path, conditions: &BTreeMap<String, Conditions>) -> Result<Self> {
-        Self::ensure_free(folder)?;
+        Self::ensure_absent(folder)?;
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        let store = Self { folder: folder.to_owned(), _lock: Arc::new(FolderLock::take(folder)?) };
+        let store = Self { folder: folder.to_owned(), _lock: Arc::new(FolderLock::acquire(folder)?) };
         // Another process may have created an evaluation since the first check.
-        Self::ensure_free(folder)?;
+        Self::ensure_absent(folder)?;
         store.write_conditions(conditions)?;
         Ok(store)
     }
@@ -47,7 +47,7 @@ impl Store {
     ///
     /// # Errors
     /// If it contains files; the message says how to resume.
-    pub fn ensure_free(folder: &Path) -> Result<()> {
+    pub fn ensure_absent(folder: &Path) -> Result<()> {
         ensure!(
             !folder.exists() || is_empty(folder),
             "{} already exists and is left unchanged: choose another --out, or continue with --resume",
@@ -64,7 +64,7 @@ impl Store {
         if !folder.exists() || is_empty(folder) {
             return Self::create(folder, conditions);
         }
-        let lock = Arc::new(FolderLock::take(folder)?);
+        let lock = Arc::new(FolderLock::acquire(folder)?);
         let mut all = read_conditions(folder)?.with_context(|| {
             format!("{} is not an evaluation folder (it has no conditions.json): choose another --out", folder.display())
         })?;

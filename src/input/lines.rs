@@ -30,7 +30,7 @@ pub struct Line {
     /// The line's number in the text, from 1; blank lines count.
     pub number: usize,
     /// The line's location, for error messages, such as `FILE, line 3`.
-    pub place: String,
+    pub location: String,
 }
 
 impl Lines<Box<dyn BufRead>> {
@@ -59,22 +59,22 @@ impl<R: BufRead> Lines<R> {
     fn next_line(&mut self) -> Result<Option<Line>> {
         loop {
             self.number += 1;
-            let place = format!("{}, line {}", self.name, self.number);
-            if !self.read_line().with_context(|| format!("cannot read {place}"))? {
+            let location = format!("{}, line {}", self.name, self.number);
+            if !self.read_line().with_context(|| format!("cannot read {location}"))? {
                 return Ok(None);
             }
             ensure!(
                 self.line.len() <= self.max_line_bytes,
-                "{place} is longer than the limit of {} bytes; expected one record per line",
+                "{location} is longer than the limit of {} bytes; expected one record per line",
                 self.max_line_bytes
             );
             if self.line.trim_ascii().is_empty() {
                 continue;
             }
-            let line = text(&place, &self.line)?;
+            let line = text(&location, &self.line)?;
             let line = line.trim_matches(|c: char| c.is_whitespace() || c == BYTE_ORDER_MARK);
             if !line.is_empty() {
-                return Ok(Some(Line { text: line.to_owned(), number: self.number, place }));
+                return Ok(Some(Line { text: line.to_owned(), number: self.number, location }));
             }
         }
     }
@@ -150,7 +150,7 @@ mod tests {
         let mut encoder = flate2::write::GzEncoder::new(File::create(&path).unwrap(), flate2::Compression::fast());
         encoder.write_all("\u{FEFF}1\n\n2\n".as_bytes()).unwrap();
         encoder.finish().unwrap();
-        let places: Vec<String> = Lines::open(&path).unwrap().map(|line| line.unwrap().place).collect();
+        let places: Vec<String> = Lines::open(&path).unwrap().map(|line| line.unwrap().location).collect();
         assert!(places[0].ends_with("a.jsonl.gz, line 1") && places[1].ends_with("line 3") && places.len() == 2, "{places:?}");
         assert!(Lines::open(&folder.path().join("none")).is_err());
     }

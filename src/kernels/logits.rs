@@ -71,7 +71,7 @@ pub struct SamplerOutput {
     pub logprobs: Vec<f32>,
     /// The sampling mask, and the log-probability of each token among the tokens in its row's mask; `None` unless sampled by
     /// `sample_with_mask`.
-    pub truncated: Option<MaskedSample>,
+    pub masked: Option<MaskedSample>,
 }
 
 /// Waits for the tokens and returns them.

@@ -30,19 +30,19 @@ pub struct Step {
 #[derive(Clone, Copy, Debug)]
 pub struct Factors {
     /// Multiplies the parameter: 1 minus the product of learning rate and weight decay.
-    pub keep: f32,
+    pub weight_decay_factor: f32,
     /// The learning rate divided by the first moment's bias correction.
-    pub rate: f32,
+    pub step_size: f32,
     /// Multiplies the first moment: beta1.
-    pub keep_first: f32,
+    pub beta1: f32,
     /// Multiplies the gradient before it is added to the first moment: 1 - beta1, from f64.
-    pub take_first: f32,
+    pub one_minus_beta1: f32,
     /// Multiplies the second moment: beta2.
-    pub keep_second: f32,
+    pub beta2: f32,
     /// Multiplies the squared gradient before it is added to the second moment: 1 - beta2, from f64.
-    pub take_second: f32,
+    pub one_minus_beta2: f32,
     /// Divides the square root of the second moment: the square root of its bias correction.
-    pub second_correction: f32,
+    pub bias_correction2_sqrt: f32,
 }
 
 impl Step {
@@ -50,13 +50,13 @@ impl Step {
     pub fn factors(&self) -> Factors {
         let corrections = [self.beta1, self.beta2].map(|beta| 1.0 - beta.powf(self.count as f64));
         Factors {
-            keep: 1.0 - self.lr * self.weight_decay,
-            rate: self.lr / corrections[0] as f32,
-            keep_first: self.beta1 as f32,
-            take_first: (1.0 - self.beta1) as f32,
-            keep_second: self.beta2 as f32,
-            take_second: (1.0 - self.beta2) as f32,
-            second_correction: corrections[1].sqrt() as f32,
+            weight_decay_factor: 1.0 - self.lr * self.weight_decay,
+            step_size: self.lr / corrections[0] as f32,
+            beta1: self.beta1 as f32,
+            one_minus_beta1: (1.0 - self.beta1) as f32,
+            beta2: self.beta2 as f32,
+            one_minus_beta2: (1.0 - self.beta2) as f32,
+            bias_correction2_sqrt: corrections[1].sqrt() as f32,
         }
     }
 }

@@ -108,8 +108,8 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
 pub fn read_input<T: DeserializeOwned>(path: &Path) -> Result<Vec<(String, T)>> {
     let lines = Lines::open(path)?.map(|line| {
         let line = line?;
-        let record = record(&line.text).map_err(|error| anyhow!("{}: {error}", line.place))?;
-        Ok((line.place, record))
+        let record = record(&line.text).map_err(|error| anyhow!("{}: {error}", line.location))?;
+        Ok((line.location, record))
     });
     let records: Vec<(String, T)> = lines.collect::<Result<_>>()?;
     ensure!(!records.is_empty(), "{} has no lines: write one JSON object per line", path.display());

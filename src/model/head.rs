@@ -141,10 +141,10 @@ impl Decoder {
     /// Applies the batch's sampling masks, if any, to the logits of `packed.targets[first..]`, so that scores and gradients are those of
     /// the renormalized distribution.
     fn apply_sampling_mask(&self, logits: Tensor, packed: &Packed, first: usize) -> Result<Tensor> {
-        if packed.kept.is_whole() {
+        if packed.mask.is_whole() {
             return Ok(logits);
         }
-        let mask = packed.kept.part(first..first + logits.dim(0)?);
+        let mask = packed.mask.part(first..first + logits.dim(0)?);
         Ok(self.kernels().mask_logits(logits, &mask)?)
     }
 

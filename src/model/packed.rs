@@ -17,7 +17,7 @@ pub struct Packed {
     /// The response tokens, response by response.
     pub targets: Vec<u32>,
     /// The sampling mask of each target; empty if every target was sampled from the whole vocabulary.
-    pub kept: SamplingMask,
+    pub mask: SamplingMask,
     /// Response `s` is `targets[offsets[s]..offsets[s + 1]]`.
     pub offsets: Vec<usize>,
 }

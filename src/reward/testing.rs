@@ -12,7 +12,7 @@ pub(super) fn group(label: &str, responses: &[&str]) -> Vec<Rollout> {
     let prompt = Prompt { problem: Arc::new(problem), text: "What?".into(), ids: vec![1, 2].into() };
     let rollout = |(sample, text): (usize, &&str)| {
         let tokens = text.chars().count();
-        let completion = Completion { ids: vec![7; tokens], logprobs: vec![0.0; tokens], finish: FinishReason::Stop, truncated: None };
+        let completion = Completion { ids: vec![7; tokens], logprobs: vec![0.0; tokens], finish: FinishReason::Stop, masked: None };
         Rollout { group: 0, sample, prompt: prompt.clone(), completion, text: (*text).to_owned() }
     };
     responses.iter().enumerate().map(rollout).collect()

@@ -151,8 +151,8 @@ impl<'a> Worker<'a> {
         let limits = settings.limits(&target, workers);
         let blocks = settings.blocks(config, &target, workers, &load)?;
         let cache = allocate(engine.decoder, blocks, load.min_blocks())?;
-        let truncated = sampling.records_sampling_mask.then(MaskedSample::default);
-        let empty = Completion { ids: Vec::new(), logprobs: Vec::new(), finish: FinishReason::Length, truncated };
+        let masked = sampling.records_sampling_mask.then(MaskedSample::default);
+        let empty = Completion { ids: Vec::new(), logprobs: Vec::new(), finish: FinishReason::Length, masked };
         Ok(Self {
             engine,
             requests,
@@ -324,7 +324,7 @@ impl<'a> Worker<'a> {
                 if self.ended[request] {
                     continue;
                 }
-                let masked_logprob = sampled.truncated.as_ref().map_or(0.0, |masked| masked.logprobs[row]);
+                let masked_logprob = sampled.masked.as_ref().map_or(0.0, |masked| masked.logprobs[row]);
                 if !sampled.logprobs[row].is_finite() || !masked_logprob.is_finite() {
                     return Err(NonFiniteLogits.into());
                 }
@@ -338,8 +338,8 @@ impl<'a> Worker<'a> {
         let (completion, token) = (&mut self.completions[request], sampled.tokens[row]);
         completion.ids.push(token);
         completion.logprobs.push(sampled.logprobs[row]);
-        if let (Some(record), Some(masked)) = (&mut completion.truncated, &sampled.truncated) {
-            record.kept.push_runs(masked.kept.runs(row));
+        if let (Some(record), Some(masked)) = (&mut completion.masked, &sampled.masked) {
+            record.mask.push_runs(masked.mask.runs(row));
             record.logprobs.push(masked.logprobs[row]);
         }
         (self.observe)(Event::Token { request: self.indices[request], token });

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use toml::{Table, Value};
 
 use crate::checkpoint::lock;
-use crate::train::resumption::fault_of_records;
+use crate::train::resumption::records_fault;
 use crate::train::{RunFolder, RunSettings};
 
 /// The state of a run.
@@ -46,7 +46,7 @@ pub fn progress(root: &Path, expected: &RunSettings) -> Result<Progress> {
     }
     Ok(match folder.resumable_steps()?.last() {
         // A run with corrupt records is resumed, which repairs them or reports which ones cannot be repaired.
-        Some(step) if *step >= expected.train.steps && fault_of_records(&folder, *step)?.is_none() => Progress::Done,
+        Some(step) if *step >= expected.train.steps && records_fault(&folder, *step)?.is_none() => Progress::Done,
         Some(step) => Progress::Stopped(*step),
         None => Progress::NotResumable,
     })

@@ -82,7 +82,7 @@ impl<'a> StudyRunner<'a> {
     /// If the folder cannot be created, another process uses it, or a run in it has different settings.
     pub fn open(study: &'a Study, settings: &'a [RunSettings], out: &'a Path, launcher: Launcher<'a>) -> Result<Self> {
         std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
-        let _lock = FolderLock::take(out)?;
+        let _lock = FolderLock::acquire(out)?;
         let planned_runs = planned_runs(study, settings, out);
         let count = planned_runs.len();
         let states: Vec<Progress> = usage(planned_runs.iter().map(|planned| progress(&planned.root, &planned.settings)).collect())?;

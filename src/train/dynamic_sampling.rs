@@ -74,7 +74,7 @@ mod tests {
 
     fn scored(group: usize, rewards: &[f32]) -> Vec<ScoredRollout> {
         let prompt = Prompt { problem: Arc::new(Problem::default()), text: String::new(), ids: vec![1].into() };
-        let completion = Completion { ids: vec![1], logprobs: vec![0.0], finish: FinishReason::Stop, truncated: None };
+        let completion = Completion { ids: vec![1], logprobs: vec![0.0], finish: FinishReason::Stop, masked: None };
         let one = |(sample, reward): (usize, &f32)| ScoredRollout {
             rollout: Rollout { group, sample, prompt: prompt.clone(), completion: completion.clone(), text: String::new() },
             reward: *reward,

@@ -78,7 +78,7 @@ impl RunFolder {
     /// # Errors
     /// [`FolderInUse`] if another process holds the lock; other errors if the lock file cannot be written.
     pub fn lock(&mut self) -> Result<()> {
-        self.lock = Some(Arc::new(FolderLock::take(&self.root)?));
+        self.lock = Some(Arc::new(FolderLock::acquire(&self.root)?));
         Ok(())
     }
 

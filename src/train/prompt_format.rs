@@ -47,7 +47,7 @@ impl AnswerFormat {
 
 /// Returns the formats that a text requests, in the order of [`AnswerFormat`]. A mark at the very end of the text, such as `Answer:`, is a
 /// cue for the response, not a request.
-pub fn asked(text: &str) -> Vec<AnswerFormat> {
+pub fn requested_formats(text: &str) -> Vec<AnswerFormat> {
     let text = text.trim_end().to_lowercase();
     let is_requested =
         |marks: &[&str]| marks.iter().any(|mark| text.match_indices(mark).any(|(at, _)| is_instruction(&text, at, mark.len())));
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn asked_finds_every_answer_format() {
-        let check = |text: &str, expected: &[AnswerFormat]| assert_eq!(asked(text), expected, "{text:?}");
+        let check = |text: &str, expected: &[AnswerFormat]| assert_eq!(requested_formats(text), expected, "{text:?}");
         check("What is 2+2? Let's think step by step and output the final answer within \\boxed{}.", &[Boxed]);
         check("Please reason step by step, and put your final answer within \\boxed{{}}.", &[Boxed]);
         check("What is 2+2? Let's think step by step and output the final answer after \"####\".", &[Hashes]);

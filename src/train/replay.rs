@@ -102,8 +102,8 @@ impl Replay {
 
     /// True if a recorded sampling mask excludes any token.
     pub fn has_sampling_masks(&self) -> bool {
-        let mut truncated = self.steps.iter().flatten().filter_map(|scored| scored.rollout.completion.truncated.as_ref());
-        truncated.any(|truncated| !truncated.kept.is_whole())
+        let mut truncated = self.steps.iter().flatten().filter_map(|scored| scored.rollout.completion.masked.as_ref());
+        truncated.any(|truncated| !truncated.mask.is_whole())
     }
 
     /// Applies `rollout.truncated` to the recording: `renormalise` requires sampling masks, `refuse` requires that they exclude no token,
@@ -112,7 +112,7 @@ impl Replay {
     /// # Errors
     /// If the recording lacks required sampling masks, or has masks that the setting refuses.
     pub fn with_truncation(mut self, truncated: Truncation) -> Result<Self> {
-        let lacks_mask = |scored: &&ScoredRollout| scored.rollout.completion.truncated.is_none();
+        let lacks_mask = |scored: &&ScoredRollout| scored.rollout.completion.masked.is_none();
         match truncated {
             Truncation::Renormalise => {
                 if let Some(ScoredRollout { rollout, .. }) = self.steps.iter().flatten().find(lacks_mask) {
@@ -128,7 +128,7 @@ impl Replay {
                 "the recording was sampled from part of the vocabulary (it has `kept`), but rollout.truncated is refuse: set it to renormalise, as in the recorded run"
             ),
             Truncation::Mismatch => {
-                self.steps.iter_mut().flatten().for_each(|scored| scored.rollout.completion.truncated = None);
+                self.steps.iter_mut().flatten().for_each(|scored| scored.rollout.completion.masked = None);
             }
         }
         Ok(self)
@@ -197,7 +197,7 @@ impl Replay {
 
 /// Returns one more than the largest token id in the sampling mask; 0 without a mask.
 fn mask_vocabulary(completion: &Completion) -> usize {
-    completion.truncated.as_ref().map_or(0, |truncated| truncated.kept.vocabulary())
+    completion.masked.as_ref().map_or(0, |truncated| truncated.mask.vocabulary())
 }
 
 /// Checks the sampling mask of a line; `None` if the line has none.
@@ -223,7 +223,7 @@ fn masked_sample(ids: &[u32], kept: Option<SamplingMask>, logprobs: Option<Vec<f
             ids[position]
         );
     }
-    Ok(Some(MaskedSample { kept, logprobs }))
+    Ok(Some(MaskedSample { mask: kept, logprobs }))
 }
 
 /// Checks a line and converts it to a scored rollout.
@@ -249,8 +249,8 @@ fn scored(line: Line) -> Result<ScoredRollout> {
     }
     let problem = Problem { id: line.example, ..Problem::default() };
     let prompt = Prompt { problem: Arc::new(problem), text: String::new(), ids: prompt_ids.into() };
-    let truncated = masked_sample(&ids, line.kept, line.logprobs_sampled)?;
-    let completion = Completion { ids, logprobs, finish: line.finish.unwrap_or(FinishReason::Stop), truncated };
+    let masked = masked_sample(&ids, line.kept, line.logprobs_sampled)?;
+    let completion = Completion { ids, logprobs, finish: line.finish.unwrap_or(FinishReason::Stop), masked };
     Ok(ScoredRollout {
         rollout: Rollout { group: line.group, sample: line.sample, prompt, completion, text: line.text },
         reward: line.reward,

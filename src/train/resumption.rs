@@ -274,7 +274,7 @@ fn repairable(folder: &RunFolder, missing_records: &MissingRecords) -> Result<(E
 ///
 /// # Errors
 /// If an existing file cannot be read.
-pub fn fault_of_records(folder: &RunFolder, step: u64) -> Result<Option<String>> {
+pub fn records_fault(folder: &RunFolder, step: u64) -> Result<Option<String>> {
     let faults = RecordIndex::open(folder)?.missing_records(step)?.descriptions();
     Ok((!faults.is_empty()).then(|| faults.join("; ")))
 }

@@ -151,9 +151,9 @@ pub fn line(settings: &RunSettings, step: u64, scored: &ScoredRollout, with_toke
         line["prompt_ids"] = json!(*prompt.ids);
         line["completion_ids"] = json!(completion.ids);
         line["logprobs"] = json!(completion.logprobs);
-        if let Some(truncated) = &completion.truncated {
+        if let Some(truncated) = &completion.masked {
             line["logprobs_sampled"] = json!(truncated.logprobs);
-            line["kept"] = json!(truncated.kept);
+            line["kept"] = json!(truncated.mask);
         }
         line["temperature"] = json!(settings.rollout.temperature);
     }

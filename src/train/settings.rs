@@ -95,7 +95,7 @@ impl PromptSettings {
     /// Returns the text to append to a question; empty if the question requests an answer format itself and `append` is
     /// [`Append::Unasked`].
     pub fn instruction_for(&self, question: &str) -> &str {
-        let has_instruction = self.append == Append::Unasked && !prompt_format::asked(question).is_empty();
+        let has_instruction = self.append == Append::Unasked && !prompt_format::requested_formats(question).is_empty();
         if has_instruction { "" } else { &self.instruction }
     }
 }

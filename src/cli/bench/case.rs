@@ -204,7 +204,7 @@ impl Lengths {
         match self {
             Self::Sampled(count) => bench.sampled_lengths(*count, end_tokens),
             Self::Equal(count, tokens) => Ok(vec![*tokens; *count]),
-            Self::LogNormal(count, lengths) => Ok(lengths.draw(*count)),
+            Self::LogNormal(count, lengths) => Ok(lengths.sample(*count)),
             Self::File(path) => usage(read(path)),
         }
     }
@@ -217,7 +217,7 @@ fn read(path: &std::path::Path) -> Result<Vec<usize>> {
             .text
             .parse()
             .ok()
-            .with_context(|| format!("{}: expected a length (a whole number from 1), found \"{}\"", line.place, line.text))?;
+            .with_context(|| format!("{}: expected a length (a whole number from 1), found \"{}\"", line.location, line.text))?;
         Ok(length.get())
     };
     let lengths: Vec<usize> = Lines::open(path)?.map(length).collect::<Result<_>>()?;

@@ -235,12 +235,12 @@ impl Benchmark {
     pub fn sha256(&self, store: &DataStore) -> Result<String> {
         match self.source {
             Source::Pinned { file, .. } => Ok(file.sha256.to_owned()),
-            Source::Own { local, .. } => store.own(local).map_or_else(|| Ok(String::new()), |path| sha256_of(&path)),
+            Source::Own { local, .. } => store.user_file(local).map_or_else(|| Ok(String::new()), |path| sha256_of(&path)),
         }
     }
 
     fn load_user_file(&self, local: &str, is_multiple_choice: bool, store: &DataStore) -> Result<Vec<Problem>> {
-        let Some(path) = store.own(local) else {
+        let Some(path) = store.user_file(local) else {
             bail!(
                 r#"{} needs your own file: put {}, one per line, into DIR/{local}, then pass --data-dir DIR or set RLVR_DATA_DIR"#,
                 self.name,

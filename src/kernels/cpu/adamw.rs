@@ -63,11 +63,11 @@ fn chunk_of_squares(values: &[f32]) -> f64 {
 /// Applies the step element by element.
 #[multiversion(targets = "simd")]
 pub(super) fn elements(parameter: &mut [f32], first: &mut [f32], second: &mut [f32], gradient: &[f32], step: &Step) {
-    let Factors { keep, rate, keep_first, take_first, keep_second, take_second, second_correction } = step.factors();
+    let Factors { weight_decay_factor, step_size, beta1, one_minus_beta1, beta2, one_minus_beta2, bias_correction2_sqrt } = step.factors();
     for (((p, m), v), g) in parameter.iter_mut().zip(first).zip(second).zip(gradient) {
         let g = g * step.gradient_scale;
-        *m = m.mul_add(keep_first, take_first * g);
-        *v = v.mul_add(keep_second, take_second * g * g);
-        *p = *p * keep - rate * (*m / (v.sqrt() / second_correction + step.eps));
+        *m = m.mul_add(beta1, one_minus_beta1 * g);
+        *v = v.mul_add(beta2, one_minus_beta2 * g * g);
+        *p = *p * weight_decay_factor - step_size * (*m / (v.sqrt() / bias_correction2_sqrt + step.eps));
     }
 }

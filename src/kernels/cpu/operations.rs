@@ -174,7 +174,7 @@ impl Kernels for Cpu {
             false => sample::sample(&row[..limit], &params.filter, params.uniforms[index]),
         })?;
         let scores = head::forward(&logits, &tokens)?;
-        Ok(PendingSample::ready(SamplerOutput { tokens, logprobs: scores.logprobs, truncated: None }))
+        Ok(PendingSample::ready(SamplerOutput { tokens, logprobs: scores.logprobs, masked: None }))
     }
 
     fn sample_with_mask(&self, logits: Tensor, limit: usize, params: &SamplingParams) -> Result<PendingSample> {

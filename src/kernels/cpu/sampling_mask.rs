@@ -36,7 +36,7 @@ pub fn score(logits: &Tensor, tokens: Vec<u32>, logprobs: Vec<f32>, mask: Sampli
         mask_in_place(logits, &mask)?;
         head::forward(logits, &tokens)?.logprobs
     };
-    Ok(PendingSample::ready(SamplerOutput { tokens, logprobs, truncated: Some(MaskedSample { kept: mask, logprobs: masked_logprobs }) }))
+    Ok(PendingSample::ready(SamplerOutput { tokens, logprobs, masked: Some(MaskedSample { mask, logprobs: masked_logprobs }) }))
 }
 
 fn mask_row(row: &mut [f32], runs: &[[u32; 2]]) {

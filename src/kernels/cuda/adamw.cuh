@@ -18,21 +18,21 @@ __device__ __forceinline__ uint4 philox(uint4 counter, unsigned key0, unsigned k
 
 // The factors of one step, which are the same for every element, for learning rate lr, decays beta1 and beta2, and step number count.
 struct AdamwStep {
-    float keep;               // 1 - lr weight_decay
-    float rate;               // lr / (1 - beta1^count)
-    float keep_first;         // beta1
-    float take_first;         // 1 - beta1, computed in f64
-    float keep_second;        // beta2
-    float take_second;        // 1 - beta2, computed in f64
-    float second_correction;  // sqrt(1 - beta2^count)
+    float weight_decay_factor;    // 1 - lr weight_decay
+    float step_size;              // lr / (1 - beta1^count)
+    float beta1;
+    float one_minus_beta1;        // computed in f64
+    float beta2;
+    float one_minus_beta2;        // computed in f64
+    float bias_correction2_sqrt;  // sqrt(1 - beta2^count)
     float eps;
     float gradient_scale;
 
     __device__ __forceinline__ void update(float& parameter, float& first, float& second, float gradient) const {
         gradient *= gradient_scale;
-        first = fmaf(first, keep_first, take_first * gradient);
-        second = fmaf(second, keep_second, take_second * gradient * gradient);
-        parameter = parameter * keep - rate * (first / (sqrtf(second) / second_correction + eps));
+        first = fmaf(first, beta1, one_minus_beta1 * gradient);
+        second = fmaf(second, beta2, one_minus_beta2 * gradient * gradient);
+        parameter = parameter * weight_decay_factor - step_size * (first / (sqrtf(second) / bias_correction2_sqrt + eps));
     }
 };
 

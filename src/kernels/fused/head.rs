@@ -74,7 +74,7 @@ pub fn sample(fused: &Fused, logits: &Tensor, limit: usize, params: &SamplingPar
     let read = move || {
         let mut tokens = pending()?;
         let logprobs = tokens.split_off(rows).into_iter().map(f32::from_bits).collect();
-        Ok(SamplerOutput { tokens, logprobs, truncated: None })
+        Ok(SamplerOutput { tokens, logprobs, masked: None })
     };
     Ok(PendingSample::pending(tokens, read))
 }
@@ -109,7 +109,7 @@ pub fn sample_with_mask(fused: &Fused, logits: &Tensor, limit: usize, params: &S
     let scores = fused.machine.fetch(&scores)?;
     let read = move || {
         let logprobs = scores()?.into_iter().step_by(3).map(f32::from_bits).collect();
-        Ok(SamplerOutput { truncated: Some(MaskedSample { kept: mask()?, logprobs }), ..sampled.read()? })
+        Ok(SamplerOutput { masked: Some(MaskedSample { mask: mask()?, logprobs }), ..sampled.read()? })
     };
     Ok(PendingSample::pending(tokens, read))
 }

@@ -281,13 +281,13 @@ impl Kernels for Fused {
         let count = weight.elem_count();
         let factors = step.factors();
         let numbers = [
-            factors.keep,
-            factors.rate,
-            factors.keep_first,
-            factors.take_first,
-            factors.keep_second,
-            factors.take_second,
-            factors.second_correction,
+            factors.weight_decay_factor,
+            factors.step_size,
+            factors.beta1,
+            factors.one_minus_beta1,
+            factors.beta2,
+            factors.one_minus_beta2,
+            factors.bias_correction2_sqrt,
             step.eps,
             step.gradient_scale,
         ];

@@ -95,7 +95,7 @@ fn check_sample(kernels: &dyn Kernels, temperature: f32, filter: Filter) -> Resu
     let expected = Cpu.sample(logits.copy()?, limit, &params)?.read()?;
     let found = kernels.sample(logits.to_device(kernels.device())?.copy()?, limit, &params)?.read()?;
     check_near(&found, &expected, &params);
-    assert_eq!((&found.truncated, &expected.truncated), (&None, &None));
+    assert_eq!((&found.masked, &expected.masked), (&None, &None));
     if temperature == 1.0 {
         return Ok(());
     }
@@ -115,16 +115,16 @@ fn check_whole(kernels: &dyn Kernels) -> Result<()> {
     let (logits, uniforms) = logits_and_uniforms()?;
     let all = SamplingParams { temperature: 0.6, filter: Filter::default(), uniforms: &uniforms };
     let output = kernels.sample_with_mask(logits.to_device(kernels.device())?.copy()?, logits.dim(1)?, &all)?.read()?;
-    assert!(output.truncated.is_some_and(|truncated| truncated.kept.is_whole() && truncated.logprobs == output.logprobs));
+    assert!(output.masked.is_some_and(|truncated| truncated.mask.is_whole() && truncated.logprobs == output.logprobs));
     Ok(())
 }
 
 /// Checks that tokens and masks are equal, and that log-probabilities differ only by the order of summation.
 fn check_near(found: &SamplerOutput, expected: &SamplerOutput, params: &SamplingParams) {
-    let masks = |output: &SamplerOutput| output.truncated.as_ref().map(|truncated| truncated.kept.clone());
+    let masks = |output: &SamplerOutput| output.masked.as_ref().map(|truncated| truncated.mask.clone());
     assert_eq!((&found.tokens, masks(found)), (&expected.tokens, masks(expected)), "{params:?}");
     let logprobs = |output: &SamplerOutput| -> Vec<f32> {
-        output.logprobs.iter().chain(output.truncated.iter().flat_map(|truncated| &truncated.logprobs)).copied().collect()
+        output.logprobs.iter().chain(output.masked.iter().flat_map(|truncated| &truncated.logprobs)).copied().collect()
     };
     let (found, expected) = (logprobs(found), logprobs(expected));
     assert_eq!(found.len(), expected.len());
@@ -134,7 +134,7 @@ fn check_near(found: &SamplerOutput, expected: &SamplerOutput, params: &Sampling
 
 /// Checks the mask against its definition, with a full sort in f64, and the log-probabilities within the mask.
 fn check_mask(output: &SamplerOutput, logits: &Tensor, limit: usize, params: &SamplingParams) -> Result<()> {
-    let truncated = output.truncated.as_ref().expect("sample_with_mask records a mask");
+    let truncated = output.masked.as_ref().expect("sample_with_mask records a mask");
     let temperature = if params.temperature == 0.0 { 1.0 } else { f64::from(params.temperature) };
     for (row, z) in logits.to_vec2::<f32>()?.iter().enumerate() {
         let weights: Vec<f64> = z[..limit].iter().map(|z| (f64::from(*z) / temperature).exp()).collect();
@@ -153,7 +153,7 @@ fn check_mask(output: &SamplerOutput, logits: &Tensor, limit: usize, params: &Sa
         order.truncate(last.map_or(order.len(), |last| last + 1));
         let total: f64 = order.iter().map(|token| weights[*token]).sum();
         order.sort_unstable();
-        let allowed: Vec<usize> = (0..z.len()).filter(|token| truncated.kept.contains(row, *token as u32)).collect();
+        let allowed: Vec<usize> = (0..z.len()).filter(|token| truncated.mask.contains(row, *token as u32)).collect();
         assert_eq!(allowed, order, "row {row}, {params:?}");
         let exact = (weights[output.tokens[row] as usize] / total).ln();
         assert!(
@@ -179,9 +179,9 @@ fn check_scores_of_samples(kernels: &dyn Kernels) -> Result<()> {
         let params = SamplingParams { temperature, filter, uniforms: &uniforms };
         let SamplerOutput { tokens, logprobs, .. } = kernels.sample(logits.copy()?, 290, &params)?.read()?;
         assert_eq!(kernels.head_scores_in_place(&logits.copy()?, &tokens, temperature)?.logprobs, logprobs);
-        let SamplerOutput { tokens, truncated, .. } = kernels.sample_with_mask(logits.copy()?, 290, &params)?.read()?;
+        let SamplerOutput { tokens, masked: truncated, .. } = kernels.sample_with_mask(logits.copy()?, 290, &params)?.read()?;
         let truncated = truncated.expect("sample_with_mask records a mask");
-        let masked = kernels.mask_logits(logits.copy()?, &truncated.kept)?;
+        let masked = kernels.mask_logits(logits.copy()?, &truncated.mask)?;
         assert_eq!(kernels.head_scores_in_place(&masked, &tokens, temperature)?.logprobs, truncated.logprobs);
     }
     Ok(())

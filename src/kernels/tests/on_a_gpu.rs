@@ -101,7 +101,7 @@ fn long_bf16() -> Result<()> {
 }
 
 #[test]
-fn codes_and_choices() -> Result<()> {
+fn quantization_and_sampling() -> Result<()> {
     fn all(bench: &mut Bench) -> Result<()> {
         [CODES, SAMPLES, SCORES].into_iter().try_for_each(|(_, operations)| operations(bench))
     }

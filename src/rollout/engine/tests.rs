@@ -193,16 +193,16 @@ fn check_mask(decoder: &Decoder, requests: &[Request], filter: Filter, temperatu
     let (mut mask, mut sampled) = (SamplingMask::default(), Vec::new());
     for (completion, unrecorded) in completions.iter().zip(&unrecorded) {
         assert_eq!((&completion.ids, &completion.logprobs), (&unrecorded.ids, &unrecorded.logprobs), "recording changes nothing");
-        let masked = completion.truncated.as_ref().unwrap();
-        assert!(completion.ids.iter().enumerate().all(|(at, id)| masked.kept.contains(at, *id)));
-        assert!((0..completion.ids.len()).all(|at| !masked.kept.contains(at, 60)), "ids without text are never in a mask");
-        mask.append(&masked.kept);
+        let masked = completion.masked.as_ref().unwrap();
+        assert!(completion.ids.iter().enumerate().all(|(at, id)| masked.mask.contains(at, *id)));
+        assert!((0..completion.ids.len()).all(|at| !masked.mask.contains(at, 60)), "ids without text are never in a mask");
+        mask.append(&masked.mask);
         sampled.extend_from_slice(completion.sampled_logprobs());
     }
     assert!(filter.top_k != 1 || sampled.iter().all(|logprob| *logprob == 0.0), "a single candidate has probability 1");
     let groups = requests.iter().zip(&completions).map(|(request, completion)| (&*request.ids, vec![completion.ids.as_slice()]));
     let unmasked = Packed::of_responses(groups);
-    let scores = decoder.score(&Packed { kept: mask, ..unmasked.clone() }, temperature).unwrap();
+    let scores = decoder.score(&Packed { mask, ..unmasked.clone() }, temperature).unwrap();
     assert_eq!(scores.logprobs, sampled, "{filter:?} at {temperature}");
     let full = decoder.score(&unmasked, temperature).unwrap();
     assert!(scores.logprobs.iter().zip(&full.logprobs).all(|(masked, full)| *masked > full - 1e-5), "renormalizing lowers no probability");

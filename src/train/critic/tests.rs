@@ -45,7 +45,7 @@ fn pass(tokens: usize, workers: usize, known: Option<&[Estimate]>) -> Result<Pas
         checkpointing: settings.train.activation_checkpointing,
         interrupt: &interrupt,
     };
-    let sequences: Vec<Sequence> = responses.iter().map(|(prompt, response)| Sequence { prompt, response, kept: None }).collect();
+    let sequences: Vec<Sequence> = responses.iter().map(|(prompt, response)| Sequence { prompt, response, mask: None }).collect();
     // Every second response has a reward of 1 at its last token.
     let reward = |(number, sequence): (usize, &Sequence)| {
         let mut rewards = vec![0.0; sequence.response.len()];

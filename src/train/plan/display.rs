@@ -4,26 +4,26 @@ use std::fmt::Write;
 
 use super::memory::rollout_load;
 use super::{Plan, Rates};
-use crate::checkpoint::disk::gigabytes;
+use crate::checkpoint::disk::format_bytes;
 use crate::model::decoder::ActivationCheckpointing;
 
 impl Plan<'_> {
     /// Summarizes the plan in one line, which `rlvr train` prints before it starts.
-    pub fn short(&self, free_memory: Option<u64>, free_disk: Option<u64>) -> String {
-        let of = |free: Option<u64>| free.map_or_else(|| "unknown".to_owned(), gigabytes);
+    pub fn summary(&self, free_memory: Option<u64>, free_disk: Option<u64>) -> String {
+        let of = |free: Option<u64>| free.map_or_else(|| "unknown".to_owned(), format_bytes);
         format!(
             "{} parameters: up to {} of memory ({} available) in {}, {} on disk ({} free); rlvr plan shows details",
             grouped(self.config.parameter_count() as u64),
-            gigabytes(self.memory.peak()),
+            format_bytes(self.memory.peak()),
             of(free_memory),
             self.memory.largest_phase().name,
-            gigabytes(self.disk.total()),
+            format_bytes(self.disk.total()),
             of(free_disk),
         )
     }
 
     /// Describes the complete plan on several lines, with estimated times if `rates` were measured.
-    pub fn long(&self, free_memory: Option<u64>, free_disk: Option<u64>, rates: Option<Rates>) -> String {
+    pub fn details(&self, free_memory: Option<u64>, free_disk: Option<u64>, rates: Option<Rates>) -> String {
         let mut text = String::new();
         self.write(&mut text, free_memory, free_disk, rates).map_or_else(|error| error.to_string(), |()| text)
     }
@@ -36,18 +36,18 @@ impl Plan<'_> {
         let parameters = grouped(self.config.parameter_count() as u64);
         writeln!(out, "{}: {parameters} parameters, {dtype} on {device}, {workers} worker{plural}", settings.model)?;
         writeln!(out, "\nmemory, if every response has the maximum length")?;
-        let mut row = |name: &str, bytes: u64, note: &str| writeln!(out, "  {name:<52} {:>9}{note}", gigabytes(bytes));
+        let mut row = |name: &str, bytes: u64, note: &str| writeln!(out, "  {name:<52} {:>9}{note}", format_bytes(bytes));
         for (name, bytes) in &self.memory.model_states {
             row(name, *bytes, "")?;
         }
         for phase in &self.memory.phases {
             let parts = phase.parts.iter().filter(|(_, bytes)| *bytes > 0);
-            let parts: Vec<String> = parts.map(|(name, bytes)| format!("{name} {}", gigabytes(*bytes))).collect();
+            let parts: Vec<String> = parts.map(|(name, bytes)| format!("{name} {}", format_bytes(*bytes))).collect();
             row(&format!("+ {}", phase.name), phase.bytes(), &format!("  {}", parts.join(", ")))?;
         }
         row("+ retained by the allocator, about", self.memory.allocator_overhead(), "")?;
         let available =
-            free_memory.map_or_else(|| "available memory is unknown here".to_owned(), |free| format!("{} available", gigabytes(free)));
+            free_memory.map_or_else(|| "available memory is unknown here".to_owned(), |free| format!("{} available", format_bytes(free)));
         row(&format!("= at most, in {}", self.memory.largest_phase().name), self.memory.peak(), &format!("  {available}"))?;
         let activations = match self.memory.activations.checkpointing {
             ActivationCheckpointing::Full => "the backward pass recomputes each block",
@@ -67,15 +67,15 @@ impl Plan<'_> {
 
         writeln!(out, "\ndisk")?;
         let disk = &self.disk;
-        let mut row = |name: &str, bytes: u64, note: &str| writeln!(out, "  {name:<52} {:>9}{note}", gigabytes(bytes));
-        let each = |what: &str, count: u64, bytes: u64| format!("{what}: {count}, {} each", gigabytes(bytes));
+        let mut row = |name: &str, bytes: u64, note: &str| writeln!(out, "  {name:<52} {:>9}{note}", format_bytes(bytes));
+        let each = |what: &str, count: u64, bytes: u64| format!("{what}: {count}, {} each", format_bytes(bytes));
         row(&each("weights of checkpoints", disk.checkpoints, disk.weights), disk.checkpoints * disk.weights, "")?;
         row(&each("states to resume from", disk.states, disk.state), disk.states * disk.state, "")?;
         if disk.best > 0 {
             row("best checkpoint, and its successor", disk.best, "")?;
         }
         row("recorded responses, about", disk.rollouts, "")?;
-        let free = free_disk.map_or_else(|| "free space is unknown here".to_owned(), |free| format!("{} free", gigabytes(free)));
+        let free = free_disk.map_or_else(|| "free space is unknown here".to_owned(), |free| format!("{} free", format_bytes(free)));
         row("= at most", disk.total(), &format!("  {free}"))?;
 
         let load = rollout_load(settings, self.work);

@@ -24,7 +24,7 @@ pub fn available_bytes() -> Option<u64> {
 
 /// Returns the device of `kernels` and the bytes of memory available on it: the GPU's if it reports them, or else the machine's; `None` if
 /// unknown.
-pub fn room(kernels: &dyn Kernels) -> (Target, Option<u64>) {
+pub fn device_memory(kernels: &dyn Kernels) -> (Target, Option<u64>) {
     let target = Target::of(kernels);
     (target, target.free.or_else(available_bytes))
 }

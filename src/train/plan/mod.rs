@@ -17,7 +17,7 @@ pub use time::Rates;
 use anyhow::{Context, Result, bail};
 
 use super::settings::RunSettings;
-use crate::checkpoint::disk::gigabytes;
+use crate::checkpoint::disk::format_bytes;
 use crate::kernels::Target;
 use crate::model::ModelConfig;
 use crate::optim::MomentDtype;
@@ -84,7 +84,7 @@ impl<'a> Plan<'a> {
     /// If the run does not fit. The message suggests settings that would make it fit.
     pub fn check(&self, free_memory: Option<u64>, free_disk: Option<u64>) -> Result<()> {
         if let Some(free) = free_memory.filter(|free| *free < self.memory.peak()) {
-            let (peak, free_text) = (gigabytes(self.memory.peak()), gigabytes(free));
+            let (peak, free_text) = (format_bytes(self.memory.peak()), format_bytes(free));
             let phase = self.memory.largest_phase();
             let advice = match self.changes_that_fit(free) {
                 Some(changes) => {
@@ -92,7 +92,7 @@ impl<'a> Plan<'a> {
                 }
                 None => format!(
                     "no setting makes it fit: weights, gradients and 8-bit moments alone are {}; use a smaller model or a larger machine{}",
-                    gigabytes(model_states::minimum_bytes(self.config, self.settings, &self.target)),
+                    format_bytes(model_states::minimum_bytes(self.config, self.settings, &self.target)),
                     if self.settings.lora.is_on() { "" } else { ", or train adapters (--lora 16)" }
                 ),
             };
@@ -102,8 +102,8 @@ impl<'a> Plan<'a> {
             let advice = self.disk.advice(self.settings, free).context("free some space, or choose an --out on another disk");
             bail!(
                 "the run writes {} to disk, but {} are free: {}",
-                gigabytes(self.disk.total()),
-                gigabytes(free),
+                format_bytes(self.disk.total()),
+                format_bytes(free),
                 advice.unwrap_or_else(|other| other.to_string())
             );
         }

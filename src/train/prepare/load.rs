@@ -40,7 +40,7 @@ impl<'a> Prepared<'a> {
     /// recording or the reference do not suit it.
     pub fn load(self, interrupt: &'a Interrupt) -> Result<Loaded<'a>> {
         ensure!(self.request.need == PrepareFor::Run, "a run prepared for {:?} cannot be loaded", self.request.need);
-        let MachineCheck { kernels, computed_on, refusal } = self.fit()?;
+        let MachineCheck { kernels, computed_on, refusal } = self.check_machine()?;
         usage(refusal.map_or(Ok(()), Err))?;
         let Self { mut settings, replay, resumed, problems, labels, sets, chat, root, invocation, request } = self;
         let model = source::load(&settings.model, &chat, &kernels, &request.on_progress)?;

@@ -8,7 +8,7 @@ use super::Prepared;
 use crate::flow::Problem;
 use crate::reward::Rewards;
 use crate::text::Text;
-use crate::train::prompt_format::{self, PromptFormats, asked};
+use crate::train::prompt_format::{self, PromptFormats, requested_formats};
 use crate::train::{RunSettings, algorithm};
 use crate::verify::Grader;
 
@@ -116,7 +116,7 @@ pub(super) fn formats(prepared: &Prepared, text: Option<&Text>) -> Result<Vec<St
         prompts.push(PromptFormats {
             id: problem.id.clone(),
             is_left_out: instruction.is_empty() && !settings.prompt.instruction.is_empty(),
-            formats: asked(&rendered.map_or_else(plain, |prompt| prompt.text)),
+            formats: requested_formats(&rendered.map_or_else(plain, |prompt| prompt.text)),
         });
     }
     Ok(prompt_format::messages(&prompts, reads_boxes))

@@ -18,7 +18,7 @@ use anyhow::{Result, ensure};
 use toml::Table;
 
 use super::{Invocation, PromptSettings, Replay, ResumePoint, RunFolder, RunSettings};
-use crate::checkpoint::ensure_free;
+use crate::checkpoint::ensure_absent;
 use crate::data::{DataStore, OnProgress, example};
 use crate::eval::{EvalSet, sets};
 use crate::flow::Problem;
@@ -153,7 +153,7 @@ pub fn prepare(request: RunRequest<'_>) -> Result<Prepared<'_>> {
         Start::Resume { root, .. } => root.clone(),
         Start::New { out, .. } => {
             let root = out.clone().unwrap_or_else(|| RunFolder::unused_path(&settings));
-            usage(ensure_free(&root))?;
+            usage(ensure_absent(&root))?;
             root
         }
     };
@@ -169,7 +169,7 @@ fn ensure_inputs_exist(settings: &RunSettings, need: PrepareFor) -> Result<()> {
             source::check_folder(model, need == PrepareFor::DryRun)?;
         }
     }
-    if is_plan && known_models::by_name(&settings.model).is_some() { Ok(()) } else { source::recognize(&settings.model) }
+    if is_plan && known_models::by_name(&settings.model).is_some() { Ok(()) } else { source::check_name(&settings.model) }
 }
 
 /// Checks settings and all names in them, without a download or a run folder. Returns the settings, and the benchmarks without their
@@ -180,9 +180,9 @@ fn ensure_inputs_exist(settings: &RunSettings, need: PrepareFor) -> Result<()> {
 pub fn check(layers: &[Table], store: &DataStore) -> Result<(RunSettings, Vec<EvalSet>)> {
     let (settings, replay) = layers::resolve(layers)?;
     settings.validate()?;
-    source::recognize(&settings.model)?;
+    source::check_name(&settings.model)?;
     if !settings.reference.is_empty() {
-        source::recognize(&settings.reference)?;
+        source::check_name(&settings.reference)?;
     }
     let needs_answers = Rewards::new(&settings.reward, settings.rollout.max_new_tokens)?.needs_label() && settings.reward.label.is_empty();
     let examples = match &settings.example {

@@ -61,7 +61,7 @@ impl Prepared<'_> {
     /// # Errors
     /// If this machine lacks what `compute` requests, the settings do not suit the model, or its files are invalid. A run that does not fit
     /// is not an error but a [`MachineCheck::refusal`].
-    pub fn fit(&self) -> Result<MachineCheck> {
+    pub fn check_machine(&self) -> Result<MachineCheck> {
         let (settings, print) = (&self.settings, self.request.print);
         let kernels = source::open(&settings.compute, &settings.model)?;
         let computed_on = source::compute(&settings.compute, &settings.model)?.describe();
@@ -73,9 +73,9 @@ impl Prepared<'_> {
         messages::formats(self, shape.as_ref().and_then(|shape| shape.text.as_ref()))?.iter().for_each(|line| print(line));
         let Some(shape) = shape else { return Ok(MachineCheck { kernels, computed_on, refusal: None }) };
         let sizes = self.sizes_of(shape)?;
-        let (target, memory) = machine::room(&*kernels);
+        let (target, memory) = machine::device_memory(&*kernels);
         let (plan, disk) = (sizes.plan(target)?, free_bytes(&self.root));
-        print(&plan.short(memory, disk));
+        print(&plan.summary(memory, disk));
         let in_use = kernels.memory().and_then(|memory| memory.held_by_others());
         let refusal = plan.check(memory, disk).err().map(|error| match in_use {
             Some(in_use) if memory < Some(plan.memory.peak()) => anyhow!("{error:#}; {in_use}"),

@@ -57,8 +57,8 @@ impl Replay {
             ensure!(length > 0, "{location}: `completion_ids` contains only padding ({first})");
             completion.ids.truncate(length);
             completion.logprobs.truncate(length);
-            if let Some(truncated) = &mut completion.truncated {
-                truncated.kept = truncated.kept.part(0..length);
+            if let Some(truncated) = &mut completion.masked {
+                truncated.mask = truncated.mask.part(0..length);
                 truncated.logprobs.truncate(length);
             }
             count += 1;
@@ -77,7 +77,7 @@ impl Replay {
             Packing { workers: &workers, micro_batch_tokens, checkpointing: ActivationCheckpointing::None, interrupt: &interrupt };
         let rollouts = || self.step(1).iter().map(|scored| &scored.rollout);
         let sequences: Vec<Sequence> =
-            rollouts().map(|rollout| Sequence { prompt: &rollout.prompt.ids, response: &rollout.completion.ids, kept: None }).collect();
+            rollouts().map(|rollout| Sequence { prompt: &rollout.prompt.ids, response: &rollout.completion.ids, mask: None }).collect();
         let computed = logprobs(&packing, policy, temperature, &sequences)?.concat();
         let recorded = rollouts().flat_map(|rollout| &rollout.completion.logprobs);
         let gaps: Vec<f32> = computed.iter().zip(recorded).map(|(computed, recorded)| (computed - recorded).abs()).collect();

@@ -19,13 +19,13 @@ pub struct Sequence<'a> {
     /// The response.
     pub response: &'a [u32],
     /// The sampling mask of each response token; `None` for the whole vocabulary.
-    pub kept: Option<&'a SamplingMask>,
+    pub mask: Option<&'a SamplingMask>,
 }
 
 impl<'a> Sequence<'a> {
     /// Creates the sequence of a prompt and a sampled completion.
     pub fn of(prompt: &'a [u32], completion: &'a Completion) -> Self {
-        Self { prompt, response: &completion.ids, kept: completion.truncated.as_ref().map(|truncated| &truncated.kept) }
+        Self { prompt, response: &completion.ids, mask: completion.masked.as_ref().map(|truncated| &truncated.mask) }
     }
 }
 
@@ -132,18 +132,18 @@ pub fn pack(sequences: &[Sequence], numbers: &[usize]) -> Packed {
             _ => groups.push((prompt, vec![response])),
         }
     }
-    Packed { kept: sampling_mask(sequences, numbers), ..Packed::of_responses(groups) }
+    Packed { mask: sampling_mask(sequences, numbers), ..Packed::of_responses(groups) }
 }
 
 /// Returns the sampling masks of a micro-batch's response tokens; empty if no mask excludes a token.
 fn sampling_mask(sequences: &[Sequence], numbers: &[usize]) -> SamplingMask {
     let packed = || numbers.iter().map(|number| sequences[*number]);
     let mut mask = SamplingMask::default();
-    if packed().all(|sequence| sequence.kept.is_none_or(SamplingMask::is_whole)) {
+    if packed().all(|sequence| sequence.mask.is_none_or(SamplingMask::is_whole)) {
         return mask;
     }
     for sequence in packed() {
-        match sequence.kept {
+        match sequence.mask {
             Some(of_one) => mask.append(of_one),
             None => sequence.response.iter().for_each(|_| mask.push_whole()),
         }

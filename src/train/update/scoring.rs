@@ -78,7 +78,7 @@ impl Scorer for PolicyScorer<'_> {
 
     fn logprobs(&self, continuations: &[(&Prompt, Vec<u32>)]) -> Result<Vec<Vec<f32>>> {
         let sequences: Vec<Sequence> =
-            continuations.iter().map(|(prompt, response)| Sequence { prompt: &prompt.ids, response, kept: None }).collect();
+            continuations.iter().map(|(prompt, response)| Sequence { prompt: &prompt.ids, response, mask: None }).collect();
         self.updater.logprobs(&sequences)
     }
 }

@@ -25,7 +25,7 @@ fn responses(prompts: usize) -> Vec<(Vec<u32>, Completion)> {
     let tokens = |count: usize, seed: usize| (0..count).map(|i| ((i * 7 + seed * 5 + i * i) % 20) as u32).collect::<Vec<u32>>();
     let one = |index: usize| {
         let (group, ids) = (index / 4, tokens(1 + index * 5 % 12, index + 1));
-        let completion = Completion { logprobs: vec![-1.0; ids.len()], ids, finish: FinishReason::Stop, truncated: None };
+        let completion = Completion { logprobs: vec![-1.0; ids.len()], ids, finish: FinishReason::Stop, masked: None };
         (tokens(3 + 2 * group, group + 40), completion)
     };
     (0..4 * prompts).map(one).collect()
