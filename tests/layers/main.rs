@@ -1,5 +1,5 @@
-//! Checks the sources against the layers listed in `src/lib.rs`: imports go down the layers, and the children of a module do not import each other
-//! in a cycle.
+//! Checks the sources against the layers in `src/lib.rs`: imports go down the layers, the children of a module do not import each other in
+//! cycles, and only the kernels contain unsafe code.
 #![allow(clippy::unwrap_used)] // an unexpected `None` or `Err` fails the test
 
 mod sources;
@@ -12,7 +12,7 @@ use sources::{Module, Sources, Use};
 /// Top-level modules from the bottom layer up. Modules in the same layer do not import each other.
 const LAYERS: [&[&str]; 14] = [
     &["input", "interrupt", "output", "usage"],
-    &["draw", "flow", "lanes", "config"],
+    &["rng", "flow", "workers", "config"],
     &["data", "text", "verify", "kernels"],
     &["objective"],
     &["model", "reward"],
@@ -120,7 +120,7 @@ fn shortest_cycle(family: &Family, start: &String) -> Option<Vec<Use>> {
 }
 
 #[test]
-fn uses_finds_every_spelling() {
+fn uses_finds_imports_and_paths_in_every_form() {
     let sources = Sources::of(&[
         ("", "pub mod cli; pub mod eval; pub mod model; pub mod train;"),
         (
@@ -159,7 +159,7 @@ fn uses_finds_every_spelling() {
 }
 
 #[test]
-fn cycles_finds_them_among_siblings_at_any_depth() {
+fn cycles_finds_cycles_among_siblings_at_any_depth() {
     let check = |uses: &[(&str, &str)], expected: usize| {
         let module = |name: &str| name.split("::").map(String::from).collect::<Module>();
         let uses = uses.iter().map(|(from, to)| Use { from: module(from), to: module(to) }).collect();
