@@ -25,7 +25,7 @@
 //! | commands | [`cli`] | one file per command: parses arguments, calls the library once, prints the result |
 //! | | [`mod@bench`] | the speed of rollouts, updates and steps, with the time of each operation, compared with the machine's limits |
 //! | | [`study`] | grids of runs: their arms, the order and progress of runs, the table next to the published rows |
-//! | | [`train`] | preparing a run, the training loop, replay, the critic, all settings, the plan of memory and time, the run folder, and the run's messages |
+//! | | [`train`] | preparing, running and resuming a training run, with its settings, folder and messages; replay, the critic, the plan |
 //! | | [`report`] | plots, and the figures published in the paper |
 //! | | [`eval`] | answering and grading benchmarks, scores, statistics |
 //! | | [`source`] | loading a model onto a device by its name: embedded, a folder, or from the hub |
@@ -34,7 +34,7 @@
 //! | | [`metrics`] | a run's numbers: JSON Lines (authoritative), TensorBoard events, the console, times by phase |
 //! | policy | [`rollout`] | sampling: the scheduler (pure decisions), the cache blocks, the engine |
 //! | | [`optim`] | AdamW over named tensors, with moments in f32 or 8 bits; gradient clipping, learning-rate schedules |
-//! | | [`model`] | one decoder for all model families, its backward pass, the log-probability head, import and export of Hugging Face weights |
+//! | | [`model`] | one decoder for all model families, its backward pass, the log-probability head, import and export of weights |
 //! | | [`reward`] | rewards by name and their weighted sums, reward programs, intentionally wrong labels |
 //! | | [`objective`] | advantages, token weights, per-token losses: pure functions on slices |
 //! | building blocks | [`kernels`] | the tensor operations with their gradients: every loop over elements and all `unsafe` code |
@@ -62,8 +62,8 @@
 //! - **LoRA adapters are merged** into the base weights before anything is computed ([`model::lora`]), so sampling and training use one set
 //!   of weights here too. The gradients of an adapter are projections of the gradient of the weight matrix that it adapts. The base weights
 //!   serve as the KL reference.
-//! - **The forward pass of a distinct prompt is computed once**, in rollouts (shared cache blocks) and per worker in training (a shared
-//!   prefix that sums the gradients of its responses).
+//! - **The forward pass of a distinct prompt is computed once** per worker in rollouts (shared cache blocks) and once per micro-batch in
+//!   training (a shared prefix that sums the gradients of its responses).
 //! - **No tensor has the shape `[tokens, vocabulary]`**: the log-probability head computes loss and gradient chunk by chunk, in one pass
 //!   ([`model::head`]).
 //! - **Backward passes are written out**, block by block, without autograd. candle's tensors only hold data. Finite differences and
