@@ -1,4 +1,4 @@
-//! A complete training from the library: trains the embedded model on one example and reads the metrics back.
+//! A complete training run through the library: trains the embedded model on one example and reads the metrics back.
 //!
 //! Run it with `cargo run --release --example one_example`; append `-- FOLDER` to choose the run folder.
 
@@ -14,15 +14,15 @@ use serde_json::Value;
 /// Trains in a new folder. Returns the run's metrics, one line per step.
 ///
 /// # Errors
-/// If the folder exists already, or the run cannot be prepared, run or read back.
+/// If the folder already exists, the run cannot be prepared or fails, or its metrics cannot be read.
 pub fn train(root: &Path) -> Result<Vec<Value>> {
-    // Settings in the form of `--set`, on top of the defaults. The first two equal the defaults.
+    // Settings as for `--set`; all others keep their defaults. The first two are defaults, too.
     let overrides = ["model=tiny", "example=tiny/addition/334+556", "train.steps=10", "eval.benchmarks="].map(String::from);
     let layers = config::layers(None, &overrides)?;
-    // Checks everything that can be checked without weights: settings, example, folder.
+    // Checks everything that needs no weights: settings, example, folder.
     let prepared = train::prepare(RunRequest::new(layers, Some(root.to_owned())))?;
     println!("{}", prepared.headline());
-    // Loads the model, creates the folder, and trains. Another thread could use `interrupt` to stop the run.
+    // Loads the model, creates the folder and trains. Another thread could stop the run with `interrupt`.
     let interrupt = Interrupt::default();
     prepared.load(&interrupt)?.start()?.run()?;
     jsonl::read(&root.join("metrics.jsonl"))
@@ -31,7 +31,7 @@ pub fn train(root: &Path) -> Result<Vec<Value>> {
 fn main() -> Result<()> {
     let root = std::env::args_os().nth(1).map_or_else(|| PathBuf::from("runs/one_example"), PathBuf::from);
     for line in train(&root)? {
-        // The mean reward, here the share of right responses, and the policy's uncertainty per token.
+        // The mean reward (here the share of right responses) and the policy's mean entropy.
         let [step, reward, entropy] = ["step", "critic/score/mean", "actor/entropy"].map(|name| &line[name]);
         println!("step {step}: reward {reward}, entropy {entropy} nats per token");
     }

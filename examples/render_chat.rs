@@ -1,13 +1,14 @@
-//! Prints what a model reads: renders conversations with chat templates. Reads and writes one JSON object per line.
+//! Renders conversations with chat templates, to show the prompts that models read. Reads and writes one JSON object per line.
 //!
 //! ```text
 //! echo '{"template": "chat_template.jinja", "messages": [{"role": "user", "content": "1+1?"}], "add_generation_prompt": true}' |
 //!     cargo run --release --example render_chat
 //! ```
 //!
-//! An input line has `messages` or `example` (such as pi1; with `"training": true` the published instruction follows the question), and either
-//! `model` (a folder; the output then has `ids` in addition to `text`) or `template` (a file) with its `tokens` (`{"bos_token": ...}`).
-//! `date` is the date that templates print as today's. A line that cannot be rendered produces `{"error"}`.
+//! An input line has `messages`, or the name of an `example` such as pi1; `"training": true` appends the published instruction to its
+//! question. It also has a `model` (a folder), or a `template` (a file) with its special `tokens` (`{"bos_token": ...}`). `date` is the
+//! date that templates show as today's. The output has the `text` and the `messages`, and with a model also the token `ids`; it is
+//! `{"error"}` for a line that cannot be rendered.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -39,7 +40,7 @@ struct Line {
 fn main() -> Result<()> {
     let mut models = BTreeMap::new();
     for line in std::io::stdin().lock().lines() {
-        let answer = serde_json::from_str(&line?).context("no such line").and_then(|line| render(line, &mut models));
+        let answer = serde_json::from_str(&line?).context("cannot parse the input line").and_then(|line| render(line, &mut models));
         println!("{}", answer.unwrap_or_else(|error| json!({"error": format!("{error:#}")})));
     }
     Ok(())
@@ -58,12 +59,12 @@ fn render(line: Line, models: &mut BTreeMap<PathBuf, Text>) -> Result<Value> {
     let date = line.date.as_deref();
     match (line.model, &line.template) {
         (Some(folder), None) => {
-            // Loading a real tokenizer takes a while, so each is loaded once.
+            // Loading a large tokenizer takes a while, so each is loaded only once.
             let text = match models.entry(folder) {
-                Entry::Occupied(found) => found.into_mut(),
-                Entry::Vacant(place) => {
-                    let text = read(place.key(), date)?;
-                    place.insert(text)
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => {
+                    let text = read(entry.key(), date)?;
+                    entry.insert(text)
                 }
             };
             let rendered = text.render(&messages, line.add_generation_prompt)?;

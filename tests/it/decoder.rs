@@ -139,7 +139,7 @@ fn with_sampling_masks(batch: Packed) -> Packed {
             reach => mask.push(target.saturating_sub(reach * 2)..target + 3),
         }
     }
-    Packed { mask: mask, ..batch }
+    Packed { mask, ..batch }
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! Tests of the program and the library from outside. All integration tests are modules of one binary, so that it is linked only once; shared code
-//! is in `fixture`. Tests run as threads of one process, so a test must not change the environment, working directory or signal handlers of
-//! its process; it passes them to the programs that it starts.
+//! Integration tests of the program and the library. All are modules of one binary, which is linked only once; their shared code is in
+//! `fixture`. Tests run as threads of one process, so a test must not change the environment, working directory or signal handlers of this
+//! process. It sets them for the programs that it starts.
 #![allow(clippy::unwrap_used)] // an unexpected `None` or `Err` fails the test
 
 #[path = "../../src/testing.rs"]

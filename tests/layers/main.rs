@@ -1,5 +1,5 @@
-//! Checks the sources against the layers listed in `src/lib.rs`: imports go down the layers, and the children of a module do not import each other
-//! in a cycle.
+//! Checks the sources against the layers in `src/lib.rs`: imports go down the layers, the children of a module do not import each other in
+//! cycles, and only the kernels contain unsafe code.
 #![allow(clippy::unwrap_used)] // an unexpected `None` or `Err` fails the test
 
 mod sources;
@@ -12,7 +12,7 @@ use sources::{Module, Sources, Use};
 /// Top-level modules from the bottom layer up. Modules in the same layer do not import each other.
 const LAYERS: [&[&str]; 14] = [
     &["input", "interrupt", "output", "usage"],
-    &["draw", "flow", "lanes", "config"],
+    &["rng", "flow", "workers", "config"],
     &["data", "text", "verify", "kernels"],
     &["objective"],
     &["model", "reward"],
@@ -45,13 +45,13 @@ fn imports_go_down_the_layers() {
     };
     let uses = sources.uses();
     let goes_up = |used: &&Use| used.from[0] != used.to[0] && height(&used.to) >= height(&used.from);
-    let within = |used: &&Use| !used.from.is_empty() && !used.to.is_empty();
-    let wrong: Vec<String> = uses.iter().filter(within).filter(goes_up).map(|used| describe(&sources, used)).collect();
+    let is_between_modules = |used: &&Use| !used.from.is_empty() && !used.to.is_empty();
+    let wrong: Vec<String> = uses.iter().filter(is_between_modules).filter(goes_up).map(|used| describe(&sources, used)).collect();
     assert!(wrong.is_empty(), "imports that do not go down:\n{}", wrong.join("\n"));
 }
 
-/// Modules whose files call each other because their data is recursive: a term contains commands with terms as arguments; comparing two lists
-/// compares their items.
+/// Modules whose files call each other because expressions are nested: a term contains commands with terms as arguments, and comparing two
+/// lists compares their items.
 const RECURSIVE: [&str; 3] = ["verify::compare", "verify::read", "verify::value"];
 
 #[test]
@@ -78,10 +78,10 @@ fn describe(sources: &Sources, used: &Use) -> String {
     format!("  {} uses {}", sources.path(&used.from).display(), sources.path(&used.to).display())
 }
 
-/// Finds import cycles among the children of each module; a child includes everything below it. A module and its own children are one subject,
-/// so imports between them form no cycle.
+/// Returns a shortest import cycle through each child of a module, for all modules; a child includes everything below it. Imports between a
+/// module and its own children do not count.
 fn cycles(uses: &BTreeSet<Use>) -> BTreeSet<Vec<Use>> {
-    // By parent: which child uses which, with one such use as evidence.
+    // The uses among the children of each parent.
     let mut families: BTreeMap<Module, Family> = BTreeMap::new();
     for used in uses {
         let shared = used.from.iter().zip(&used.to).take_while(|(from, to)| from == to).count();
@@ -93,10 +93,11 @@ fn cycles(uses: &BTreeSet<Use>) -> BTreeSet<Vec<Use>> {
     families.values().flat_map(|family| family.keys().filter_map(|child| shortest_cycle(family, child))).collect()
 }
 
-/// The uses among a module's children: user, then used child, with one such use.
+/// The uses among a module's children: for each child, the children that it uses, with one such use each.
 type Family = BTreeMap<String, BTreeMap<String, Use>>;
 
-/// Returns the shortest cycle from a child back to itself, rotated to start with its smallest use, or `None` if there is none.
+/// Returns a shortest cycle from a child back to itself; `None` if there is none. It is rotated to start with its smallest use, so that a
+/// cycle found from several children is the same.
 fn shortest_cycle(family: &Family, start: &String) -> Option<Vec<Use>> {
     let (mut paths, mut seen) = (vec![(start, Vec::new())], BTreeSet::new());
     while !paths.is_empty() {
@@ -120,7 +121,7 @@ fn shortest_cycle(family: &Family, start: &String) -> Option<Vec<Use>> {
 }
 
 #[test]
-fn uses_finds_every_spelling() {
+fn uses_finds_imports_and_paths_in_every_form() {
     let sources = Sources::of(&[
         ("", "pub mod cli; pub mod eval; pub mod model; pub mod train;"),
         (
@@ -159,7 +160,7 @@ fn uses_finds_every_spelling() {
 }
 
 #[test]
-fn cycles_finds_them_among_siblings_at_any_depth() {
+fn cycles_finds_cycles_among_siblings_at_any_depth() {
     let check = |uses: &[(&str, &str)], expected: usize| {
         let module = |name: &str| name.split("::").map(String::from).collect::<Module>();
         let uses = uses.iter().map(|(from, to)| Use { from: module(from), to: module(to) }).collect();

@@ -1,4 +1,4 @@
-//! The crate's modules and their uses of each other, found by parsing Rust: complete `use` trees, paths in code, and paths inside macros.
+//! Finds the crate's modules and their uses of each other by parsing Rust: complete `use` trees, paths in code, and paths inside macros.
 //! Ignores code under `#[cfg(test)]`. Knows nothing about layers.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,14 +35,14 @@ pub struct Use {
 }
 
 impl Sources {
-    /// Reads `lib.rs` in `folder` and every module below it that is not for tests.
+    /// Reads `lib.rs` in `folder` and all its modules, except those for tests.
     pub fn read(folder: &Path) -> Self {
         let mut sources = Self::default();
         sources.add(Vec::new(), &folder.join("lib.rs"), folder);
         sources
     }
 
-    /// Builds sources from text, for tests of this file: `(module, content)`.
+    /// Parses sources from `(module, text)` instead of files, for the tests of these functions.
     pub fn of(texts: &[(&str, &str)]) -> Self {
         let mut sources = Self::default();
         for (name, text) in texts {
@@ -95,7 +95,7 @@ impl Sources {
     /// Returns the module that defines the item at a full path.
     fn definer(&self, path: &[String]) -> Option<Module> {
         let mut path = path.to_vec();
-        // At most one step per file, so that circular re-exports end the search.
+        // At most one step per file, so that the search ends even if re-exports are circular.
         for _ in 0..self.files.len() {
             let depth = (0..=path.len()).rev().find(|depth| self.files.contains_key(&path[..*depth]))?;
             let (module, rest) = path.split_at(depth);
