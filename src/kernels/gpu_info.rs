@@ -61,7 +61,7 @@ pub fn info(number: usize) -> Option<GpuInfo> {
     super::fused::cuda::describe(number).ok()
 }
 
-/// Returns the name of the GPU with this number; `None` as for [`card`].
+/// Returns the name of the GPU with this number; `None` as for [`info`].
 pub fn name(number: usize) -> Option<String> {
     info(number).map(|card| card.name)
 }
@@ -74,7 +74,7 @@ pub fn device_name(device: &Device) -> String {
     }
 }
 
-/// Describes the GPU of a device; `None` for the CPU, and as for [`card`].
+/// Describes the GPU of a device; `None` for the CPU, and as for [`info`].
 pub fn info_of(device: &Device) -> Option<GpuInfo> {
     match device.location() {
         DeviceLocation::Cuda { gpu_id } => info(gpu_id),

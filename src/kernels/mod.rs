@@ -4,7 +4,7 @@
 //! Owns every `unsafe` block of the program and every loop over tensor elements. Knows nothing about models, prompts or rewards. There are
 //! three implementations (backends): [`cpu`] has the plain loops with which the other two are compared, [`stock`] uses only candle's stock
 //! operations and runs wherever candle does, and [`fused`] launches the kernels in `cuda/`. They share the argument and result types in
-//! [`shape`], [`logits`] and [`optimizer`]. [`compute`] selects the backend by the GPU that [`card`] finds and the confirmed GPUs
+//! [`shape`], [`logits`] and [`optimizer`]. [`compute`] selects the backend by the GPU that [`gpu_info`] finds and the confirmed GPUs
 //! that [`confirmation`] lists. [`hooks`] wraps any backend in hooks, such as those of the [`profiler`].
 //!
 //! Dtypes: weights and activations have the kernels' own dtype. Weight gradients, logits and row statistics are f32. Optimizer moments are

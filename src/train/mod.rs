@@ -7,7 +7,7 @@
 //!   and names into a [`Run`], and [`plan`] estimates its memory, disk and time. [`prompt_format`] detects which answer format a prompt
 //!   requests.
 //! - **During a step**: [`schedules`] computes the step's settings, [`rollouts`] samples and grades responses ([`replay`] reads recorded
-//!   ones instead), and [`dynamic_sampling`] replaces groups without signal. [`reference`] owns the model that the KL term compares the
+//!   ones instead), and [`dynamic_sampling`] replaces groups without signal. [`mod@reference`] owns the model that the KL term compares the
 //!   policy with, [`critic`] estimates the value of each token, and [`update`] computes and applies the policy's gradient.
 //! - **After a step**: [`measures`] computes its metrics, [`history`] collects the results of the run, and [`monitor`] warns if the run
 //!   diverges or cannot learn.
