@@ -184,7 +184,7 @@ impl ComputeSettings {
         let number = compute.gpu.filter(|_| self.kernels == Backend::Auto && compute.stock)?;
         let name = name(number).unwrap_or_else(|| format!("GPU {number}"));
         Some(format!(
-            "this program's kernels are not confirmed on the {name}, so it uses slower stock operations: run scripts/gpu-check.sh (ten \
+            "this program's kernels are not confirmed on the {name}, so it uses slower stock operations: run scripts/gpu-check.sh (eight \
              minutes) to confirm them, or pass --kernels fused to use them unconfirmed"
         ))
     }

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::fixture::{self, error_of, fail, rlvr, stdout_json, succeed, text, written};
+use crate::fixture::{self, error_of, fail, rlvr, stdout_json, succeed, text, write_file};
 
 /// Writes the embedded model to a folder, without its chat template. Returns the folder's path.
 fn without_template(folder: &Path) -> String {
@@ -22,7 +22,7 @@ fn without_template(folder: &Path) -> String {
 #[test]
 fn sample_returns_responses_in_order_with_their_ids() {
     let folder = tempfile::tempdir().unwrap();
-    let input = written(
+    let input = write_file(
         folder.path(),
         "in.jsonl",
         &[
@@ -61,7 +61,7 @@ fn sample_returns_responses_in_order_with_their_ids() {
 fn sample_reports_the_file_and_line_of_bad_input() {
     let folder = tempfile::tempdir().unwrap();
     let check = |content: &str, more: &[&str], expected: &str| {
-        let input = written(folder.path(), "in.jsonl", content);
+        let input = write_file(folder.path(), "in.jsonl", content);
         let output = rlvr(&[&["sample", "--model", "tiny", "--input", &input], more].concat());
         let error = error_of(&output, 2);
         assert!(error.contains("in.jsonl") && error.contains(expected), "{error}");
@@ -117,9 +117,9 @@ fn chat_template_is_required_for_conversations() {
     assert!(!run.exists());
 
     stdout_json(&rlvr(&["sample", "--model", &bare, "--prompt", "1+1=", "--raw", "--json", "--max-new-tokens", "3"]));
-    let ids = written(folder.path(), "ids.jsonl", "{\"prompt_ids\": [52]}");
+    let ids = write_file(folder.path(), "ids.jsonl", "{\"prompt_ids\": [52]}");
     stdout_json(&rlvr(&["sample", "--model", &bare, "--input", &ids, "--max-new-tokens", "3"]));
-    let pairs = written(folder.path(), "pairs.jsonl", "{\"prompt\": \"1+1\", \"completion\": \"=2\"}");
+    let pairs = write_file(folder.path(), "pairs.jsonl", "{\"prompt\": \"1+1\", \"completion\": \"=2\"}");
     stdout_json(&rlvr(&["score", "--model", &bare, "--input", &pairs]));
 }
 
@@ -128,13 +128,13 @@ fn chat_template_option_is_used_recorded_and_exported() {
     let folder = tempfile::tempdir().unwrap();
     let bare = without_template(folder.path());
     let source = "{{ strftime_now('%Y-%m-%d') }} Q: {{ messages[0].content }}\nA:";
-    let template = written(folder.path(), "template.jinja", source);
+    let template = write_file(folder.path(), "template.jinja", source);
     let json = |more: &[&str]| {
         stdout_json(&rlvr(&[&["sample", "--model", &bare, "--json", "--max-new-tokens", "8", "--temperature", "0"], more].concat()))
     };
     let rendered = json(&["--prompt", "What is 1+1?", "--chat-template", &template, "--date", "2024-07-26"]);
     assert_eq!(rendered, json(&["--prompt", "2024-07-26 Q: What is 1+1?\nA:", "--raw"]));
-    let malformed = written(folder.path(), "malformed.jinja", "{% if %}");
+    let malformed = write_file(folder.path(), "malformed.jinja", "{% if %}");
     let error = fail(&["sample", "--model", &bare, "--prompt", "a", "--chat-template", &malformed], 1);
     assert!(error.contains("the chat template does not parse"), "{error}");
     let eval = ["eval", "--model", &bare, "--benchmarks", "tiny", "--limit", "1", "--chat-template", &template, "--max-new-tokens", "4"];

@@ -45,8 +45,8 @@ label = "format"
 set = { reward.name = "format" }
 "#;
 
-fn written(folder: &Path, study: &str) -> String {
-    fixture::written(folder, "study.toml", study)
+fn write_file(folder: &Path, study: &str) -> String {
+    fixture::write_file(folder, "study.toml", study)
 }
 
 fn tables(out: &Path) -> [String; 2] {
@@ -56,7 +56,7 @@ fn tables(out: &Path) -> [String; 2] {
 #[test]
 fn study_continues_after_a_stop_with_the_same_table() {
     let folder = tempfile::tempdir().unwrap();
-    let file = written(folder.path(), SMALL);
+    let file = write_file(folder.path(), SMALL);
     let path = |name: &str| folder.path().join(name);
     let uninterrupted = path("uninterrupted");
     let (table, notes) = succeed(&["study", &file, "--out", uninterrupted.to_str().unwrap()]);
@@ -92,7 +92,7 @@ fn study_continues_after_a_stop_with_the_same_table() {
     let (again, notes) = succeed(&["study", &file, "--out", uninterrupted.to_str().unwrap(), "--jobs", "2"]);
     assert!(again == table && notes.contains("4 of them already done"), "{notes}");
 
-    let changed = written(folder.path(), &SMALL.replace("limit = 20", "limit = 21"));
+    let changed = write_file(folder.path(), &SMALL.replace("limit = 20", "limit = 21"));
     let output = rlvr(&["study", &changed, "--out", uninterrupted.to_str().unwrap()]);
     let (_, notes) = streams(&output);
     assert_eq!(output.status.code(), Some(2));
@@ -103,7 +103,7 @@ fn study_continues_after_a_stop_with_the_same_table() {
 fn study_reports_a_failed_run_and_finishes_the_others() {
     let folder = tempfile::tempdir().unwrap();
     let study = SMALL.replace("reward.name = \"format\"", "rollout.max_new_tokens = 100000").replace("seeds = [0, 1]", "");
-    let (file, out) = (written(folder.path(), &study), folder.path().join("out"));
+    let (file, out) = (write_file(folder.path(), &study), folder.path().join("out"));
     let output = rlvr(&["study", &file, "--out", out.to_str().unwrap(), "--jobs", "2"]);
     let (table, notes) = streams(&output);
     assert_eq!(output.status.code(), Some(1), "{notes}");
@@ -139,7 +139,7 @@ set = { model = "nobody" }
 label = "file"
 config = "absent.toml"
 "#;
-    let file = written(folder.path(), arms);
+    let file = write_file(folder.path(), arms);
     let output = rlvr(&["study", &file, "--dry-run"]);
     let (out, err) = streams(&output);
     let expected = [
@@ -156,7 +156,7 @@ config = "absent.toml"
         assert!(line.starts_with(expected), "{line}");
     }
     assert!(output.status.code() == Some(2) && err.contains("6 of 7 arms cannot be run"), "{err}");
-    let file = written(folder.path(), &SMALL.replace("tiny-greedy", "math500-greedy"));
+    let file = write_file(folder.path(), &SMALL.replace("tiny-greedy", "math500-greedy"));
     let (out, _) = streams(&rlvr(&["study", &file, "--dry-run"]));
     assert!(out.contains("the study's table has the pass math500-greedy, but this arm evaluates tiny"), "{out}");
 }
