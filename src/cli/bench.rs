@@ -68,7 +68,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "TOKENS", conflicts_with = "prompt", allow_negative_numbers = true, value_parser = setting::<u32>("rollout.max_new_tokens"))]
     prompt_tokens: Option<u32>,
     /// Maximum number of tokens in a response
-    #[arg(long, alias = "max-new", default_value_t = 80, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.max_new_tokens"))]
+    #[arg(long, visible_alias = "max-new", default_value_t = 80, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.max_new_tokens"))]
     max_new_tokens: usize,
     /// Repeat each workload for about this many seconds
     #[arg(long, default_value_t = 5.0, allow_negative_numbers = true, value_parser = within::<f64>(SECONDS))]
@@ -98,7 +98,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
     /// Number of worker threads; 1 lets each matrix product use all cores, 0 chooses by the model's size
-    #[arg(long, alias = "lanes", default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<usize>("train.workers"))]
+    #[arg(long, visible_alias = "lanes", default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<usize>("train.workers"))]
     workers: usize,
     #[command(flatten)]
     compute: ComputeArgs,

@@ -44,7 +44,7 @@ pub struct EvalArgs {
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<usize>("eval.limit"))]
     limit: usize,
     /// Maximum number of tokens in a response (default: 80 for the embedded model's benchmarks, 3072 for others)
-    #[arg(long, alias = "max-new", allow_negative_numbers = true, value_parser = setting::<usize>("eval.max_new_tokens"))]
+    #[arg(long, visible_alias = "max-new", allow_negative_numbers = true, value_parser = setting::<usize>("eval.max_new_tokens"))]
     max_new_tokens: Option<usize>,
     /// Responses per problem in sampled passes (default: the published number of each benchmark)
     #[arg(long, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.group_size"))]

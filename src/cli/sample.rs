@@ -51,7 +51,7 @@ pub struct SampleArgs {
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = setting::<f32>("rollout.min_p"))]
     min_p: f32,
     /// Maximum number of tokens in a response (default: up to 512, as far as the context length allows)
-    #[arg(long, alias = "max-new", allow_negative_numbers = true, value_parser = setting::<usize>("rollout.max_new_tokens"))]
+    #[arg(long, visible_alias = "max-new", allow_negative_numbers = true, value_parser = setting::<usize>("rollout.max_new_tokens"))]
     max_new_tokens: Option<usize>,
     /// Seed of the sampled tokens
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<u64>("seed"))]
