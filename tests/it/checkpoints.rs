@@ -95,7 +95,7 @@ fn init_lists_known_models_and_reports_the_tokenizer() {
     let root = tempfile::tempdir().unwrap();
     let path = |name: &str| root.path().join(name).display().to_string();
     let message = stderr(&rlvr(&["init", "--like", "gpt2", "--out", &path("a")]));
-    assert!(message.contains("use tiny, qwen2.5-math-1.5b, qwen2.5-math-7b, llama-3.2-3b-instruct"), "{message}");
+    assert!(message.contains("expected one of tiny, qwen2.5-math-1.5b, qwen2.5-math-7b, llama-3.2-3b-instruct"), "{message}");
     let message = stderr(&rlvr(&["init", "--like", "qwen2.5-math-7b", "--out", &path("a"), "--set", "vocab_size=100"]));
     assert!(message.contains("use the files of one model"), "{message}");
     let message = stderr(&rlvr(&["init", "--like", "qwen2.5-math-7b", "--out", &path("a"), "--set", "num_hidden_layers=10000"]));

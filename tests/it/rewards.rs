@@ -132,7 +132,7 @@ fn train_accepts_unlabeled_questions_with_label_free_rewards() {
     std::fs::write(&unlabeled, "{\"question\": \"Compute 12+13.\"}\n{\"question\": \"Compute 2+3.\", \"answer\": 5}\n").unwrap();
     let example = ["--example", unlabeled.as_str(), "--model", "tiny"];
     let messages = stderr(&succeed(&[&train(&path("file"), "1", "reward.name=format")[..], &example].concat()));
-    assert!(messages.contains("2 examples x 1 row"), "{messages}");
+    assert!(messages.contains("2 examples x 1 group x 8 responses"), "{messages}");
 }
 
 /// A reward program fails at the second step. After the program is fixed, the resumed run ends like a run without the failure.

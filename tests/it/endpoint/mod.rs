@@ -358,7 +358,11 @@ fn endpoint_gives_up_on_an_endless_response() {
     let server = Server::new(|received| if received.prompt().contains(" 1+0") { Reaction::Endless } else { add(received) });
     let outcome = generate(settings(&server), rendered(), &requests(3, 1), &GREEDY);
     assert_eq!(outcome.responses.keys().copied().collect::<Vec<_>>(), [0, 2]);
-    assert!(outcome.failures().to_string().contains("p1, sample 0 (the response is larger than 16 MiB"), "{}", outcome.failures());
+    assert!(
+        outcome.failures().to_string().contains("p1, sample 0 (the response is larger than the maximum of 16 MiB"),
+        "{}",
+        outcome.failures()
+    );
 }
 
 #[test]

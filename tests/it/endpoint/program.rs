@@ -134,7 +134,7 @@ fn eval_endpoint_reports_failures_and_resumes() {
     let first: Value = serde_json::from_str(whole["tiny-greedy.jsonl"].lines().next().unwrap()).unwrap();
     let id = first["id"].as_str().unwrap();
     let expected = format!(
-        "--resume asks for the rest: 2 of 60 requests have no response, all others are complete; \
+        "(run the same command with --resume to retry the rest): 2 of 60 requests have no response, all others are complete; \
          failed: {id}, sample 0 (400 Bad Request: cannot); {id}, sample 0 (400 Bad Request: cannot)\n"
     );
     assert!(error.ends_with(&expected), "{error}");
@@ -186,7 +186,11 @@ fn eval_endpoint_reports_wrong_usage_before_sending() {
     check(&["--model", "some/model"], 1, "let the server write them with --endpoint-chat");
     let template = folder.path().join("template.jinja");
     std::fs::write(&template, "{{ messages }}").unwrap();
-    check(&["--model", "tiny", "--endpoint-chat", "--chat-template", template.to_str().unwrap()], 2, "give it to the server");
+    check(
+        &["--model", "tiny", "--endpoint-chat", "--chat-template", template.to_str().unwrap()],
+        2,
+        "configure the template on the server",
+    );
     let error = fixture::fail(&["eval", "--model", "tiny", "--benchmarks", "tiny", "--endpoint-chat"], 2);
     assert!(error.contains("--endpoint <URL>"), "{error}");
     assert!(server.received().is_empty() && !folder.path().join("none").exists());
