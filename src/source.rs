@@ -73,11 +73,11 @@ fn read(name: &str, chat: &ChatSettings, on_progress: &OnProgress) -> Result<Mod
     Model::from_folder_with(name, &Hub::from_env().fetch(&ModelName::parse(name)?, on_progress)?, chat)
 }
 
-/// Identifies a model's weights, for scores: `sha256:` and the checksum of local weights, or the commit of a hub model in the cache, or
-/// `unknown` if the hub model is not cached.
+/// Returns an identifier of a model's weights, to record with scores: `sha256:` and the checksum of local weights, the commit of a cached
+/// hub model, or `unknown` for a hub model that is not cached.
 ///
 /// # Errors
-/// If a weights file cannot be read, or the name is not a valid model name.
+/// If the folder or a weights file cannot be read, or the name is not a valid model name.
 pub fn revision(name: &str) -> Result<String> {
     let path = Path::new(name);
     let mut sum = Sha256::new();

@@ -174,7 +174,12 @@ impl Known {
                     let value = as_type_of(slot, value);
                     match self.rows.iter().find(|row| row.matches(&full)) {
                         Some(row) => row.range.check(&full, &value).map_err(anyhow::Error::msg)?,
-                        None => ensure!(slot.same_type(&value), "{full} is {}; it must be a {}", format_value(&value), slot.type_str()),
+                        None => ensure!(
+                            slot.same_type(&value),
+                            "{full} is {}; expected a value of type {}",
+                            format_value(&value),
+                            slot.type_str()
+                        ),
                     }
                     *slot = value;
                 }

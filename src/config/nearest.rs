@@ -1,4 +1,4 @@
-//! Finds the known name that is closest to a misspelt one.
+//! Finds the known name that is closest to a misspelled one.
 
 /// Returns the known name with the smallest edit distance to `name`, ignoring case. `None` if that distance exceeds one edit plus one for
 /// every four characters of `name`.
@@ -8,8 +8,11 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     distances.filter(|(distance, _)| *distance <= max_edits).min_by_key(|(distance, _)| *distance).map(|(_, one)| one)
 }
 
-/// Returns the known settings closest to an unknown one: those with the same last part, or with a last part that extends it (`max_new_tokens` for
-/// `max_new`), and only the nearest of them if it is similar; or else the nearest setting, if any is similar. All names are full names.
+/// Returns the known settings closest to the unknown setting `name`; all names are full names.
+///
+/// Candidates have the same last part, or else a last part that extends it, such as `max_new_tokens` for `max_new`. Returns the nearest
+/// candidate if it is similar to `name`, otherwise all candidates. Without candidates, returns the nearest setting in the same group, or
+/// else in any group; empty if none is similar.
 pub(super) fn nearest_settings(name: &str, known: &[String]) -> Vec<String> {
     let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
     let matching = |is_match: &dyn Fn(&str) -> bool| known.iter().filter(|one| is_match(&last(one))).cloned().collect::<Vec<String>>();

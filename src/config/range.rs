@@ -53,7 +53,7 @@ pub enum Range {
 pub struct Bounds {
     min: f64,
     max: f64,
-    /// True if the bound itself is allowed: `(lower, upper)`.
+    /// Whether each bound is itself allowed, as `(lower, upper)`.
     closed: (bool, bool),
 }
 
@@ -141,7 +141,7 @@ impl Bounds {
 }
 
 impl Range {
-    /// Names the type.
+    /// Returns the name of the type, without an article, such as `whole number`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Integer { .. } => "whole number",

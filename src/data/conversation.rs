@@ -35,7 +35,7 @@ impl Conversation {
             Some(Value::List(list)) if !list.is_empty() => list,
             Some(Value::List(_)) => bail!("{location}: `{column}` has no turns; {EXPECTED}"),
             other => {
-                bail!("{location}: `{column}` is {}, expected a list of turns {EXPECTED}", other.map_or("missing".into(), Value::kind))
+                bail!("{location}: `{column}` is {}, expected a list of turns; {EXPECTED}", other.map_or("missing".into(), Value::kind))
             }
         };
         let mut turns = Vec::with_capacity(list.len());
@@ -44,7 +44,7 @@ impl Conversation {
         }
         let late = turns.iter().skip(1).position(|turn| turn.role == "system");
         if let Some(late) = late {
-            bail!("{location}: `{column}[{}]` is a system turn; only the first turn can be", late + 1);
+            bail!("{location}: `{column}[{}]` is a system turn; only the first turn can be one", late + 1);
         }
         let prefill = turns.pop_if(|turn| turn.role == "assistant").map_or_else(String::new, |turn| turn.content);
         match turns.pop() {

@@ -137,7 +137,8 @@ fn from_file_with(labels: Labels, path: &Path) -> Result<Vec<Problem>> {
     }
 }
 
-/// Converts rows of a user's file. The default id is the file's name, followed by `/` and the row's number if there are several rows.
+/// Converts the rows of a user's file into problems. The default id is the file's name, followed by `/` and the row's number if there are
+/// several rows.
 pub(super) fn of_rows(rows: Vec<Row>, path: &Path) -> Result<Vec<Problem>> {
     from_rows_with(Labels::Required, rows, path)
 }

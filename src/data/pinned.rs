@@ -38,7 +38,7 @@ pub const DSR_SUB: Pinned = Pinned::of_the_paper(
     "bce5945e5666d5b82f1554b0a18203a88a0209f82fa724e5bfdfc17cc9a1aea6",
 );
 
-/// The accuracy of each DSR-sub example in each epoch of 500 training steps on the whole subset.
+/// The accuracy of each DSR-sub example in each epoch of a 500-step training run on the whole subset.
 pub const ACCURACY_HISTORY: Pinned = Pinned::of_the_paper(
     "data/acc_step_500.json",
     "train/acc_step_500.json",

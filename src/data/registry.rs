@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn named_read_accepts_the_published_files() {
+    fn named_file_read_accepts_the_published_files() {
         let Some(store) = crate::data::store::shared_library() else { return };
         for named in all() {
             store.path(&named.file).unwrap();

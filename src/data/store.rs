@@ -34,7 +34,7 @@ pub struct DataStore {
 }
 
 impl DataStore {
-    /// Opens the library, configured by the environment. The user's folder is `folder`, or else `RLVR_DATA_DIR`. The cache is `RLVR_CACHE`,
+    /// Opens the store, configured by the environment. The user's folder is `folder`, or else `RLVR_DATA_DIR`. The cache is `RLVR_CACHE`,
     /// or else `rlvr` in the platform's cache folder. `RLVR_DATA_URL` replaces `https://raw.githubusercontent.com`, and `HF_HUB_OFFLINE`
     /// forbids downloads.
     ///
@@ -112,8 +112,8 @@ impl DataStore {
         })
     }
 
-    /// Returns the path of a file in the user's folder; `local` is relative to that folder. `None` if there is no such file, or no user's
-    /// folder.
+    /// Returns the path of a file in the user's folder; `local` is relative to that folder. `None` if there is no such file, or the user
+    /// has given no folder.
     pub fn user_file(&self, local: &str) -> Option<PathBuf> {
         self.folder.as_ref().map(|folder| folder.join(local)).filter(|path| path.exists())
     }
@@ -151,7 +151,7 @@ fn env_var(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// Creates a library that ignores the environment. If `base_url` is empty, the library is offline.
+/// Creates a store that ignores the environment. If `base_url` is empty, the store is offline.
 #[cfg(test)]
 pub(crate) fn test_library(folder: Option<PathBuf>, cache: &Path, base_url: &str) -> DataStore {
     DataStore {
@@ -163,7 +163,7 @@ pub(crate) fn test_library(folder: Option<PathBuf>, cache: &Path, base_url: &str
     }
 }
 
-/// Opens the shared data folder as a library without downloads. Prints a note to stderr and returns `None` if the folder is missing.
+/// Opens the shared data folder as a store without downloads. Prints a note to stderr and returns `None` if the folder is missing.
 #[cfg(test)]
 pub(crate) fn shared_library() -> Option<DataStore> {
     let folder = crate::testing::shared("data")?;

@@ -33,7 +33,10 @@ pub fn catch_panics<T>(input: impl Display, work: impl FnOnce() -> Result<T>) ->
         Ok(result) => result,
         Err(_) => {
             let message = LAST_MESSAGE.take();
-            bail!("{input} is corrupt: a library cannot read it ({message}); download the file again, or save it with another version")
+            bail!(
+                "{input} is corrupt: a library cannot read it ({message}); download the file again, or save it with \
+                 another version of the program that wrote it"
+            )
         }
     }
 }

@@ -56,7 +56,7 @@ pub fn read_if_exists(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Reads a UTF-8 text file of at most `limit` bytes, without a byte order mark.
+/// Reads a UTF-8 text file of at most `limit` bytes and removes a leading byte order mark.
 ///
 /// # Errors
 /// As for [`read`] and [`text`].
@@ -65,7 +65,7 @@ pub fn read_text(path: &Path, limit: u64) -> Result<String> {
     text(&path.display().to_string(), &bytes).map(str::to_owned)
 }
 
-/// Decodes UTF-8, without a byte order mark. `name` is the file's name, for errors.
+/// Decodes UTF-8 and removes a leading byte order mark. `name` is the file's name, for errors.
 ///
 /// # Errors
 /// If the bytes are not UTF-8. The message names the file; for UTF-16 it says how to convert it.

@@ -1,5 +1,5 @@
-//! Renders chat templates like transformers. Owns the configuration of the template language. Independent of model families, which differ
-//! only in their templates.
+//! Renders chat templates as transformers does. Owns the configuration of the template language. Independent of model families, which
+//! differ only in their templates.
 
 mod limits;
 

@@ -1,8 +1,8 @@
 //! Pre-trains the embedded base model from scratch, with the same decoder and optimizer as reinforcement learning.
 //!
-//! The documents of the first phase are mostly careful, those of the second follow the mixture: the model must learn the steps before they
-//! become rare. The loss is divided by a constant, not by the number of tokens in the batch, because a mean over tokens would give less
-//! weight to the tokens of batches with long (careful) documents.
+//! The documents of the first phase are mostly careful, and those of the second follow the mixture, because the model must learn the steps
+//! before they become rare. The loss is divided by a constant, not by the number of tokens in the batch, because a mean over tokens would
+//! give less weight to the tokens of batches with long (careful) documents.
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};

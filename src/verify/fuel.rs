@@ -10,7 +10,7 @@ pub struct Fuel {
     refused: u64,
 }
 
-/// The budget is spent.
+/// The error of a spent budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exhausted;
 

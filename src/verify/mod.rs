@@ -86,7 +86,8 @@
 //!
 //! [`Grader::Deepscaler`] follows the published training reward step by step. [`Grader::Qwen`] follows the published evaluation, with our
 //! parser and arithmetic in place of its algebra system. On 2,533 answers of real models, the first agreed with the published verdict on
-//! all, the second on 2,519.
+//! all of them, and the second on 2,519.
+
 mod choice;
 mod compare;
 mod extract;

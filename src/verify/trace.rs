@@ -136,7 +136,7 @@ impl Trace {
         self.depth = depth;
     }
 
-    /// Adds the steps of one budget.
+    /// Adds the number of steps requested from one budget.
     pub(super) fn count(&mut self, fuel: &Fuel) {
         self.steps += fuel.requested();
     }

@@ -1,4 +1,5 @@
-//! The vocabulary of answers: functions and constants by name, Greek letters, units with their sizes, numbers in words. Tables only.
+//! The vocabulary of answers: functions and constants by name, Greek letters, units with their sizes, numbers in words. Tables only; a
+//! lookup returns `None` for an unknown name.
 
 use crate::verify::tree::{Constant, Function, Function2};
 
@@ -253,7 +254,7 @@ pub fn is_filler(word: &str) -> bool {
 pub struct Unit {
     /// The quantity measured. Powers of a length are separate dimensions.
     pub dimension: &'static str,
-    /// Numerator and denominator of the size, in the smallest customary unit of the dimension.
+    /// Numerator and denominator of the size, in a base unit that all units of the dimension share, such as the millimeter for lengths.
     pub size: (u64, u64),
 }
 

@@ -156,7 +156,7 @@ pub static BENCHMARKS: &[Benchmark] = &[
         ),
         decoding: Decoding::GREEDY,
     },
-    // Like AIME 2024; one answer is in degrees.
+    // The answers are integers below 1000; one has a degree sign.
     Benchmark {
         name: "aime25",
         tags: &[PAPER],

@@ -5,7 +5,7 @@ use super::*;
 use crate::data::store::{shared_library, test_library};
 use crate::testing::shared;
 
-fn no_library() -> DataStore {
+fn empty_store() -> DataStore {
     test_library(None, Path::new("/nonexistent"), "")
 }
 
@@ -20,7 +20,7 @@ fn resolve_reads_every_file_format() {
     let folder = tempfile::tempdir().unwrap();
     let check = |name: &str, content: &str, expected: &[(&str, &str, &str)]| {
         let path = file(&folder, name, content);
-        let problems = resolve(path.to_str().unwrap(), &no_library()).unwrap();
+        let problems = resolve(path.to_str().unwrap(), &empty_store()).unwrap();
         let got: Vec<_> = problems.iter().map(|p| (p.id.as_str(), p.question.as_str(), p.answer.as_str())).collect();
         assert_eq!(got, expected, "{name}");
     };
@@ -44,7 +44,7 @@ fn resolve_parses_answers() {
     let folder = tempfile::tempdir().unwrap();
     let check = |answer: &str, expected: &str, alternatives: &[&str]| {
         let path = file(&folder, "a.jsonl", &format!("{{\"question\": \"q\", \"answer\": {answer}}}"));
-        let problem = &resolve(path.to_str().unwrap(), &no_library()).unwrap()[0];
+        let problem = &resolve(path.to_str().unwrap(), &empty_store()).unwrap()[0];
         assert_eq!((problem.answer.as_str(), problem.alternatives.iter().map(String::as_str).collect()), (expected, alternatives.to_vec()));
     };
     check("123456789012345678901234567890", "123456789012345678901234567890", &[]);
@@ -54,17 +54,17 @@ fn resolve_parses_answers() {
     check(r#""48+24 = <<48+24=72>>72.\n#### 72""#, "72", &[]);
     // Rewards that need no label accept a row without an answer.
     let path = file(&folder, "b.jsonl", "{\"question\": \"q\", \"answer\": \"None\"}");
-    assert_eq!(resolve_unlabeled(path.to_str().unwrap(), &no_library()).unwrap()[0].answer, "");
+    assert_eq!(resolve_unlabeled(path.to_str().unwrap(), &empty_store()).unwrap()[0].answer, "");
     let toml = file(&folder, "c.toml", "question = \"q\"\u{2028}answer = 3.14159265358979323846\n");
-    assert_eq!(resolve(toml.to_str().unwrap(), &no_library()).unwrap()[0].answer, "3.14159265358979323846");
+    assert_eq!(resolve(toml.to_str().unwrap(), &empty_store()).unwrap()[0].answer, "3.14159265358979323846");
     let json = file(&folder, "d.json", "\u{FEFF}[{\"question\": \"q\u{2028}\", \"answer\": 1}]\u{2028}\n");
-    assert_eq!(resolve(json.to_str().unwrap(), &no_library()).unwrap()[0].question, "q\u{2028}");
+    assert_eq!(resolve(json.to_str().unwrap(), &empty_store()).unwrap()[0].question, "q\u{2028}");
 }
 
 #[test]
 fn resolve_accepts_inline_problems() {
     let specification = inline("What is \"1, 2\"?", Some("-1/2"));
-    let problems = resolve(&specification, &no_library()).unwrap();
+    let problems = resolve(&specification, &empty_store()).unwrap();
     assert_eq!(
         (problems[0].id.as_str(), problems[0].question.as_str(), problems[0].answer.as_str()),
         ("inline", "What is \"1, 2\"?", "-1/2")
@@ -74,7 +74,7 @@ fn resolve_accepts_inline_problems() {
     for (bad, expected) in
         [(inline(" ", Some("1")), "the question is empty"), (inline("q", Some("")), "the answer is empty"), ("{".into(), "not JSON")]
     {
-        let error = resolve(&bad, &no_library()).unwrap_err().to_string();
+        let error = resolve(&bad, &empty_store()).unwrap_err().to_string();
         assert!(error.contains(expected) && !error.contains('\n'), "{error}");
     }
 }
@@ -86,7 +86,7 @@ fn resolve_joins_sources_without_repeats() {
     let b = file(&folder, "b.json", r#"{"question": "r", "answer": "2"}"#).display().to_string();
     let other = file(&folder, "c.json", r#"{"id": "a", "question": "r", "answer": "2"}"#).display().to_string();
     let ids = |specification: &str| {
-        resolve(specification, &no_library()).map(|problems| problems.into_iter().map(|problem| problem.id).collect::<Vec<_>>())
+        resolve(specification, &empty_store()).map(|problems| problems.into_iter().map(|problem| problem.id).collect::<Vec<_>>())
     };
     assert_eq!(ids(&format!("{b}, {a},{b}")).unwrap(), ["b", "a"]);
     let error = ids(&format!("{a},{other}")).unwrap_err().to_string();
@@ -98,7 +98,7 @@ fn resolve_locates_bad_input() {
     let folder = tempfile::tempdir().unwrap();
     let check = |name: &str, content: &str, expected: &str| {
         let path = file(&folder, name, content);
-        let error = format!("{:#}", resolve(path.to_str().unwrap(), &no_library()).unwrap_err());
+        let error = format!("{:#}", resolve(path.to_str().unwrap(), &empty_store()).unwrap_err());
         assert!(error.contains(expected) && error.contains(name) && !error.contains('\n'), "{error}");
     };
     check("empty.jsonl", "\n \n", "has no problems");
@@ -143,7 +143,7 @@ fn resolve_locates_bad_input() {
         ("pi99999999999999999999999", "unknown example"),
         ("pi1", "--data-dir DIR or RLVR_DATA_DIR"),
     ] {
-        let error = format!("{:#}", resolve(specification, &no_library()).unwrap_err());
+        let error = format!("{:#}", resolve(specification, &empty_store()).unwrap_err());
         assert!(error.contains(expected) && !error.contains('\n'), "{specification}: {error}");
     }
 }

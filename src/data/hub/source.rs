@@ -185,7 +185,10 @@ impl Source<'_> {
                 anyhow!("cannot store {name} of {model} in {}: {cause}; set HF_HOME to another folder", self.cache.display())
             }
             HFError::MalformedResponse { what, .. } => {
-                anyhow!("the response to the request for {name} of {model} is not a hub's ({}): check HF_ENDPOINT", one_line(what))
+                anyhow!(
+                    "the response to the request for {name} of {model} does not come from a hub ({}): check HF_ENDPOINT",
+                    one_line(what)
+                )
             }
             other => anyhow!("cannot download {name} of {model}: {}; give a local copy with --model DIR", one_line(&other.to_string())),
         }

@@ -1,5 +1,6 @@
 //! Column arithmetic in the notation that all subjects share, one column per step. Each step states its operands and carry, and ends with
-//! the partial result in parentheses. So each character depends only on a few that closely precede it, and the answer can be copied.
+//! the partial result in parentheses. Each character therefore depends only on a few characters shortly before it, and the answer can be
+//! copied from the steps.
 
 /// Returns the lowest `width` digits of `number`, least significant first.
 fn digits(number: u32, width: usize) -> Vec<u32> {

@@ -20,7 +20,7 @@ pub struct Subject {
 pub struct Exercise {
     /// The subject's name.
     pub subject: &'static str,
-    /// The operands in the order of the question, such as `556+334`; identifies the problem. Its runs of digits are the operands.
+    /// The operands in the order of the question, such as `556+334`; identifies the problem. Each run of digits in it is one operand.
     pub written: String,
     /// The canonical form, such as `334+556`, shared by all problems with the same arithmetic. Determines the split.
     pub canonical: String,
@@ -54,7 +54,7 @@ impl Exercise {
     /// Returns the exercise as a [`Problem`]. The wording is a function of the operands, so that each id has exactly one question.
     pub fn problem(&self) -> Problem {
         let id = format!("tiny/{}/{}", self.subject, self.written);
-        // Use the upper bits, because the split depends on the lower ones, often of the same text.
+        // Use the upper bits, because the split uses the lower ones, and the id is often also the canonical id that the split hashes.
         let wording = (fingerprint(&id) >> 32) as usize % self.questions.len();
         Problem {
             id,

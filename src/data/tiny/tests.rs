@@ -38,7 +38,7 @@ fn by_id_inverts_the_problem_id() {
 }
 
 #[test]
-fn exercise_working_ends_with_the_answer() {
+fn exercise_worked_steps_end_with_the_answer() {
     let mut stream = stream();
     for subject in SUBJECTS {
         for _ in 0..2_000 {

@@ -34,7 +34,7 @@ pub enum Need {
     Decided(Comparison),
     /// Every pair must be equal.
     All(Vec<(Id, Id)>),
-    /// The members must match one to one, in any order: gold members first.
+    /// The gold members (the first list) and the answer's members must match one to one, in any order.
     Matching(Vec<Id>, Vec<Id>),
 }
 
@@ -234,7 +234,7 @@ fn compare_letters(tree: &Tree, other: Id, text: u32) -> Goal {
 }
 
 /// Compares two sets of real numbers: they need the same number of parts, with equal endpoints that are equally open. Returns `Some(None)`
-/// unless both sides are such sets.
+/// unless both sides are such sets, and also for two inequalities between expressions, which `relation` compares.
 pub fn real_sets(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Option<Goal>> {
     let Some(g) = reals::set(tree, gold, fuel) else { return Some(None) };
     let Some(a) = reals::set(tree, answer, fuel) else { return Some(None) };

@@ -43,7 +43,7 @@ const QUALIFIERS: [&str; 29] = [
     "incorrect",
 ];
 
-/// A longer text next to a number is a sentence, in which the number can mean anything.
+/// Maximum number of words on one side of a number. A longer text is a sentence, in which the number can mean anything.
 const MAX_WORDS: usize = 12;
 
 /// Relation between the words around two answers.

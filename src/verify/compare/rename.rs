@@ -47,7 +47,8 @@ fn unmatched_letters(tree: &Tree, gold: Id, answer: Id) -> Option<(u32, u32)> {
     Some((only(&g, &a)?, only(&a, &g)?))
 }
 
-/// Rewrites part of the answer with letters in the case of the gold answer, except letters that the answer uses in both cases.
+/// Rewrites part of the answer with letters in the case of the gold answer, except letters that the answer uses in both cases. `None` if a
+/// budget runs out.
 pub fn match_case(tree: &mut Tree, gold: Id, answer: Id, mut part: Id, fuel: &mut Fuel) -> Option<Id> {
     let (known, own) = (rewrite::symbols(tree, gold), rewrite::symbols(tree, answer));
     for &from in own.iter().filter(|from| !known.contains(from)) {

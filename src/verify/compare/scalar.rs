@@ -99,13 +99,13 @@ fn ambiguous_signs(tree: &Tree, root: Id) -> AmbiguousSigns {
     signs
 }
 
-/// Result of comparing two constants to hundreds of digits.
+/// Result of comparing two constants to hundreds of bits.
 enum Agreement {
-    /// They agree to the last digit, and every part of them affects those digits.
+    /// They agree to the last bit, and every part of them affects those bits.
     Proven,
     /// They differ.
     Different,
-    /// They agree, but some part is too small to affect those digits.
+    /// They agree, but some part is too small to affect those bits.
     Unproven,
     /// One of them cannot be computed with error bounds.
     Unknown,

@@ -18,8 +18,8 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// True if two inequalities can have the same subject: one variable up to case, one function, or a function and a variable for its
-    /// values, such as `y` for `f(x)`.
+    /// True if two inequalities can have the same subject: the same variable up to case, the same function, or a function and a variable
+    /// for its values, such as `f(x)` and `y`.
     pub fn agrees(self, other: Subject, tree: &Tree) -> bool {
         let same = |a: u32, b: u32| tree.name_of(a).eq_ignore_ascii_case(tree.name_of(b));
         match (self, other) {

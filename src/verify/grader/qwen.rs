@@ -43,7 +43,7 @@ pub fn last_boxed(response: &str) -> Option<&str> {
     Some(inner)
 }
 
-/// Decides whether the published evaluation would count the answer.
+/// Decides whether the published evaluation would count the answer as correct.
 pub fn equal(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
     if gold.len().max(answer.len()) > MAX_LENGTH {
         let equal = gold.trim() == answer.trim();

@@ -49,7 +49,7 @@ pub fn with_leading_zero(lexer: &mut Lexer) -> Option<()> {
     Some(())
 }
 
-/// Reads `a.m.` or `P. M.` in plain letters. Returns the mark as a word, and its length in bytes.
+/// Reads `a.m.` or `P. M.` in plain letters. Returns the mark as a word, and its length in bytes. `None` for anything else.
 pub fn dotted_mark(rest: &str) -> Option<(&'static str, usize)> {
     let word = match rest.chars().next()?.to_ascii_lowercase() {
         'a' => "am",
@@ -61,7 +61,7 @@ pub fn dotted_mark(rest: &str) -> Option<(&'static str, usize)> {
     (!after.starts_with(|c: char| c.is_alphanumeric())).then_some((word, rest.len() - after.len()))
 }
 
-/// Returns the time of day that words name, in seconds since midnight.
+/// Returns the time of day that words name, in seconds since midnight. `None` for other words.
 pub fn in_words(words: &str) -> Option<u32> {
     match words {
         "noon" | "midday" => Some(12 * HOUR),
@@ -70,7 +70,8 @@ pub fn in_words(words: &str) -> Option<u32> {
     }
 }
 
-/// Reads hours with minutes and seconds after colons, or hours alone. Returns the hours, and minutes and seconds as seconds.
+/// Reads hours with minutes and seconds after colons, or hours alone. Returns the hours, and the minutes and seconds together in seconds.
+/// `None` for anything else.
 pub fn parts(tree: &Tree, id: Id) -> Option<(u32, u32)> {
     let small = |id: Id| tree.plain_integer(id).and_then(|n| u32::try_from(n).ok()).filter(|&n| n < 60);
     let (hours, rest) = match tree.node(id) {

@@ -48,7 +48,7 @@ pub fn number(lexer: &mut Lexer) -> Option<()> {
     finish(lexer, start, exponent, repeating, grouped)
 }
 
-/// Returns the number of a circled or parenthesized Unicode character.
+/// Returns the number of a circled or parenthesized Unicode character. `None` for any other character.
 pub fn circled(c: char) -> Option<u32> {
     let from = |first: char| Some(u32::from(c) - u32::from(first) + 1);
     match c {
@@ -128,7 +128,7 @@ fn group_of_three(lexer: &mut Lexer) -> bool {
     true
 }
 
-/// True if more than three digits, or a lone zero, precede the first separator.
+/// True if the digits before a separator cannot be the first group: more than three digits, none, a lone zero, or decimals.
 fn first_group_too_long(lexer: &Lexer) -> bool {
     let before = lexer.source.get(..lexer.at).unwrap_or("");
     let digits = before.bytes().rev().take_while(u8::is_ascii_digit).count();

@@ -17,7 +17,7 @@ pub enum Commas {
     Separate,
 }
 
-/// The state of the pass.
+/// The state of the lexer. Methods and functions that read text with it return `None` if the text cannot be read.
 pub struct Lexer<'a> {
     /// The text being read.
     pub source: &'a str,
@@ -146,7 +146,7 @@ impl<'a> Lexer<'a> {
         self.sign(c)
     }
 
-    /// Reads a character as `character` does, if it is not white space.
+    /// Reads a character that is not a letter, a digit, a backslash or white space. It is already consumed.
     fn sign(&mut self, c: char) -> Option<()> {
         let kind = match c {
             '+' if self.eat("-") => Kind::PlusMinus(false),

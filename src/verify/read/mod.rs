@@ -63,7 +63,7 @@ pub fn read(source: &str, commas: Commas, tree: &mut Tree, fuel: &mut Fuel) -> O
 }
 
 impl Parser<'_> {
-    /// Returns the next token.
+    /// Returns the next token, or `None` at the end.
     pub fn peek(&self) -> Option<Token> {
         self.tokens.list.get(self.at).copied()
     }
@@ -209,7 +209,7 @@ impl Parser<'_> {
         }
     }
 
-    /// Returns the last pending operator of the innermost frame.
+    /// Returns the last pending operator of the innermost frame, or `None` if it has none.
     pub fn own_operator(&self) -> Option<Operator> {
         let base = self.frames.last()?.operators_base;
         self.operators.get(base..)?.last().copied()

@@ -66,7 +66,7 @@ impl Tree {
         self.push(Node::Number(u32::try_from(self.numbers.len() - 1).ok()?))
     }
 
-    /// Returns the literal of a number node.
+    /// Returns the literal of a number node, by the index in the node. `None` for an unknown index.
     pub fn number(&self, index: u32) -> Option<&Literal> {
         self.numbers.get(index as usize)
     }

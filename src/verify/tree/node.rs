@@ -10,7 +10,8 @@ pub type Id = u32;
 pub struct Literal {
     /// Its exact value.
     pub value: BigRational,
-    /// Digits after the decimal point, minus the exponent of scientific notation. `None` for an integer or a mixed number.
+    /// Digits after the decimal point, minus the exponent of scientific notation. `None` for an integer, a mixed number or a repeating
+    /// decimal.
     pub decimals: Option<i32>,
     /// Number of significant digits of a decimal.
     pub significant: u32,

@@ -114,7 +114,7 @@ impl Arithmetic for Approx {
     }
 
     fn negate(&mut self, a: &Value) -> Option<Value> {
-        // Zero keeps its sign, so the root of -4 is 2i on either side of the cut.
+        // An imaginary part of ±0 becomes +0, so the root of -4 is always 2i.
         Some(Value { re: -a.re, im: 0.0 - a.im, error: a.error })
     }
 

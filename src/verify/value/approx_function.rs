@@ -3,7 +3,7 @@
 use crate::verify::tree::Function;
 use crate::verify::value::approx::{EPSILON, Value};
 
-/// Returns the natural number below 100,000 that a value is within its error. `None` if there is none.
+/// Returns the natural number below 100,000 that a value equals within its error. `None` if there is none.
 pub fn natural(a: &Value) -> Option<u32> {
     let near = a.re.round();
     (a.is_real() && (a.re - near).abs() <= a.error + 1e-9 && a.error < 1e-6 && (0.0..100_000.0).contains(&near)).then_some(near as u32)
@@ -34,7 +34,7 @@ pub fn complex_call(function: Function, a: &Value) -> Option<Value> {
 /// Evaluates a function of the real number `x`, known up to `error`. `None` if the result is undefined or unknown.
 pub fn real_call(function: Function, x: f64, error: f64) -> Option<Value> {
     use Function::*;
-    // An argument of unknown phase has no sine.
+    // With a larger error, the phase of the argument is unknown, and so is its sine.
     if error > 0.1 && !matches!(function, Abs | Floor | Ceil | Ln | Log | Sqrt | Exp) {
         return None;
     }

@@ -1,6 +1,6 @@
-//! Real numbers with hundreds of digits, as balls: a midpoint and a radius that bounds the distance from the true value (as in Arb). Two
+//! Real numbers with hundreds of bits, as balls: a midpoint and a radius that bounds the distance from the true value (as in Arb). Two
 //! constants with disjoint intervals are different. They count as equal if the intervals still overlap at the highest precision, unless
-//! some part is too small, compared with the rest, to affect the digits: then the overlap proves nothing.
+//! some part is too small, compared with the rest, to affect these bits: then the overlap proves nothing.
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
@@ -20,7 +20,7 @@ pub struct Ball {
     pub exp: i64,
 }
 
-/// Ball arithmetic at a working precision.
+/// Ball arithmetic at a working precision. Every operation returns `None` if the result is undefined, too large or unknown.
 pub struct Balls {
     /// The working precision in bits.
     pub precision: u32,

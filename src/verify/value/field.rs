@@ -9,7 +9,7 @@ use num_traits::{One, ToPrimitive, Zero};
 use crate::verify::tree::{Constant, Function, Function2, Literal};
 use crate::verify::value::evaluate::Arithmetic;
 
-/// 2^61 - 31, which has a square root of -1.
+/// The prime 2^61 - 31, modulo which -1 has a square root.
 const PRIME: u64 = 2_305_843_009_213_693_921;
 /// The lower 61 bits.
 const FOLD: u64 = (1 << 61) - 1;

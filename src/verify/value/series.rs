@@ -97,7 +97,7 @@ pub fn sin_cos(x: &BigInt, bits: i64) -> (BigInt, BigInt) {
     }
 }
 
-/// Sums first - first·y/(n(n+1)) + ..., the series of sine (n = 2) and cosine (n = 1).
+/// Sums `first` - `first`·`square`/(n(n+1)) + ..., where n starts at `start`: 2 for sine and 1 for cosine.
 fn alternating(first: BigInt, square: &BigInt, bits: i64, start: u32) -> BigInt {
     let (mut term, mut sum, mut n) = (first.clone(), first, start);
     while n < 5000 {

@@ -205,7 +205,7 @@ fn hub_fetch_explains_a_failing_hub() {
     check("/resolve/", Fault::Status(503), &["the hub failed (503"]);
     check("/contents/model.safetensors", Fault::StatusOfContents(503), &["is corrupt"]);
     check("/resolve/", Fault::Status(429), &["(429 Too Many Requests)"]);
-    check("/resolve/", Fault::Plain, &["is not a hub's (", "check HF_ENDPOINT"]);
+    check("/resolve/", Fault::Plain, &["does not come from a hub (", "check HF_ENDPOINT"]);
 }
 
 #[test]
