@@ -66,7 +66,8 @@ impl Message {
 pub struct Prompt {
     /// The problem that the prompt asks.
     pub problem: Arc<Problem>,
-    /// The rendered chat template: context, question with any instruction, and prefill. Empty in a replay, which records only `ids`.
+    /// The rendered chat template: context, question with any instruction, and prefill. Empty in a replay: records contain only
+    /// `ids`.
     pub text: String,
     /// The token ids of `text`.
     pub ids: Arc<[u32]>,
@@ -120,7 +121,7 @@ pub struct Rollout {
     pub group: usize,
     /// Index within the group, from 0.
     pub sample: usize,
-    /// The prompt.
+    /// The prompt that the completion continues.
     pub prompt: Prompt,
     /// The sampled tokens.
     pub completion: Completion,
@@ -131,7 +132,7 @@ pub struct Rollout {
 /// A graded rollout.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScoredRollout {
-    /// The rollout.
+    /// The rollout that was graded.
     pub rollout: Rollout,
     /// The weighted sum of the configured rewards.
     pub reward: f32,

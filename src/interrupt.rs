@@ -50,10 +50,10 @@ impl Interrupt {
         Some(self.requested.load(Ordering::SeqCst) & !NOW).filter(|signal| *signal != 0)
     }
 
-    /// Stops work whose partial results can be dropped, if the stop must not wait for the step in progress.
+    /// Returns an error if a stop as soon as possible was requested, to end work whose partial results can be dropped.
     ///
     /// # Errors
-    /// Returns [`Interrupted`] if a stop as soon as possible was requested. Callers that can save finished work match on this type.
+    /// [`Interrupted`], if [`request_stop_now`](Self::request_stop_now) was called. Callers that can save finished work match on this type.
     pub fn check(&self) -> Result<(), Interrupted> {
         match self.signal() {
             Some(signal) if self.stop_now() => Err(Interrupted { signal }),

@@ -32,7 +32,7 @@ pub fn for_stdout(text: &str) -> Cow<'_, str> {
     if io::stdout().is_terminal() { escape_controls(text) } else { Cow::Borrowed(text) }
 }
 
-/// Escapes text so that it cannot control a terminal: replaces control characters and those that change the direction of writing by escapes
+/// Escapes text so that it cannot control a terminal: replaces control characters, and those that change the text direction, with escapes
 /// such as `\u{1b}`. Line feeds and tabs stay.
 pub fn escape_controls(text: &str) -> Cow<'_, str> {
     if !text.contains(controls_terminal) {

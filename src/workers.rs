@@ -26,7 +26,7 @@ impl Workers {
         Ok(Self { pools })
     }
 
-    /// Returns the default number of workers for a model with `parameters` weights.
+    /// Returns the default number of workers for a model with this number of parameters.
     pub fn default_count(parameters: usize) -> usize {
         if parameters < SMALL_MODEL { 2 } else { 1 }
     }

@@ -22,7 +22,8 @@ pub struct ComputeSettings {
     pub kernels: Backend,
     /// The dtype of weights and activations.
     pub dtype: Precision,
-    /// Makes products sum in the same order for any number of rows, so that sampler and trainer agree to the bit. The plain loops always do.
+    /// Makes products sum in the same order for any number of rows, so that sampler and trainer agree bit for bit. The plain loops
+    /// always do.
     pub batch_invariant: bool,
 }
 
@@ -116,9 +117,9 @@ pub struct Compute {
     pub gpu: Option<usize>,
     /// True for candle's stock operations; false for this program's own: the plain loops on the CPU, the fused kernels on a GPU.
     pub stock: bool,
-    /// f32 or bf16.
+    /// The dtype of weights and activations: f32 or bf16.
     pub dtype: DType,
-    /// As in the settings.
+    /// True if products sum in the same order for any number of rows. The plain loops always do.
     pub batch_invariant: bool,
 }
 
@@ -152,10 +153,10 @@ impl ComputeSettings {
     /// # Errors
     /// If the settings contradict each other, or the device does not support the backend or the dtype.
     pub fn on(&self, gpu: Option<usize>) -> Result<Compute> {
-        self.on_card(gpu, gpu.and_then(info).is_some_and(|card| confirmation::is_confirmed(&card)))
+        self.resolve_for(gpu, gpu.and_then(info).is_some_and(|info| confirmation::is_confirmed(&info)))
     }
 
-    fn on_card(&self, gpu: Option<usize>, is_confirmed: bool) -> Result<Compute> {
+    fn resolve_for(&self, gpu: Option<usize>, is_confirmed: bool) -> Result<Compute> {
         let stock = match self.kernels {
             Backend::Auto => gpu.is_some() && !is_confirmed && !self.batch_invariant,
             Backend::Stock => true,
@@ -196,7 +197,7 @@ impl Compute {
         Self { gpu: None, stock: false, dtype: DType::F32, batch_invariant: false }
     }
 
-    /// Creates the kernels.
+    /// Creates kernels for these choices: selects the device, backend and dtype.
     ///
     /// # Errors
     /// If the GPU does not exist or cannot be initialized.
@@ -235,7 +236,7 @@ pub struct Target {
     pub element_bytes: usize,
     /// Free bytes of the device's memory; `None` if the device uses the machine's main memory.
     pub free: Option<u64>,
-    /// Total bytes of the device's memory; `None` as for `free`.
+    /// Total bytes of the device's memory; `None` if the device uses the machine's main memory.
     pub total: Option<u64>,
 }
 
@@ -304,7 +305,7 @@ mod tests {
     fn advice_is_only_for_stock_operations_selected_by_auto() {
         let check = |kernels: Backend, is_confirmed: bool, gpu: Option<usize>, expected: bool| {
             let settings = ComputeSettings { kernels, ..ComputeSettings::default() };
-            let advice = settings.advice(&settings.on_card(gpu, is_confirmed).unwrap());
+            let advice = settings.advice(&settings.resolve_for(gpu, is_confirmed).unwrap());
             assert_eq!(advice.is_some_and(|advice| advice.contains("scripts/gpu-check.sh")), expected, "{kernels:?} {gpu:?}");
         };
         check(Backend::Auto, false, Some(0), true);
@@ -319,9 +320,9 @@ mod tests {
         let settings = ComputeSettings::default();
         assert_eq!(settings.on(None).unwrap(), Compute::cpu());
         assert_eq!(settings.on(Some(0)).unwrap().dtype, DType::BF16);
-        assert!(settings.on_card(Some(0), false).unwrap().stock && !settings.on_card(Some(0), true).unwrap().stock);
+        assert!(settings.resolve_for(Some(0), false).unwrap().stock && !settings.resolve_for(Some(0), true).unwrap().stock);
         let fused = ComputeSettings { kernels: Backend::Fused, ..ComputeSettings::default() };
-        assert!(!fused.on_card(Some(0), false).unwrap().stock);
+        assert!(!fused.resolve_for(Some(0), false).unwrap().stock);
         let bf16 = ComputeSettings { dtype: Precision::Bf16, ..ComputeSettings::default() };
         assert!(bf16.on(None).unwrap_err().to_string().contains("--kernels stock"));
         let stock = ComputeSettings { kernels: Backend::Stock, ..bf16 };

@@ -62,16 +62,16 @@ pub struct Confirmed {
 }
 
 impl Confirmed {
-    fn has(&self, card: &GpuInfo) -> bool {
-        let capability = format!("{}.{}", card.capability.0, card.capability.1);
-        self.confirmed.iter().any(|entry| entry.card == card.name && entry.capability == capability && entry.kernels == KERNELS)
+    fn has(&self, gpu: &GpuInfo) -> bool {
+        let capability = format!("{}.{}", gpu.capability.0, gpu.capability.1);
+        self.confirmed.iter().any(|entry| entry.card == gpu.name && entry.capability == capability && entry.kernels == KERNELS)
     }
 }
 
 /// Returns true if the fused kernels are confirmed on this GPU.
-pub fn is_confirmed(card: &GpuInfo) -> bool {
+pub fn is_confirmed(gpu: &GpuInfo) -> bool {
     let built_in: Confirmed = toml::from_str(BUILT_IN).expect("confirmed.toml is read by a test");
-    built_in.has(card) || user_file().is_some_and(|path| read(&path).has(card))
+    built_in.has(gpu) || user_file().is_some_and(|path| read(&path).has(gpu))
 }
 
 /// The path of the user's own file; `None` if neither `XDG_CACHE_HOME` nor `HOME` is set.
@@ -102,7 +102,7 @@ fn read(path: &Path) -> Confirmed {
 mod tests {
     use super::*;
 
-    fn card(name: &str) -> GpuInfo {
+    fn gpu(name: &str) -> GpuInfo {
         GpuInfo { name: name.to_owned(), capability: (9, 0), driver: "580.95.05".to_owned() }
     }
 
@@ -115,12 +115,12 @@ mod tests {
     }
 
     #[test]
-    fn has_requires_the_same_card_and_kernels() {
+    fn has_requires_the_same_gpu_and_kernels() {
         let check = |text: &str, name: &str, expected: bool| {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("confirmed.toml");
             std::fs::write(&path, text).unwrap();
-            assert_eq!(read(&path).has(&card(name)), expected, "{name} in {text}");
+            assert_eq!(read(&path).has(&gpu(name)), expected, "{name} in {text}");
         };
         check(&entry(KERNELS), "NVIDIA H200", true);
         check(&entry(KERNELS), "NVIDIA H100 80GB HBM3", false);
@@ -129,9 +129,9 @@ mod tests {
         check("", "NVIDIA H200", false);
         check("confirmed = 3", "NVIDIA H200", false);
         check(&entry(KERNELS).replace("driver", "drivers"), "NVIDIA H200", false);
-        let other = GpuInfo { capability: (10, 0), ..card("NVIDIA H200") };
+        let other = GpuInfo { capability: (10, 0), ..gpu("NVIDIA H200") };
         assert!(!toml::from_str::<Confirmed>(&entry(KERNELS)).unwrap().has(&other));
-        assert!(!read(Path::new("/nonexistent/confirmed.toml")).has(&card("NVIDIA H200")));
+        assert!(!read(Path::new("/nonexistent/confirmed.toml")).has(&gpu("NVIDIA H200")));
     }
 
     #[test]

@@ -61,9 +61,9 @@ pub fn info(number: usize) -> Option<GpuInfo> {
     super::fused::cuda::describe(number).ok()
 }
 
-/// Returns the name of the GPU with this number; `None` as for [`info`].
+/// Returns the name of the GPU with this number; `None` if there is no such GPU or the driver cannot query it.
 pub fn name(number: usize) -> Option<String> {
-    info(number).map(|card| card.name)
+    info(number).map(|gpu| gpu.name)
 }
 
 /// Returns the device's name as written to score files: `cpu` or the name of the GPU.
@@ -74,7 +74,7 @@ pub fn device_name(device: &Device) -> String {
     }
 }
 
-/// Describes the GPU of a device; `None` for the CPU, and as for [`info`].
+/// Describes the GPU of a device; `None` for the CPU, and if the driver cannot query the GPU.
 pub fn info_of(device: &Device) -> Option<GpuInfo> {
     match device.location() {
         DeviceLocation::Cuda { gpu_id } => info(gpu_id),

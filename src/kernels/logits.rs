@@ -16,7 +16,7 @@ pub struct RowScores {
     pub logprobs: Vec<f32>,
     /// Entropies of the rows' distributions, nats.
     pub entropies: Vec<f32>,
-    /// Log-sum-exp of each row's logits, divided by the temperature.
+    /// Log-sum-exp of each row's logits after division by the temperature.
     pub log_sum_exp: Vec<f32>,
 }
 

@@ -120,13 +120,13 @@ hooks::operations! {
         /// kernels' dtype, or all in f32), or a weight's gradient in f32, computed from `x.t()` and `dy` in the kernels' dtype or in f32.
         ///
         /// # Errors
-        /// As for `product`.
+        /// If the shapes do not match, a factor is neither contiguous nor the transpose of a contiguous matrix, or the device fails.
         fn add_product_into(&self, target: &Tensor, x: &Tensor, weight: &Tensor) -> Result<()>;
 
         /// Returns `base [m, n] + x [m, k] weight [k, n]` in the kernels' dtype. Bit-identical to `add_product_into` on a copy of `base`.
         ///
         /// # Errors
-        /// As for `product`.
+        /// If the shapes do not match, a factor is neither contiguous nor the transpose of a contiguous matrix, or the device fails.
         fn add_product(&self, base: &Tensor, x: &Tensor, weight: &Tensor) -> Result<Tensor>;
 
         /// Applies RMSNorm to each row of `x [t, w]` and scales the result by `weight [w]`. Returns `(y [t, w], inverse_rms [t])`. The backward
@@ -163,7 +163,8 @@ hooks::operations! {
         /// (f32) is given, also adds the column sums of the result to it: the gradient of a bias that was added before the rotation.
         ///
         /// # Errors
-        /// As for `rotate_in_place`.
+        /// If a position is beyond the context length that the rotary tables cover, the positions are not where this backend reads them, or
+        /// the device fails.
         fn rotate_back_in_place(
             &self,
             d_qkv: &Tensor,
@@ -183,7 +184,7 @@ hooks::operations! {
         /// keys and values of a shared prefix are summed over all segments that continue it.
         ///
         /// # Errors
-        /// As for `attend_packed`.
+        /// If `qkv` is not a matrix, the fused kernels do not support heads of this width, or the device fails.
         fn attend_packed_backward(
             &self,
             d_out: &Tensor,
@@ -225,7 +226,8 @@ hooks::operations! {
         /// and the values to the cache at `slots [t]`.
         ///
         /// # Errors
-        /// As for `rotate_in_place` and `store`.
+        /// If a position is beyond the context length that the rotary tables cover, the positions or slots are not where this backend reads
+        /// them, or the device fails.
         fn rotate_and_store_in_place(
             &self,
             qkv: &Tensor,
@@ -244,14 +246,14 @@ hooks::operations! {
         /// The backward pass of `swiglu`: returns the gradient of `gate_up [t, 2 f]` from the gradient of the output, `dy [t, f]`.
         ///
         /// # Errors
-        /// As for `swiglu`.
+        /// If `gate_up` is not a matrix, or the device fails.
         fn swiglu_backward(&self, dy: &Tensor, gate_up: &Tensor) -> Result<Tensor>;
 
         /// Returns the logits `[t, v]` in f32: `x [t, w]` times the transpose of `table [v, w]`. This is the only product of the forward
         /// pass whose result has a wider dtype than its factors. It is batch-invariant whenever `product` is.
         ///
         /// # Errors
-        /// As for `product`.
+        /// If the shapes do not match, a factor is neither contiguous nor the transpose of a contiguous matrix, or the device fails.
         fn logits(&self, x: &Tensor, table: &Tensor) -> Result<Tensor>;
 
         /// Returns the log-probability (nats) of each token in `targets [t]`, and each row's entropy and log-sum-exp, under `logits [t, v]`
@@ -283,14 +285,14 @@ hooks::operations! {
         ///
         /// # Errors
         /// If `logits` is not a matrix, or the device fails. [`PendingSample::read`] reports failures that happen later.
-        fn sample(&self, logits: Tensor, limit: usize, choice: &SamplingParams) -> Result<PendingSample>;
+        fn sample(&self, logits: Tensor, limit: usize, params: &SamplingParams) -> Result<PendingSample>;
 
         /// Like `sample`, and also records each row's sampling mask and the token's log-probability among the tokens in the mask. This
         /// log-probability equals the one that `mask_logits` followed by `head_scores_in_place` returns.
         ///
         /// # Errors
-        /// As for `sample`.
-        fn sample_with_mask(&self, logits: Tensor, limit: usize, choice: &SamplingParams) -> Result<PendingSample>;
+        /// If `logits` is not a matrix, or the device fails. [`PendingSample::read`] reports failures that happen later.
+        fn sample_with_mask(&self, logits: Tensor, limit: usize, params: &SamplingParams) -> Result<PendingSample>;
 
         /// Sets the logits outside each row's sampling mask to [`MASKED`], so that softmax, entropy and gradients are those of the tokens
         /// in the mask. Returns the masked `logits [t, v]` in f32, which may share storage with the argument.

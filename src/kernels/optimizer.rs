@@ -87,7 +87,7 @@ pub struct Parameter<'a> {
     pub weight: &'a Tensor,
     /// The master weight in f32; `None` if `weight` is f32 itself. The step updates the master weight and rounds it to `weight`.
     pub master: Option<&'a Tensor>,
-    /// The moments.
+    /// The moments, which determine whether the step is quantized.
     pub moments: &'a Moments,
     /// The gradient, f32.
     pub gradient: &'a Tensor,

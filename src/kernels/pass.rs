@@ -11,7 +11,7 @@ use super::{BlockTables, Indices, Kernels};
 /// The input of a pass: one new token for each of n cached sequences.
 #[derive(Clone, Copy, Debug)]
 pub struct Step<'a> {
-    /// The tokens `[n]`.
+    /// The new tokens `[n]`.
     pub tokens: &'a Indices<'a>,
     /// The cache slot for each token's keys and values, `[n]`: block number times [`BLOCK`](super::BLOCK) plus the offset in the block.
     pub slots: &'a [u32],

@@ -14,7 +14,8 @@ use super::{DeviceMemory, HookedKernels, Kernels, OperationHooks};
 pub struct Span {
     /// The name of the method of [`Kernels`].
     pub operation: &'static str,
-    /// The part of the work that the operation belongs to: the last one passed to [`Recorder::enter`], or that of the profiler.
+    /// The part of the work that the operation belongs to: the profiler's own part if it has one, otherwise the last one
+    /// passed to [`Recorder::enter`].
     pub part: &'static str,
     /// The calling thread. Threads are numbered from 0 in the order of their first operations.
     pub thread: usize,

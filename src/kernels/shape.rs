@@ -138,7 +138,7 @@ pub enum BlockTables<'a> {
         /// Number of tokens in each sequence, including the new one.
         counts: &'a [usize],
     },
-    /// The same as tensors on the device.
+    /// Tensors on the device.
     Device {
         /// The blocks, `[n, longest]`, u32.
         blocks: Tensor,
@@ -180,7 +180,7 @@ pub struct LayerCache {
     /// Blocks of keys, in the layout of the backend that created the cache. The first axis is the block number or, for stock operations, the
     /// slot.
     pub keys: Tensor,
-    /// Blocks of values, likewise.
+    /// Blocks of values, with the same first axis.
     pub values: Tensor,
 }
 

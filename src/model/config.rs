@@ -35,7 +35,7 @@ pub static FAMILIES: [Family; 2] = [
 /// The shape and constants of a model, from its `config.json`.
 #[derive(Clone, Debug)]
 pub struct ModelConfig {
-    /// The family.
+    /// The model family that `model_type` names.
     pub family: &'static Family,
     /// Width of the residual stream.
     pub hidden: usize,

@@ -185,7 +185,7 @@ impl Decoder {
     /// Computes the same as [`Decoder::hidden`] and saves activations for [`Decoder::backward`].
     ///
     /// # Errors
-    /// As [`Decoder::hidden`].
+    /// If a token is outside the vocabulary, a sequence exceeds the context length, or a kernel fails.
     pub fn forward(&self, packed: &Packed, checkpointing: ActivationCheckpointing) -> Result<(Tensor, Activations)> {
         self.check(packed)?;
         let context = self.context(&packed.segments, &packed.positions)?;
@@ -253,7 +253,7 @@ impl Decoder {
     /// Computes the same as [`Decoder::hidden`] and writes the keys and values of each row to the cache at `slots [t]`.
     ///
     /// # Errors
-    /// As [`Decoder::hidden`].
+    /// If a token is outside the vocabulary, a sequence exceeds the context length, or a kernel fails.
     pub fn prefill(&self, packed: &Packed, cache: &Cache, slots: &[u32]) -> Result<Tensor> {
         self.check(packed)?;
         let (context, slots) = (self.context(&packed.segments, &packed.positions)?, self.kernels.indices(slots)?);

@@ -136,7 +136,7 @@ pub fn index(files: &[WeightFile]) -> Result<Option<Vec<u8>>> {
 /// Writes weights as a single safetensors file of any size.
 ///
 /// # Errors
-/// As [`WeightFile::write`].
+/// If `out` cannot be written, or a value is too large for the dtype. The message names the tensor.
 pub fn to_writer(out: &mut dyn Write, weights: &Weights, config: &ModelConfig, dtype: WeightDtype) -> Result<()> {
     let tensors: Vec<_> = weights.entries().into_iter().map(|(_, tensor)| Some(tensor)).collect();
     tensors_to_writer(out, &tensors, config, dtype)
@@ -145,7 +145,7 @@ pub fn to_writer(out: &mut dyn Write, weights: &Weights, config: &ModelConfig, d
 /// Writes tensors as a single safetensors file. They must have the shapes and the order of `parameters`. Writes zeros for `None`.
 ///
 /// # Errors
-/// As [`WeightFile::write`], or if a tensor cannot be copied to the host.
+/// If `out` cannot be written, a tensor cannot be copied to the host, or a value is too large for the dtype. The message names the tensor.
 pub fn tensors_to_writer(out: &mut dyn Write, tensors: &[Option<&Tensor>], config: &ModelConfig, dtype: WeightDtype) -> Result<()> {
     let in_f32 = |tensor: &Tensor| Ok(on_host(tensor)?.to_dtype(DType::F32)?);
     let tensors = tensors.iter().map(|tensor| tensor.map(in_f32).transpose()).collect::<Result<Vec<Option<Tensor>>>>()?;

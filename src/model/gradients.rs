@@ -42,7 +42,7 @@ impl Gradients {
         }
     }
 
-    /// Returns the gradients for [`Decoder::head_forward_backward`]; `None` if the head is frozen.
+    /// Returns the gradients for [`Decoder::head_forward_backward`]; `None` for adapters, with which the head is frozen.
     pub fn of_head(&self) -> Option<&Weights> {
         match self {
             Self::Weights(weights) => Some(weights),

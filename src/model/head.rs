@@ -77,7 +77,7 @@ impl Decoder {
     /// Scores all response tokens of a packed batch.
     ///
     /// # Errors
-    /// As [`Decoder::hidden`].
+    /// If a token is outside the vocabulary, a sequence exceeds the context length, or a kernel fails.
     pub fn score(&self, packed: &Packed, temperature: f32) -> Result<Scores> {
         self.score_hidden(&self.hidden(packed)?, packed, temperature)
     }

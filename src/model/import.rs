@@ -33,7 +33,8 @@ pub fn load(folder: &Path, config: &ModelConfig) -> Result<Weights> {
 /// Reads the weights of a safetensors file.
 ///
 /// # Errors
-/// As [`load`].
+/// If the file is missing, truncated or corrupt, or if a tensor is missing, unexpected, not finite, or has another shape than `config`
+/// says. The message names the file and the tensor.
 pub fn load_file(path: &Path, config: &ModelConfig) -> Result<Weights> {
     from_paths(&[path.to_owned()], config)
 }
@@ -47,7 +48,8 @@ fn from_paths(paths: &[PathBuf], config: &ModelConfig) -> Result<Weights> {
 /// Reads the weights of a safetensors file in memory.
 ///
 /// # Errors
-/// As [`load`].
+/// If the file is truncated or corrupt, or if a tensor is missing, unexpected, not finite, or has another shape than `config` says. The
+/// message names the tensor.
 pub fn from_bytes(bytes: &'static [u8], config: &ModelConfig) -> Result<Weights> {
     let mut store = Store::default();
     store.add(FileSource::Memory(bytes))?;
@@ -57,7 +59,8 @@ pub fn from_bytes(bytes: &'static [u8], config: &ModelConfig) -> Result<Weights>
 /// Checks a folder's weights against the configuration by their headers: names, shapes and dtypes, but not values.
 ///
 /// # Errors
-/// As [`load`], except for errors in values.
+/// If a file is missing, truncated or corrupt, or if a tensor is missing, unexpected, or has another shape or dtype than expected. The
+/// message names the file and the tensor.
 pub fn check(folder: &Path, config: &ModelConfig) -> Result<()> {
     let mut store = Store::default();
     weight_files(folder)?.into_iter().try_for_each(|path| store.add(FileSource::File(path)))?;

@@ -40,7 +40,7 @@ pub fn check(folder: &Path) -> Result<()> {
 /// Checks that a folder has the configuration of a model.
 ///
 /// # Errors
-/// As [`check`], except for weights.
+/// If `config.json` is missing, or the folder is not a model. The message says what it is instead and what to do.
 pub fn check_config(folder: &Path) -> Result<()> {
     let path = folder.display();
     if folder.is_file() {

@@ -18,7 +18,7 @@ pub mod peft;
 
 pub use adapters::{Adapter, Adapters};
 
-/// The settings `lora`.
+/// The settings of the section `lora`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LoraSettings {
@@ -129,7 +129,7 @@ pub fn gradient_bytes(config: &ModelConfig, rank: usize) -> u64 {
 
 /// The gradients of adapters: projections of weight gradients, which exist for one block at a time.
 pub struct AdapterGradients {
-    /// The summed gradients.
+    /// The gradients, summed over all calls of [`backward`](Self::backward).
     pub sums: Adapters,
     /// The adapters that the gradients belong to.
     adapters: Adapters,

@@ -25,7 +25,7 @@ impl Decoder {
     /// Scores several packed batches like [`Decoder::score`]. Copies weights in host memory to the device block by block.
     ///
     /// # Errors
-    /// As [`Decoder::hidden`].
+    /// If a token is outside the vocabulary, a sequence exceeds the context length, or a kernel fails.
     pub fn score_all(&self, batches: &[Packed], temperature: f32) -> Result<Vec<Scores>> {
         if self.weights.norm.device().same_device(self.kernels().device()) {
             return batches.iter().map(|batch| self.score(batch, temperature)).collect();

@@ -31,7 +31,7 @@ pub struct Parameter {
     pub layer: Option<usize>,
     /// Its field in `BlockWeights`; in `Weights` if `layer` is `None`.
     pub field: &'static str,
-    /// What it does.
+    /// Its role, which determines its initial values and whether it can have an adapter.
     pub role: Role,
     /// Its shape; `[in, out]` for projections.
     pub shape: Shape,
@@ -48,7 +48,7 @@ pub fn parameters(config: &ModelConfig) -> Vec<Parameter> {
     all
 }
 
-/// Returns the parameters of one block, in the same order.
+/// Returns the parameters of one block, in the order of [`parameters`].
 pub fn block(config: &ModelConfig, layer: usize) -> Vec<Parameter> {
     let (w, f, heads, at) = (config.hidden, config.feed_forward, config.heads, Scope::block(layer));
     let (queries, keys) = (heads.query * heads.width, heads.key_value * heads.width);
@@ -91,15 +91,15 @@ impl ModelConfig {
         elements(self, |_| true)
     }
 
-    /// Returns the number of parameters without an embedding that is only looked up. A forward pass takes 2 FLOP per such parameter and
-    /// token.
+    /// Returns the number of parameters, not counting the embedding of an untied model, which is only looked up. A forward pass takes
+    /// 2 FLOP per such parameter and token.
     pub fn matmul_parameters(&self) -> usize {
         elements(self, |role| self.tied || role != Role::Embedding)
     }
 }
 
 impl Parameter {
-    /// Returns its name in records, settings and optimizer states: `embedding`, `layers.0.qkv`.
+    /// Returns the parameter's name in records, settings and optimizer states: `embedding`, `layers.0.qkv`.
     pub fn name(&self) -> String {
         self.layer.map_or_else(|| self.field.to_owned(), |layer| format!("layers.{layer}.{}", self.field))
     }
@@ -110,7 +110,7 @@ impl Parameter {
     }
 }
 
-/// Creates rows: has their layer and the prefix of their names in the checkpoint.
+/// Creates the rows of one block, or those outside blocks. Holds their layer and the prefix of their names in the checkpoint.
 struct Scope {
     layer: Option<usize>,
     prefix: String,

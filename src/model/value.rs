@@ -90,12 +90,13 @@ impl ValueModel {
     /// row that predicts it.
     ///
     /// # Errors
-    /// As [`Decoder::hidden`].
+    /// If a token is outside the vocabulary, a sequence exceeds the context length, or a kernel fails.
     pub fn values(&self, packed: &Packed) -> Result<Vec<f32>> {
         self.values_of(&self.body.hidden(packed)?, packed)
     }
 
-    /// Computes the same values, given the residual stream after the last block, `hidden [t, w]`.
+    /// Computes the value of every response token, in the order of `Packed::targets`, from the residual stream after the last block,
+    /// `hidden [t, w]`.
     ///
     /// # Errors
     /// If a kernel fails, for example because the device is out of memory.

@@ -206,7 +206,7 @@ impl Weights {
         })
     }
 
-    /// Returns the weights in f32 on the CPU. Shares tensors that already are, instead of copying them.
+    /// Returns the weights in f32 on the CPU. Tensors that are already in f32 on the CPU are shared, not copied.
     ///
     /// # Errors
     /// If a tensor cannot be copied.

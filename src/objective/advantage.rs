@@ -67,7 +67,7 @@ pub enum Scale {
 pub struct ResponseRewards<'a> {
     /// The reward of the whole response, assigned to its last token.
     pub outcome: f32,
-    /// An additional reward for each token (a KL penalty).
+    /// An additional reward for each token, such as a KL penalty; zeros if there is none.
     pub tokens: &'a [f32],
 }
 
@@ -97,7 +97,7 @@ impl ResponseRewards<'_> {
     }
 }
 
-/// Returns the advantage of every token of every response in a step, in the order of `responses`. The responses of a group are consecutive.
+/// Returns the advantages of a step as `[response][token]`, in the order of `responses`. The responses of a group are consecutive.
 /// `estimates` has a critic's estimate for each response; `None` without a critic.
 ///
 /// With a group baseline, all tokens of a response have the same advantage, and a KL penalty on its tokens is part of its reward.

@@ -5,7 +5,7 @@
 pub struct Estimate {
     /// The critic's values before it was trained on this response.
     pub values: Vec<f32>,
-    /// The advantages.
+    /// The advantages, not whitened.
     pub advantages: Vec<f32>,
     /// The targets that the values are trained towards: advantage plus value.
     pub returns: Vec<f32>,
@@ -51,7 +51,7 @@ pub fn explained_variance(estimates: &[Estimate]) -> f64 {
 /// Sums over tokens: the weighted value loss, and unweighted statistics.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ValueTerms {
-    /// The weighted loss.
+    /// The weighted loss, whose weights already include its denominator.
     pub loss: f64,
     /// Number of tokens whose clipped error is larger than the unclipped one, so that their gradient is 0.
     pub clipped: f64,

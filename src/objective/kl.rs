@@ -41,7 +41,7 @@ impl KlEstimator {
         policy.iter().zip(reference).map(|(policy, reference)| self.value_and_derivative(*policy, *reference).0).collect()
     }
 
-    /// Returns the KL penalty of each token of each response, a negative reward: `-coefficient` times the estimate.
+    /// Returns KL penalties as `[response][token]`: `-coefficient` times the estimate, to be added to the rewards.
     pub fn penalties(self, coefficient: f32, policy: &[Vec<f32>], reference: &[Vec<f32>]) -> Vec<Vec<f32>> {
         let of_response = |(policy, reference): (&Vec<f32>, &Vec<f32>)| {
             self.values(policy, reference).into_iter().map(|estimate| -coefficient * estimate).collect()

@@ -11,7 +11,7 @@ use super::kl::KlEstimator;
 pub struct LossSettings {
     /// Coefficient of the policy loss; with 0, rewards have no effect.
     pub policy: f32,
-    /// Whether the probability ratio between the policy and the old policy is of a token or of a whole response.
+    /// Whether the probability ratio of policy to old policy is per token or per response.
     pub ratio: Ratio,
     /// How ratio and advantage form the surrogate objective.
     pub surrogate: Surrogate,
@@ -93,7 +93,7 @@ pub struct Tokens<'a> {
     pub log_ratios: Option<&'a [f32]>,
     /// Log-probabilities (nats) under the reference; `None` only if the KL coefficient is 0.
     pub reference: Option<&'a [f32]>,
-    /// Advantages.
+    /// Advantages, after any scaling.
     pub advantages: &'a [f32],
     /// Weights in the loss ([`Aggregation::sequence_weights`]).
     pub weights: &'a [f32],
@@ -130,7 +130,7 @@ pub struct TokenLoss {
 }
 
 impl Terms {
-    /// Returns the loss to minimize.
+    /// Returns the loss to minimize: the weighted terms times their coefficients, with the entropy subtracted.
     pub fn loss(&self, settings: &LossSettings) -> f64 {
         f64::from(settings.policy) * self.policy + f64::from(settings.kl) * self.kl - f64::from(settings.entropy) * self.entropy
     }

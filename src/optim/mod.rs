@@ -175,7 +175,7 @@ impl std::error::Error for NotFinite {}
 /// AdamW (Loshchilov and Hutter 2019) for a list of named tensors.
 #[derive(Clone, Debug)]
 pub struct AdamW {
-    /// The settings.
+    /// The settings, including the names of frozen parameters.
     pub settings: OptimSettings,
     /// The state of each trained parameter, in the order of the parameters. Frozen parameters have none.
     pub states: Vec<ParameterState>,

@@ -1,4 +1,4 @@
-//! Attention of one query row over its keys. Prefill, decoding and training share this arithmetic, so all three agree to the bit.
+//! Attention of one query row over its keys. Prefill, decoding and training share this arithmetic, so their results are bit-identical.
 //!
 //! A block has the keys of 16 positions, transposed, `[d, 16]`, or their values, `[16, d]`. Blocks start at the sequence's first token, so
 //! absolute positions alone determine the order of every sum.

@@ -89,7 +89,7 @@ fn sums(row: &[f32], max: f32) -> (f32, f32) {
     (vector::sum_lanes(total), vector::sum_lanes(weighted))
 }
 
-/// Returns the largest value of a row. Skips NaN values, which make the sums NaN.
+/// Returns the largest value of a row. Skips NaN values; they make the row's sums NaN.
 #[inline(always)]
 pub fn largest(row: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; vector::LANES];

@@ -89,7 +89,8 @@ pub fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Ten
 /// is a sum over tokens and calls.
 ///
 /// # Errors
-/// As for [`product`], or if `target` has another shape.
+/// If the shapes do not match, a factor is neither contiguous nor the transpose of a contiguous matrix, or a tensor is not in f32 on the
+/// CPU.
 pub fn add_product_into(target: &Tensor, x: &Tensor, weight: &Tensor) -> Result<()> {
     let (a, b) = (Factor::of(x)?, Factor::of(weight)?);
     let (m, _, n) = product_sizes(&a, &b)?;

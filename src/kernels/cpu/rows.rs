@@ -57,7 +57,7 @@ pub fn rotate_in_place(qkv: &Tensor, heads: usize, rotation: &Rotation) -> Resul
 /// The backward pass of [`rotate_in_place`]: rotates the heads back.
 ///
 /// # Errors
-/// As for [`rotate_in_place`].
+/// If a position is beyond the tables, only the device has the positions, or a tensor is not a contiguous f32 tensor on the CPU.
 pub fn rotate_back_in_place(d_qkv: &Tensor, heads: usize, rotation: &Rotation) -> Result<()> {
     rotate_by_in_place(d_qkv, heads, rotation, -1.0)
 }

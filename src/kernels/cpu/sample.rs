@@ -29,7 +29,7 @@ pub fn sample_with_mask(row: &[f32], filter: &Filter, uniform: f32) -> (u32, Vec
     (pick(&weights, uniform), mask)
 }
 
-/// Like [`greedy`], and also returns the sampling mask, like [`sample_with_mask`].
+/// Returns the most likely token (the first in a tie) and the sampling mask: the ids of the tokens that pass the filter, ascending.
 pub fn greedy_with_mask(row: &[f32], filter: &Filter) -> (u32, Vec<u32>) {
     (greedy(row), sample_with_mask(row, filter, 0.0).1)
 }

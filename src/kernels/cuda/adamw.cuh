@@ -83,7 +83,7 @@ extern "C" __global__ void __launch_bounds__(1024) sum_doubles(double* out, cons
 }
 EXPORT(sum_doubles)
 
-// Number of elements that share a scale, which one warp processes, and number of codes in a map.
+// Number of elements that share a scale and are processed by one warp; also the number of codes in a map.
 constexpr int QUANTIZATION_BLOCK = 256;
 
 // Returns the code of the largest value of map [256] (ascending) that is at most x; 0 if there is none.

@@ -1,5 +1,5 @@
-// Attention of query rows over their keys: the arithmetic that training, prefill and decode share. All three compute a row with the same
-// bits.
+// Attention of query rows over their keys: the arithmetic that training, prefill and decode share. The results for a row are
+// bit-identical in all three.
 //
 // A warp holds 16 query rows as the rows of its products. It visits the keys in tiles of 64, which start at positions 0, 64, 128, ... of
 // the sequence, and each tile in four chunks of 16. Softmax is online (Milakov and Gimelshein 2018; Dao et al. 2022): each row keeps its
@@ -8,7 +8,7 @@
 // zero, and a tile without any visible key scales the row's sums by exactly one. The bits of a row therefore depend only on its query and
 // the keys and values that it sees.
 //
-// The f32 kernels are simple: a warp per row, tiles of 32 keys, a key per lane. They serve for comparison, not for speed.
+// The f32 kernels are simple: a warp per row, tiles of 32 keys, a key per lane. They are for comparison, not for speed.
 #pragma once
 #include "mma.cuh"
 

@@ -171,7 +171,7 @@ KERNEL(rotate_and_store,
     }
 }
 
-// Copies whole blocks of keys and values as `pairs [n, 2]` = {from, to} say. Two sequences that share a block need this before they
+// Copies whole blocks of keys and values, given as `pairs [n, 2]` = {from, to}. Two sequences that share a block need this before they
 // continue it differently. A block that one pair writes must not occur in another pair. `block_elements` is kv * 16 * d. Grid (n), block
 // 256.
 template <class T>
@@ -192,8 +192,9 @@ extern "C" __global__ void cache_copy_blocks_f32(float* keys, float* values, con
 }
 EXPORT(cache_copy_blocks_f32)
 
-// `qkv [n, (q + 2 kv) d]` has one row per sequence, which must already be stored in the cache. `counts [n]` is each sequence's number of
-// tokens, the new one included; a count of 0 sets the row of `out [n, q d]` to zero. A row has the same bits as with attend_packed_forward.
+// `qkv [n, (q + 2 kv) d]` has one row per sequence, whose keys and values must already be in the cache. `counts [n]` is each sequence's
+// number of tokens, including the new one; a count of 0 sets the row of `out [n, q d]` to zero. Rows are bit-identical to those of
+// attend_packed_forward.
 // Grid (kv, n), block 128, shared memory 256 d stages + 2,560 bytes: 68,096 for d = 64 (4 stages), 100,864 for d = 128 (3 stages).
 #define ATTEND_CACHED(D)                                                                                                                          \
     extern "C" __global__ void __launch_bounds__(128)                                                                                             \

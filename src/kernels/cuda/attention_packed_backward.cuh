@@ -3,7 +3,7 @@
 //
 // There are three steps. attend_packed_delta computes delta. attend_packed_backward_queries visits the tiles of the forward pass and writes
 // the query part of d_qkv. attend_packed_backward_keys has a separate work list and writes the key and value parts. For tiles of keys that
-// very many queries see, the host splits the work; the kernel then writes partial sums, which attend_packed_reduce_prefix adds up. Rows
+// many queries see, the host splits the work; the kernel then writes partial sums, which attend_packed_reduce_prefix adds up. Rows
 // outside all segments are not written.
 //
 // All work lists of the third step are int. A tile of keys has up to 64 own tokens of one segment. `query_ranges` lists the ranges of query

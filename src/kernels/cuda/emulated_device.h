@@ -22,7 +22,7 @@ uint64_t setting(const char* name, uint64_t usual) {
     const char* value = getenv(name);
     return value ? strtoull(value, nullptr, 10) : usual;
 }
-// Ends the program after an error that a GPU would not report, but that may corrupt memory which by then has another owner.
+// Ends the program. For errors that a GPU would not report, but that may corrupt memory that has since been reused.
 [[noreturn]] void fail(const char* what) {
     fprintf(stderr, "emulated GPU: %s\n", what);
     abort();

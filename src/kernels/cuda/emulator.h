@@ -2,8 +2,8 @@
 // without a GPU. Tests launch the same sources that nvcc compiles and compare them with the plain CPU versions.
 //
 // One operating-system thread runs a launch, block after block. The threads of a block are coroutines that yield at barriers and at warp
-// intrinsics. Shared memory is poisoned before each block. Copies by cp.async arrive only when a thread waits for them. If not all
-// 32 lanes of a warp reach an intrinsic, that is an error. Speed is not a goal.
+// intrinsics. Shared memory is poisoned before each block. Copies by cp.async arrive only when a thread waits for them. It is an
+// error if not all 32 lanes of a warp reach an intrinsic. Speed is not a goal.
 #pragma once
 #define EMULATED 1
 #undef _FORTIFY_SOURCE  // its longjmp refuses to switch stacks

@@ -14,8 +14,8 @@ KERNEL(gather_rows, (T* out, const T* table, const int* indices, int width), (ou
     for (int i = whole + threadIdx.x; i < width; i += blockDim.x) out[i] = table[i];
 }
 
-// Adds to the row targets[i] of target the sum of rows[order[j]] for j from offsets[i] up to offsets[i + 1], in that order and in f32. All
-// targets differ, so no two blocks write the same row, and the order that the host sorted makes sums reproducible. Grid: targets.
+// Adds to row targets[i] of target the sum of rows[order[j]] for offsets[i] <= j < offsets[i + 1], in that order and in f32. All targets
+// differ, so no two blocks write the same row. The host fixes the order, so sums are reproducible. Grid: targets.
 template <class S, class T>
 __device__ __forceinline__ void scatter_add(S* target, const T* rows, const int* targets, const int* offsets, const int* order, int width) {
     constexpr int N = VECTOR<T>;

@@ -155,8 +155,8 @@ __device__ __forceinline__ void keep_likeliest(const SampledRow& row, SamplingMa
     mask.threshold = low;
 }
 
-// Returns the mask of the filters: first min_p, then top_k, then top_p on the remaining tokens. top_k = 0, top_p = 1 and min_p = 0 turn a
-// filter off.
+// Returns the mask of the filters: first min_p, then top_k, then top_p on the remaining tokens. A filter is off if
+// min_p = 0, top_k = 0 or top_p = 1, respectively.
 __device__ __forceinline__ SamplingMask filtered(const SampledRow& row, int top_k, float top_p, float min_p) {
     SamplingMask mask;
     if (min_p > 0) mask.threshold = __float_as_uint(fminf(min_p, 1.0f));
@@ -171,7 +171,7 @@ __device__ __forceinline__ SamplingMask filtered(const SampledRow& row, int top_
 
 // Samples tokens [n] from logits [n, width] (not scaled), and writes their log-probabilities [n] at this temperature, before filters and
 // over the whole width. Tokens from `limit` on are never sampled. uniforms [n] are numbers in [0, 1). If the inverse temperature is 0 or
-// less, selects the most likely token (the first of equals), with its log-probability at temperature 1. Grid: n; blocks of at least two
+// less, selects the most likely token (the first in a tie), with its log-probability at temperature 1. Grid: n; blocks of at least two
 // warps.
 extern "C" __global__ void __launch_bounds__(1024)
     sample_tokens(int* tokens, float* logprobs, const float* logits, const float* uniforms, int width, int limit, float inverse_temperature, int top_k, float top_p,

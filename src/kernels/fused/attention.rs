@@ -41,8 +41,8 @@ pub fn packed(fused: &Fused, qkv: &Tensor, segments: &[Segment], heads: Heads) -
     Ok((out, lse))
 }
 
-/// Returns the gradient of `qkv [t, (q + 2 kv) d]`. Launches one kernel for queries and one for keys and values; if the work on a tile of keys
-/// was split, a last kernel adds up the partial gradients.
+/// Returns the gradient of `qkv [t, (q + 2 kv) d]` from `d_out [t, q d]`. Launches one kernel for queries and one for keys and
+/// values; if the work on a tile of keys was split, a last kernel adds up the partial gradients.
 ///
 /// # Errors
 /// If there is no kernel for this head width, or a launch fails.
@@ -130,7 +130,8 @@ pub fn copy_blocks(fused: &Fused, cache: &LayerCache, pairs: &[(u32, u32)], head
     fused.launch("cache_copy_blocks", Grid::of(pairs.len(), 256), &arguments)
 }
 
-/// Attention of one new token per sequence over the cache, given each sequence's blocks `[n, longest]` and number of tokens `[n]`.
+/// Attention of one new token per sequence over the cache, given each sequence's blocks `[n, longest]` and number of tokens `[n]`. Returns
+/// `[n, q d]`.
 ///
 /// # Errors
 /// If there is no kernel for this head width, or the launch fails.
@@ -158,7 +159,7 @@ fn kernel_name(fused: &Fused, kernel: &str, heads: Heads) -> Result<String> {
 }
 
 /// A grid with `items` blocks along x and `along` blocks along y. In bf16, which uses tensor cores, a block has shared memory for `rows` rows
-/// of the head width and `more_bytes` bytes.
+/// of the head width plus `more_bytes` bytes.
 fn attention_grid(fused: &Fused, items: usize, along: usize, heads: Heads, rows: usize, more_bytes: usize) -> Grid {
     let shared_bytes = if fused.dtype == DType::BF16 { rows * heads.width * 2 + more_bytes } else { 0 };
     Grid { blocks: [items, along, 1], threads: ATTENTION_THREADS, shared_bytes }

@@ -42,7 +42,7 @@ fn copy(fused: &Fused, to: &Rows, from: &Rows, rows: usize, columns: usize) -> R
     fused.launch_exactly(kernel, grid, &[&[At(to.tensor), At(from.tensor)], &sizes[..]].concat())
 }
 
-/// Returns `x` in `dtype` and on the kernels' device, or `x` itself if it already is.
+/// Returns `x` in `dtype` and on the kernels' device, or `x` itself if it already has both.
 ///
 /// # Errors
 /// If no kernel converts between these dtypes, or the device is out of memory.
@@ -141,7 +141,7 @@ pub fn scaled(fused: &Fused, x: &Tensor, factor: f64) -> Result<Tensor> {
 /// # Errors
 /// If `average` is not f32, the sizes differ, or the device fails.
 pub fn mix_in_place(fused: &Fused, average: &Tensor, x: &Tensor, decay: f64) -> Result<()> {
-    // The moving average of a streamed reference model is in host memory.
+    // The moving average for an offloaded KL reference is in host memory.
     if !average.device().same_device(fused.machine.device()) {
         return copies::mix_in_place(average, &copies::on_host(x)?, decay);
     }

@@ -136,7 +136,7 @@ impl GraphCache {
             Ok(x)
         };
         let computed = compute();
-        // Even after a failure, because recordings contain the old addresses of tensors that have moved.
+        // Also after a failure: recordings contain the old addresses of tensors that have moved.
         if std::mem::take(&mut reused.memory()?.has_moved) {
             self.states.clear();
         }

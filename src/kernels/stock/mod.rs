@@ -1,6 +1,7 @@
-//! Implements [`Kernels`] with candle's stock operations, on any device that candle supports, in f32 or bf16. They bound the errors allowed
-//! for the fused kernels in bf16, and run on GPUs on which the fused kernels are not confirmed. Products, including those of attention, are
-//! rounded to the dtype; norms, rotations, softmax and the head compute in f32 internally, as in Hugging Face's transformers.
+//! Implements [`Kernels`] with candle's stock operations, on any device that candle supports, in f32 or bf16. Their errors set the
+//! bounds for the fused kernels in bf16, and they run on GPUs on which the fused kernels are not confirmed. Products, including those of
+//! attention, are rounded to the dtype; norms, rotations, softmax and the head compute in f32 internally, as in Hugging Face's
+//! transformers.
 
 use std::ops::Range;
 

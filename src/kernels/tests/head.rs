@@ -115,16 +115,16 @@ fn check_whole(kernels: &dyn Kernels) -> Result<()> {
     let (logits, uniforms) = logits_and_uniforms()?;
     let all = SamplingParams { temperature: 0.6, filter: Filter::default(), uniforms: &uniforms };
     let output = kernels.sample_with_mask(logits.to_device(kernels.device())?.copy()?, logits.dim(1)?, &all)?.read()?;
-    assert!(output.masked.is_some_and(|truncated| truncated.mask.is_whole() && truncated.logprobs == output.logprobs));
+    assert!(output.masked.is_some_and(|masked| masked.mask.is_whole() && masked.logprobs == output.logprobs));
     Ok(())
 }
 
 /// Checks that tokens and masks are equal, and that log-probabilities differ only by the order of summation.
 fn check_near(found: &SamplerOutput, expected: &SamplerOutput, params: &SamplingParams) {
-    let masks = |output: &SamplerOutput| output.masked.as_ref().map(|truncated| truncated.mask.clone());
+    let masks = |output: &SamplerOutput| output.masked.as_ref().map(|masked| masked.mask.clone());
     assert_eq!((&found.tokens, masks(found)), (&expected.tokens, masks(expected)), "{params:?}");
     let logprobs = |output: &SamplerOutput| -> Vec<f32> {
-        output.logprobs.iter().chain(output.masked.iter().flat_map(|truncated| &truncated.logprobs)).copied().collect()
+        output.logprobs.iter().chain(output.masked.iter().flat_map(|masked| &masked.logprobs)).copied().collect()
     };
     let (found, expected) = (logprobs(found), logprobs(expected));
     assert_eq!(found.len(), expected.len());
@@ -134,7 +134,7 @@ fn check_near(found: &SamplerOutput, expected: &SamplerOutput, params: &Sampling
 
 /// Checks the mask against its definition, with a full sort in f64, and the log-probabilities within the mask.
 fn check_mask(output: &SamplerOutput, logits: &Tensor, limit: usize, params: &SamplingParams) -> Result<()> {
-    let truncated = output.masked.as_ref().expect("sample_with_mask records a mask");
+    let masked = output.masked.as_ref().expect("sample_with_mask records a mask");
     let temperature = if params.temperature == 0.0 { 1.0 } else { f64::from(params.temperature) };
     for (row, z) in logits.to_vec2::<f32>()?.iter().enumerate() {
         let weights: Vec<f64> = z[..limit].iter().map(|z| (f64::from(*z) / temperature).exp()).collect();
@@ -153,14 +153,10 @@ fn check_mask(output: &SamplerOutput, logits: &Tensor, limit: usize, params: &Sa
         order.truncate(last.map_or(order.len(), |last| last + 1));
         let total: f64 = order.iter().map(|token| weights[*token]).sum();
         order.sort_unstable();
-        let allowed: Vec<usize> = (0..z.len()).filter(|token| truncated.mask.contains(row, *token as u32)).collect();
+        let allowed: Vec<usize> = (0..z.len()).filter(|token| masked.mask.contains(row, *token as u32)).collect();
         assert_eq!(allowed, order, "row {row}, {params:?}");
         let exact = (weights[output.tokens[row] as usize] / total).ln();
-        assert!(
-            (f64::from(truncated.logprobs[row]) - exact).abs() < 1e-5,
-            "row {row}: found {}, expected {exact}",
-            truncated.logprobs[row]
-        );
+        assert!((f64::from(masked.logprobs[row]) - exact).abs() < 1e-5, "row {row}: found {}, expected {exact}", masked.logprobs[row]);
     }
     Ok(())
 }
@@ -179,10 +175,10 @@ fn check_scores_of_samples(kernels: &dyn Kernels) -> Result<()> {
         let params = SamplingParams { temperature, filter, uniforms: &uniforms };
         let SamplerOutput { tokens, logprobs, .. } = kernels.sample(logits.copy()?, 290, &params)?.read()?;
         assert_eq!(kernels.head_scores_in_place(&logits.copy()?, &tokens, temperature)?.logprobs, logprobs);
-        let SamplerOutput { tokens, masked: truncated, .. } = kernels.sample_with_mask(logits.copy()?, 290, &params)?.read()?;
-        let truncated = truncated.expect("sample_with_mask records a mask");
-        let masked = kernels.mask_logits(logits.copy()?, &truncated.mask)?;
-        assert_eq!(kernels.head_scores_in_place(&masked, &tokens, temperature)?.logprobs, truncated.logprobs);
+        let SamplerOutput { tokens, masked, .. } = kernels.sample_with_mask(logits.copy()?, 290, &params)?.read()?;
+        let masked = masked.expect("sample_with_mask records a mask");
+        let masked_logits = kernels.mask_logits(logits.copy()?, &masked.mask)?;
+        assert_eq!(kernels.head_scores_in_place(&masked_logits, &tokens, temperature)?.logprobs, masked.logprobs);
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ pub(crate) fn gpu() -> Option<std::sync::Arc<crate::kernels::fused::cuda::Gpu>> 
 
 /// Returns true if `scripts/cuda-emulated.sh` emulates the GPU, which is too slow for some tests.
 fn is_emulated() -> bool {
-    crate::kernels::fused::cuda::describe(0).is_ok_and(|card| card.name == "emulated GPU")
+    crate::kernels::fused::cuda::describe(0).is_ok_and(|gpu| gpu.name == "emulated GPU")
 }
 
 /// Returns `Some` if the GPU is emulated. Such a GPU counts its work and can simulate faults. `RLVR_REQUIRE_EMULATED_GPU=1` requires one.

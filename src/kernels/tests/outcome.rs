@@ -30,7 +30,7 @@ pub struct Outcome {
     pub dtype: DType,
     /// The largest error of a row and the mean over rows, each relative to the norm of its row; `None` if none were measured.
     pub errors: Option<[f64; 2]>,
-    /// The same for stock operations: the worst error of the operation at any shape of the part, and the mean for this shape.
+    /// The errors of stock operations: the worst error of the operation at any shape of the part, and the mean for this shape.
     pub stock: Option<[f64; 2]>,
     /// The verdict.
     pub verdict: Verdict,

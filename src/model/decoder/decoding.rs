@@ -10,7 +10,7 @@ use crate::model::rotary::Rotary;
 
 /// A single-token forward pass of a decoder over cached sequences.
 pub struct Decoding<'a> {
-    /// The model.
+    /// The model that computes the pass.
     pub decoder: &'a Decoder,
     /// The key/value cache, updated in place.
     pub cache: &'a Cache,

@@ -192,8 +192,8 @@ mod tests {
 
     use super::*;
 
-    fn machine(card: &str) -> Machine {
-        Machine { card: card.to_owned(), capability: "9.0".to_owned(), cublaslt: 130_100 }
+    fn machine(gpu: &str) -> Machine {
+        Machine { card: gpu.to_owned(), capability: "9.0".to_owned(), cublaslt: 130_100 }
     }
 
     fn shape(m: usize) -> Shape {

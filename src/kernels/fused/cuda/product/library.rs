@@ -21,7 +21,7 @@ pub struct Operands {
     pub b: u64,
     /// Bias, if any.
     pub bias: Option<u64>,
-    /// Addend; `out` if nothing is added, which is then not read.
+    /// Addend; if nothing is added, `out`, which is then not read.
     pub addend: u64,
     /// Result.
     pub out: u64,
@@ -44,11 +44,11 @@ pub struct Library {
 // SAFETY: NVIDIA documents that several threads may use a cuBLASLt handle.
 #[allow(unsafe_code)]
 unsafe impl Send for Library {}
-// SAFETY: as above.
+// SAFETY: as for `Send`.
 #[allow(unsafe_code)]
 unsafe impl Sync for Library {}
 
-/// Returns true if an error means that an algorithm does not support a product, and not a fault.
+/// Returns true if an error only means that an algorithm does not support a product. Other errors are faults.
 fn is_refusal(error: CublasError) -> bool {
     use sys::cublasStatus_t::{CUBLAS_STATUS_ARCH_MISMATCH, CUBLAS_STATUS_INVALID_VALUE, CUBLAS_STATUS_NOT_SUPPORTED};
     matches!(error.0, CUBLAS_STATUS_NOT_SUPPORTED | CUBLAS_STATUS_INVALID_VALUE | CUBLAS_STATUS_ARCH_MISMATCH)
@@ -72,7 +72,8 @@ impl Library {
         Ok(Self { handle: lt::create_handle().map_err(library_error)? })
     }
 
-    /// Returns the algorithms within the limits, in the library's order: the expected fastest first. Empty if there are none.
+    /// Returns the algorithms within the limits, fastest first by the library's estimate; empty if there are none. If the product has an
+    /// addend, algorithms that declare out-of-place support precede all others.
     ///
     /// # Errors
     /// If the search fails, other than because no algorithm supports the product.

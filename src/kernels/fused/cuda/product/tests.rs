@@ -15,7 +15,7 @@ mod sweep;
 
 /// Returns true if `scripts/cuda-emulated.sh` emulates the GPU.
 fn is_emulated() -> bool {
-    describe(0).is_ok_and(|card| card.name == "emulated GPU")
+    describe(0).is_ok_and(|gpu| gpu.name == "emulated GPU")
 }
 
 fn put(gpu: &Gpu, values: &Tensor, dtype: DType) -> Result<Tensor> {

@@ -2,8 +2,8 @@
 //! speed. The rows go to stdout (use `--nocapture`) and to the file in `RLVR_PRODUCTS_TSV`.
 //!
 //! In the column `algorithm`, `batch-invariant` is the algorithm of batch-invariant products for this number of rows, and the others are
-//! numbered in cuBLASLt's order. The last two columns are a checksum of the first 32 rows, and whether these rows equal those of a
-//! batch-invariant product with 32 rows.
+//! numbered in the order of `Library::candidates`. The last two columns are a checksum of the first 32 rows, and whether these rows equal
+//! those of a batch-invariant product with 32 rows.
 
 use std::io::Write;
 
