@@ -221,7 +221,7 @@ for name in long_bf16 long_f32 attention_bf16 attention_f32 head_bf16 head_f32 r
   operations+=("$on_a_gpu::$name")
 done
 others=("$on_a_gpu::gpu_out_of_memory_is_a_typed_error" model::tests::decoder_on_fused_kernels_on_a_gpu_matches_the_cpu
-  rollout::engine::tests::responses_on_a_gpu_depend_on_their_addresses_alone)
+  rollout::engine::tests::generate_on_a_gpu_depends_on_addresses_only)
 for name in "${operations[@]}"; do gpu_test operations "$name"; done
 for name in "${others[@]}"; do gpu_test test "$name"; done
 known=("${operations[@]}" "${others[@]}" "$on_a_gpu::every_kernel_once" "$on_a_gpu::stock_operations_are_exact_in_f32")

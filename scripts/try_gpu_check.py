@@ -25,7 +25,7 @@ TESTS = {
     "attention_f32": ("kill -SEGV $$", "failed"),
     "attention_bf16": ("echo \"thread 'x' panicked at src/x.rs:\" >&2; echo 'no such thing' >&2; exit 101", "failed"),
     "quantization_and_sampling": ('echo "test result: ok. 0 passed; 0 failed"', "not run"),
-    "responses_on_a_gpu_depend_on_their_addresses_alone": (f'printf "responses\\tthere is no GPU\\n" >>"$RLVR_DID_NOT_RUN"; {PASSED}', "not run"),
+    "generate_on_a_gpu_depends_on_addresses_only": (f'printf "responses\\tthere is no GPU\\n" >>"$RLVR_DID_NOT_RUN"; {PASSED}', "not run"),
 }
 # The sweep of algorithms: three have a time, and one is refused.
 ALGORITHM = "products\\tqkv\\t32\\t64\\t96\\t%s\\t%s\\t1\\t0\\t1\\t1\\t1\\t1\\t0\\tabc\\tyes\\n"

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn log_normal_draw_has_the_requested_mean_and_capped_share() {
+    fn log_normal_sample_has_the_requested_mean_and_capped_share() {
         for text in ["760:3072", "3000:3072", "200:3072", "1100.5:8192"] {
             check(text);
         }
@@ -107,13 +107,13 @@ mod tests {
 
     /// The lengths must not change, because published measurements depend on them.
     #[test]
-    fn log_normal_draw_returns_the_published_lengths() {
+    fn log_normal_sample_returns_the_published_lengths() {
         let lengths = "760:3072".parse::<LogNormal>().unwrap();
-        let drawn = lengths.sample(1024);
-        assert_eq!(drawn[..8], lengths.sample(8));
+        let sampled = lengths.sample(1024);
+        assert_eq!(sampled[..8], lengths.sample(8));
         assert!((lengths.mu - 6.247_904_489_674).abs() < 1e-9 && (lengths.sigma - 0.947_567_876_066).abs() < 1e-9, "{lengths:?}");
-        assert_eq!(drawn[..8], [319, 160, 346, 632, 900, 3072, 508, 823]);
-        assert_eq!((drawn.iter().sum::<usize>(), drawn.iter().max()), (801_281, Some(&3072)));
+        assert_eq!(sampled[..8], [319, 160, 346, 632, 900, 3072, 508, 823]);
+        assert_eq!((sampled.iter().sum::<usize>(), sampled.iter().max()), (801_281, Some(&3072)));
     }
 
     #[test]

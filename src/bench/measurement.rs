@@ -38,11 +38,11 @@ pub struct Measurement {
     pub share_of_ceiling: Option<f64>,
     /// Useful floating-point operations, including attention but not the reference model. See [`cost`](super::cost).
     pub useful_flop: f64,
-    /// Floating-point operations of the reference model.
+    /// Floating-point operations of the reference model; 0 without one.
     pub reference_flop: f64,
     /// Model FLOP utilization (MFU): useful operations per second at the median, as a fraction of the rate of the machine's fastest product.
     pub utilisation: Option<f64>,
-    /// The same, with the reference model counted as useful.
+    /// `utilisation` with the reference model counted as useful.
     pub utilisation_with_reference: Option<f64>,
     /// Minimum time in seconds: all operations at the rate of the fastest product, plus all bytes at the copy bandwidth.
     pub least_s: Option<f64>,
@@ -123,9 +123,9 @@ impl Machine {
             memory_bytes: kernels.memory().map(|memory| memory.total),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             workers: workers.count(),
-            card: gpu.as_ref().map(|card| card.name.clone()),
-            capability: gpu.as_ref().map(|card| format!("{}.{}", card.capability.0, card.capability.1)),
-            driver: gpu.map(|card| card.driver),
+            card: gpu.as_ref().map(|info| info.name.clone()),
+            capability: gpu.as_ref().map(|info| format!("{}.{}", info.capability.0, info.capability.1)),
+            driver: gpu.map(|info| info.driver),
             kernels_digest: confirmation::KERNELS,
             program: env!("CARGO_PKG_VERSION"),
         }

@@ -81,8 +81,8 @@ impl FolderLock {
 }
 
 impl Drop for FolderLock {
-    /// Removes the file while it is still locked, so that a process that opened it meanwhile notices in `is_same` that it is gone. Other
-    /// systems cannot remove a locked file.
+    /// Removes the file while it is still locked, so that a process that opened it meanwhile notices in `is_same` that it is gone. Systems
+    /// other than Unix cannot remove a locked file.
     fn drop(&mut self) {
         if self.file.is_none() || cfg!(unix) {
             let _ = std::fs::remove_file(&self.path);
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn take_allows_one_writer_per_folder() {
+    fn acquire_allows_one_writer_per_folder() {
         let folder = tempfile::tempdir().unwrap();
         let first = FolderLock::acquire(folder.path()).unwrap();
         let error = FolderLock::acquire(folder.path()).unwrap_err();
@@ -201,7 +201,7 @@ mod tests {
 
     /// Threads lock the folder repeatedly. Only one at a time holds the lock, although each removes the file when it is done.
     #[test]
-    fn take_excludes_other_writers_while_files_are_removed() {
+    fn acquire_excludes_other_writers_while_files_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let holders = std::sync::atomic::AtomicUsize::new(0);
         let acquired = std::sync::atomic::AtomicUsize::new(0);

@@ -77,7 +77,7 @@ pub fn first_corruption(folder: &Path) -> Result<Option<String>> {
 /// Like [`first_corruption`], but only checks files whose path in the manifest satisfies `is_included`.
 ///
 /// # Errors
-/// As [`first_corruption`].
+/// If a file exists but cannot be read.
 pub fn first_corruption_among(folder: &Path, is_included: impl Fn(&str) -> bool) -> Result<Option<String>> {
     let path = folder.join(FILE);
     if !path.exists() {
@@ -110,7 +110,7 @@ pub fn check(folder: &Path) -> Result<()> {
 /// Like [`check`], but only checks files whose path in the manifest satisfies `is_included`.
 ///
 /// # Errors
-/// As [`check`].
+/// If such a file is missing, unreadable or has changed, or the manifest is corrupt. The message names the file and says what to do.
 pub fn check_among(folder: &Path, is_included: impl Fn(&str) -> bool) -> Result<()> {
     reject(folder, first_corruption_among(folder, is_included)?)
 }

@@ -61,7 +61,7 @@ pub fn write_folder(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> R
     Ok(())
 }
 
-/// Like [`write_folder`], but also writes a [`manifest`] of the files.
+/// Writes a folder in the same manner as [`write_folder`], with a [`manifest`] of its files.
 ///
 /// # Errors
 /// As [`write_folder`] and [`manifest::write`].
@@ -72,7 +72,8 @@ pub fn write_folder_with_manifest(folder: &Path, write: impl FnOnce(&Path) -> Re
     })
 }
 
-/// Syncs a folder's list of names to disk, so that files created or renamed there survive a power failure. Only does something on Unix.
+/// Syncs a folder's list of names to disk, so that files created or renamed there survive a power failure. Does nothing on systems other
+/// than Unix.
 ///
 /// # Errors
 /// If the folder cannot be opened or synced.
@@ -103,15 +104,15 @@ fn sync_parent(path: &Path) -> Result<()> {
     sync_folder(parent.unwrap_or(Path::new(".")))
 }
 
-/// Writes a file next to its destination, syncs it to disk, and renames it to `path`, replacing an existing file.
+/// Writes `bytes` to a file next to `path`, syncs it to disk, and renames it to `path`, replacing an existing file.
 ///
 /// # Errors
-/// As [`stream_file`].
+/// If the file cannot be written, for example because the disk is full. An existing file stays unchanged, and no partial file remains.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     stream_file(path, |out| Ok(out.write_all(bytes)?))
 }
 
-/// Like [`write_file`], but `write` writes the contents.
+/// Calls `write` to fill a file next to `path`, syncs it to disk, and renames it to `path`, replacing an existing file.
 ///
 /// # Errors
 /// If `write` fails or the file cannot be written, for example because the disk is full. An existing file stays unchanged, and no partial

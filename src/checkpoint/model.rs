@@ -32,7 +32,7 @@ impl Model {
     /// Reads a folder in Hugging Face layout, with default chat settings.
     ///
     /// # Errors
-    /// As [`Model::from_folder_with`].
+    /// If a file is missing or invalid, has changed since the manifest was written, or does not match the others.
     pub fn from_folder(name: &str, path: &Path) -> Result<Self> {
         Self::from_folder_with(name, path, &ChatSettings::default())
     }
@@ -193,7 +193,7 @@ fn read_config(folder: &Path) -> Result<ModelConfig> {
 /// Checks a folder in Hugging Face layout without reading the values of its weights or its manifest.
 ///
 /// # Errors
-/// As [`Model::from_folder_with`], except for errors in the manifest and the values.
+/// If a file is missing or invalid, or does not match the others. Errors in the manifest and in the values of weights go unnoticed.
 pub fn check_folder(folder: &Path) -> Result<()> {
     layout::check(folder)?;
     let config = read_config(folder)?;
@@ -307,7 +307,7 @@ fn turn_end(text: &Text) -> Result<Option<u32>> {
     Ok(first.filter(|id| text.decode(&[*id]).is_ok_and(|text| text.is_empty())))
 }
 
-/// Replaces the chat template among the files by the user's, if any, so that exports include it.
+/// Replaces the chat template among the files with the user's, if any, so that exports include it.
 fn replace_template(sidecar_files: &mut Vec<(String, Vec<u8>)>, chat: &ChatSettings) {
     const NAME: &str = "chat_template.jinja";
     if let Some(template) = &chat.template {

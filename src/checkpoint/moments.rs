@@ -30,7 +30,7 @@ fn tensors(state: &ParameterState) -> Vec<(String, &Tensor)> {
 /// Writes all moments as a safetensors file, tensor by tensor.
 ///
 /// # Errors
-/// As [`tensors_to_writer`].
+/// If `out` cannot be written, or a tensor cannot be copied to the host.
 pub fn to_writer(out: &mut dyn Write, optimizer: &AdamW) -> Result<()> {
     tensors_to_writer(out, optimizer.states.iter().flat_map(tensors).collect())
 }

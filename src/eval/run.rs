@@ -29,9 +29,9 @@ pub struct Pass {
     pub conditions: Conditions,
     /// The graded responses, with all samples of a problem together.
     pub answers: Vec<Answer>,
-    /// The score.
+    /// The score of these responses.
     pub score: Score,
-    /// The time spent.
+    /// The time that this process spent on the pass.
     pub times: Times,
 }
 
@@ -57,7 +57,7 @@ impl Pass {
 pub struct Evaluator<'a> {
     /// Generates the responses.
     pub generator: &'a dyn Generator,
-    /// The settings.
+    /// The evaluation settings.
     pub settings: &'a EvalSettings,
     /// Stores graded responses as they arrive, and returns those of earlier processes. `None` keeps responses in memory only.
     pub store: Option<&'a Store>,

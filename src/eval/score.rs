@@ -21,7 +21,7 @@ pub struct Score {
     pub samples: usize,
     /// Fraction with the correct answer in the box, with its 95% interval: avg@k for k samples.
     pub accuracy: Option<Estimate>,
-    /// The same according to our own grader; `None` if the records lack its verdicts.
+    /// `accuracy` according to our own grader; `None` if the records lack its verdicts.
     pub accuracy_strict: Option<Estimate>,
     /// Fraction that is correct when unboxed answers count too, as in the published evaluation.
     pub accuracy_with_fallback: Option<Estimate>,
@@ -141,7 +141,7 @@ impl Mean {
     }
 }
 
-/// Returns the fraction of correct samples of each problem.
+/// Returns the fraction of correct samples of each problem, in order. All `samples` answers to a problem must be adjacent.
 pub fn per_problem(answers: &[Answer], samples: usize, is_correct: impl Fn(&Answer) -> bool) -> Vec<f64> {
     let mean = |answers: &[Answer]| answers.iter().filter(|answer| is_correct(answer)).count() as f64 / samples as f64;
     answers.chunks(samples.max(1)).map(mean).collect()

@@ -30,7 +30,7 @@ impl JsonLines {
         Ok(Self::over(path, file))
     }
 
-    /// Opens an intact file to append to it.
+    /// Opens an existing file to append to it. Does not repair an incomplete last line; [`resume`](Self::resume) does.
     ///
     /// # Errors
     /// If the file does not exist or cannot be opened.
@@ -40,7 +40,7 @@ impl JsonLines {
     }
 
     /// Reopens the file of a run that resumes after `last_step`. Keeps lines whose `step` is at most `last_step`, in order and byte for
-    /// byte, and drops all others, including lines that are not records with a step. Writes the kept lines to a temporary file and then
+    /// byte, and drops all others, including lines that are not records with a step. Writes the remaining lines to a temporary file and then
     /// replaces the original. Creates a missing file, since the run may have stopped before its first line. Callers must check for missing
     /// steps beforehand.
     ///

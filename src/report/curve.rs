@@ -82,7 +82,8 @@ fn last_step(curve: &Curve) -> u32 {
     steps.max().unwrap_or(0).max(1)
 }
 
-/// Averages the finite values among the last `steps` accuracies (fewer at the start), like the test for saturation. Gaps remain gaps.
+/// Averages the finite values among the last `steps` accuracies (fewer at the start), over as many steps as the check for saturation. Gaps
+/// remain gaps.
 fn smoothed(train: &[(u32, f32)], steps: usize) -> Vec<(u32, f64)> {
     let mean_until = |index: usize| {
         let (step, accuracy) = train[index];
@@ -179,7 +180,7 @@ fn draw_notes(canvas: &mut Canvas, curve: &Curve, frame: &Frame) {
         (curve.saturation_step.is_some(), "shaded: after saturation"),
     ]
     .iter()
-    .filter_map(|&(drawn, part)| drawn.then_some(part))
+    .filter_map(|&(is_shown, part)| is_shown.then_some(part))
     .collect();
     canvas.text((WIDTH - SIDE, frame.bottom + 39.0), note, &parts.join(" · "));
     if !has_train && !has_held_out {

@@ -93,9 +93,9 @@ impl Experiment {
 pub struct PublishedValue {
     /// The value in percent or tokens, depending on the table's measure.
     pub value: f64,
-    /// The table.
+    /// The table that the value is in.
     pub table: &'static Table,
-    /// The row.
+    /// The row that the value is in.
     pub row: &'static Row,
 }
 

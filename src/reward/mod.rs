@@ -80,7 +80,7 @@ impl RewardSettings {
     /// Checks the settings, for responses of at most `max_new_tokens` tokens.
     ///
     /// # Errors
-    /// As for [`Rewards::new`], or if settings contradict each other. The message says what to change.
+    /// If [`Rewards::new`] fails, or if settings contradict each other. The message says what to change.
     pub fn validate(&self, max_new_tokens: usize) -> Result<()> {
         let rewards = Rewards::new(self, max_new_tokens)?;
         ensure!(
@@ -116,7 +116,7 @@ pub struct Batch<'a> {
     pub group_size: usize,
     /// The run's seed.
     pub seed: u64,
-    /// The step.
+    /// The training step, counted from 1.
     pub step: u64,
     /// The policy that sampled the responses. Required if [`Rewards::needs_scorer`] is true.
     pub scorer: Option<&'a dyn Scorer>,
@@ -126,7 +126,7 @@ pub struct Batch<'a> {
     pub guard: Option<&'a Path>,
 }
 
-/// The policy, as rewards can access it.
+/// Gives rewards access to the policy.
 pub trait Scorer {
     /// Tokenizes a text.
     ///

@@ -33,7 +33,7 @@ pub(super) struct Limits {
 
 /// Default size of the key/value cache on the CPU, in MiB.
 const DEFAULT_CACHE_MIB: usize = 4096;
-/// On a GPU, one part in this many of the free memory stays unused.
+/// On a GPU, this fraction of the free memory (1 / `RESERVED_PART`) stays unused.
 const RESERVED_PART: usize = 16;
 
 /// The sizes of the requests in one engine call, which determine its memory.
@@ -54,7 +54,7 @@ pub struct EngineBytes {
     pub cache: usize,
     /// The largest forward pass, over running sequences or over prompts.
     pub pass: usize,
-    /// Logits.
+    /// The logits: of the rows that are sampled at once, and of each resident prompt.
     pub logits: usize,
 }
 
@@ -66,7 +66,8 @@ impl EngineLoad {
 }
 
 impl EngineSettings {
-    /// Replaces zeros by the device's defaults. On a GPU a cache size of 0 stays: it means the memory that is free when the engine starts.
+    /// Replaces zeros with the device's defaults. On a GPU, a cache size of 0 remains: it means the memory that is free when the engine
+    /// starts.
     pub fn resolved(&self, target: &Target) -> Self {
         let or_default = |set: usize, cpu: usize, gpu: usize| match set {
             0 if target.is_gpu => gpu,

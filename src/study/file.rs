@@ -294,7 +294,7 @@ mod tests {
 
     /// Includes strings with quotes and backslashes.
     #[test]
-    fn assignments_round_trip_through_config_assignment() {
+    fn assignments_round_trip_through_parse_override() {
         let table: Table = r#"
             reward = { label = "12.8", command = ["a b", "c=d"] }
             prompt = { instruction = ' in \boxed{}, "please".' }

@@ -1,5 +1,5 @@
 //! PPO's critic: a copy of the initial policy with a scalar head, which predicts the remaining reward at each token of a response. Its
-//! estimates replace the group mean as the baseline. Owns the value model, its optimizer and its part of a step.
+//! estimates replace the group mean as the baseline. Owns the value model, its optimizer and the critic's updates in a step.
 //!
 //! Follows the conventions of verl, which the published runs used (`compute_gae_advantage_return`, `compute_value_loss`): values are
 //! computed before the step's updates, the loss is a mean over the tokens of the mini-batch, and the critic is updated before the policy.
@@ -52,7 +52,7 @@ struct Spread {
 /// The results of one worker: the sum of its loss terms, and the estimates of its sequences with their indices.
 type WorkerSums = (ValueTerms, Vec<(usize, Estimate)>);
 
-/// Computes the GAE estimates of each response from the rewards and values of its tokens.
+/// Computes the GAE estimates of each response. `rewards` and `values` have one list per response with one number per token.
 pub fn estimates(settings: &AdvantageSettings, rewards: &[Vec<f32>], values: &[Vec<f32>]) -> Vec<Estimate> {
     rewards.iter().zip(values).map(|(rewards, values)| gae(rewards, values, settings.gamma, settings.lambda)).collect()
 }

@@ -1,5 +1,5 @@
-//! Dynamic sampling (DAPO, Yu et al. 2025): replaces groups whose rewards are all equal, which teach the policy nothing, by newly sampled
-//! ones. Decides which groups to replace and which examples they answer. Does not sample.
+//! Dynamic sampling (DAPO, Yu et al. 2025): replaces groups whose rewards are all equal, which teach the policy nothing, with newly sampled
+//! ones. Decides which groups to replace and which example each new group answers. Does not sample.
 
 use anyhow::Result;
 
@@ -16,7 +16,7 @@ pub fn without_signal(scored: &[ScoredRollout], group_size: usize) -> Vec<usize>
     groups.filter(|(_, group)| !has_signal(group.iter().map(|one| one.reward))).map(|(number, _)| number).collect()
 }
 
-/// Replaces groups without signal by the responses that `sample(attempt, groups)` returns for them, group by group. Attempts count from 1
+/// Replaces groups without signal with the responses that `sample(attempt, groups)` returns for them, group by group. Attempts count from 1
 /// to at most `rollout.dynamic_sampling`; groups that still lack signal after the last one are not replaced again. Returns the step's
 /// responses and the number of attempts.
 ///
@@ -49,7 +49,8 @@ pub fn examples(settings: &RunSettings, count: usize, step: u64, attempt: usize,
     groups.iter().map(|group| (f64::from(sample(group)) * count as f64) as usize).collect()
 }
 
-/// Returns the requests of the groups to replace. No other group of the step has the same random numbers.
+/// Returns the requests that replace `groups`; group `groups[i]` gets the prompt of example `examples[i]`. No other group of the step has
+/// the same random numbers.
 pub fn requests(
     settings: &RunSettings,
     prompts: &[Prompt],

@@ -71,9 +71,10 @@ pub struct Summary {
     /// The gain from that evaluation to the last one.
     #[serde(default)]
     pub gain_after_saturation: Option<Gain>,
-    /// Sampled accuracy: the mean over the last third of the evaluations after saturation minus the mean over the first two.
+    /// The gain in sampled accuracy after saturation: the mean over the last third of the evaluations after saturation minus the mean over
+    /// the first two evaluations after it; `None` if there are too few.
     pub post_saturation_gain: Option<Estimate>,
-    /// The same for greedy accuracy.
+    /// `post_saturation_gain` for greedy accuracy.
     pub post_saturation_gain_greedy: Option<Estimate>,
     /// The number of completed steps.
     pub steps: u64,
@@ -93,7 +94,7 @@ pub struct EvaluationSummary {
     pub greedy: Option<f64>,
     /// Mean accuracy over the sampled passes; only boxed answers count.
     pub sampled: Option<f64>,
-    /// Greedy accuracy by subject; empty if the benchmarks have no subjects.
+    /// Greedy accuracy by subject, or by `PASS/SUBJECT` if there are several greedy passes; empty if the benchmarks have no subjects.
     pub by_subject: BTreeMap<String, f64>,
     /// The score of each pass, by the pass's name.
     pub passes: BTreeMap<String, Score>,

@@ -92,8 +92,8 @@ pub fn mean(scored: &[ScoredRollout], value: impl Fn(&ScoredRollout) -> f32) -> 
 /// The fewest consecutive copies of a token that can make a response garbled; fewer may be a row of zeros or a line of dashes.
 const MIN_REPEATS: usize = 16;
 
-/// True if a response contains broken characters, or if at least half of its tokens are one token repeated without a break. A broken
-/// character at the very end does not count, because the token limit may have cut it.
+/// True if a response contains replacement or control characters, or a run of at least 16 copies of one token that makes up at least half
+/// of it. A replacement character at the very end does not count, because the token limit may have cut a character there.
 pub fn is_garbled(text: &str, ids: &[u32]) -> bool {
     let complete = text.strip_suffix(char::REPLACEMENT_CHARACTER).unwrap_or(text);
     let is_broken = |c: char| c == char::REPLACEMENT_CHARACTER || (c.is_control() && !c.is_whitespace());

@@ -18,7 +18,7 @@ pub use checks::HEALTH_CHECKS;
 const CLEAR_AFTER: usize = 5;
 /// The number of steps that recent means and initial values cover.
 const WINDOW: usize = 5;
-/// A reward is near its best from this fraction of the range between the lowest and the highest reward of any response.
+/// A reward counts as near its best at or above this fraction of the range between the lowest and the highest reward of any response.
 const NEAR_BEST: f64 = 0.9;
 /// After a step with this many boxed answers, three steps without any cannot be chance: their probability is below 1e-15.
 const MANY_BOXES: f64 = 16.0;
@@ -85,7 +85,7 @@ struct CheckState {
     bad_steps: usize,
     /// The number of consecutive steps that were not bad.
     clear_steps: usize,
-    /// True if the check is active: its warning was printed, and it is not clear yet.
+    /// True if the check is active: its warning was printed, and it has not cleared yet.
     is_active: bool,
 }
 
@@ -185,8 +185,8 @@ impl Monitor {
         self.recent.iter().map(value).sum::<f64>() / self.recent.len().max(1) as f64
     }
 
-    /// Returns the largest finite value of the first `WINDOW` steps; `None` if there is none. The largest, because some of these steps may
-    /// already have collapsed.
+    /// Returns the largest finite value of the first `WINDOW` steps; `None` if there is none. Takes the largest because some of these steps
+    /// may already have collapsed.
     fn initial_max(&self, value: impl Fn(&StepMetrics) -> Option<f64>) -> Option<f64> {
         self.first.iter().filter_map(value).filter(|value| value.is_finite()).reduce(f64::max)
     }

@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn asked_finds_every_answer_format() {
+    fn requested_formats_finds_every_answer_format() {
         let check = |text: &str, expected: &[AnswerFormat]| assert_eq!(requested_formats(text), expected, "{text:?}");
         check("What is 2+2? Let's think step by step and output the final answer within \\boxed{}.", &[Boxed]);
         check("Please reason step by step, and put your final answer within \\boxed{{}}.", &[Boxed]);

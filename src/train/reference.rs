@@ -51,8 +51,8 @@ impl Reference {
         decoder.weights.map(&decoder.config, |tensor| Ok(wide(tensor)?))
     }
 
-    /// Synchronizes the reference with the policy after a step, counted from 1, if `train.reference_every` or `train.reference_decay` says
-    /// so.
+    /// Synchronizes the reference with the policy after a step, counted from 1, if `train.reference_every` or `train.reference_decay`
+    /// requires it.
     ///
     /// # Errors
     /// If a kernel or a copy fails.

@@ -1,5 +1,5 @@
-//! Replays recorded rollouts instead of sampling: reads the files that a run writes to `rollouts/`. Owns the requirements on a recording.
-//! Neither samples nor grades. `replay/checks` compares a recording with the policy.
+//! Replays recorded rollouts instead of sampling: reads the files that a run writes to `rollouts/`. Owns the requirements that a recording
+//! must meet. Neither samples nor grades. `replay/checks` compares a recording with the policy.
 
 mod checks;
 
@@ -160,7 +160,7 @@ impl Replay {
         &self.steps[(step.max(1) - 1) as usize % self.steps.len()]
     }
 
-    /// Returns the temperature of the log-probabilities of `step`, with steps as in [`step`](Self::step); `None` if the recording does not
+    /// Returns the temperature of the log-probabilities of `step`, counted as in [`step`](Self::step); `None` if the recording does not
     /// state it.
     ///
     /// # Panics
@@ -183,7 +183,7 @@ impl Replay {
             let mask_size = mask_vocabulary(&rollout.completion);
             ensure!(
                 mask_size <= vocabulary,
-                "{}: kept token {} is outside the model's vocabulary of {vocabulary}",
+                "{}: token {} in `kept` is outside the model's vocabulary of {vocabulary}",
                 location(),
                 mask_size - 1
             );
@@ -345,6 +345,6 @@ mod tests {
         };
         check(without, Truncation::Renormalise, "sample 0 of group 0 has no `kept` and `logprobs_sampled`: record the run with");
         check(with.clone(), Truncation::Refuse, "rollout.truncated is refuse: set it to renormalise");
-        assert!(with.check(12, 9).unwrap_err().to_string().contains("kept token 12 is outside the model's vocabulary of 12"));
+        assert!(with.check(12, 9).unwrap_err().to_string().contains("token 12 in `kept` is outside the model's vocabulary of 12"));
     }
 }

@@ -124,11 +124,11 @@ impl ResumePoint {
         if !states.contains(&(at, None)) {
             let listed = states.iter().map(|(step, fault)| format!("{step} ({})", fault.as_deref().unwrap_or("intact")));
             let listed = listed.collect::<Vec<_>>().join(", ");
-            let is_broken = states.iter().any(|(step, _)| *step == at);
+            let is_corrupt = states.iter().any(|(step, _)| *step == at);
             bail!(
                 "the state of step {at} in {} {}; expected one of: {}0 (the initial model)",
                 chosen.folder.root().display(),
-                if is_broken { "is corrupt" } else { "does not exist" },
+                if is_corrupt { "is corrupt" } else { "does not exist" },
                 if listed.is_empty() { listed } else { listed + ", " }
             );
         }

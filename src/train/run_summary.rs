@@ -94,7 +94,7 @@ pub fn print(settings: &RunSettings, folder: &RunFolder, history: &History, time
     }
     if let Some(gain) = history.post_saturation_gain(true) {
         message!(
-            "Greedy accuracy in the last third of the evaluations after saturation, compared with the first two: {}.",
+            "Greedy accuracy in the last third of the evaluations after saturation, compared with the first two evaluations: {}.",
             points_of(&gain)
         );
     }

@@ -21,7 +21,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// The minimum length of a key that is hidden in messages. A shorter key is not a secret, and replacing it would mangle words.
 const MIN_KEY_LENGTH: usize = 4;
-/// The number of consecutive failed requests after which the server counts as out of order.
+/// The number of consecutive failed requests after which the server counts as down.
 const MAX_CONSECUTIVE_FAILURES: usize = 16;
 
 /// A client for one server.
@@ -51,7 +51,7 @@ pub struct SendReport {
 pub enum StopReason {
     /// The callback for replies returned an error, or a stop was requested.
     ByCaller(anyhow::Error),
-    /// The server rejects all requests or is out of order.
+    /// The server rejects all requests, cannot be reached, or failed too many requests in a row.
     ByServer(String),
 }
 
@@ -91,7 +91,8 @@ impl Client {
     }
 
     /// Sends every body and passes each reply, with the index of its body, to `on_reply`, from any thread and in any order. Stops if
-    /// `on_reply` returns an error, if interrupted, or if the server rejects all requests or is out of order.
+    /// `on_reply` returns an error, if interrupted, or if the server rejects all requests, cannot be reached, or fails too many requests in
+    /// a row.
     pub fn send_all(&self, bodies: &[Vec<u8>], on_reply: &(dyn Fn(usize, Reply) -> Result<()> + Sync)) -> SendReport {
         let session = Session { interrupt: self.interrupt.clone(), ..Session::default() };
         let next = AtomicUsize::new(0);

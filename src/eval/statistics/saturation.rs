@@ -1,5 +1,5 @@
-//! When the training example is solved, and how much the model gains afterwards. Both measures were fixed before the runs that they
-//! evaluate.
+//! Determines when the training example is solved, and how much the model gains afterwards. Both measures were fixed before the runs that
+//! they evaluate.
 
 use super::interval::{Estimate, student_interval};
 
@@ -30,7 +30,7 @@ pub fn saturation_step(train_accuracy: &[(u32, f32)], window: usize, level: f64)
 }
 
 /// Returns the gain of each problem after saturation: its mean score over the last third of `evaluations` (rounded up) minus its mean score
-/// over the first two.
+/// over the first two evaluations.
 ///
 /// `evaluations` are those after the saturation step, in order. Each has one score per problem, for the same problems in the same order.
 /// `None` if there are fewer than [`MIN_EVALUATIONS_AFTER`], no problems, or different numbers of problems. To combine several seeds,
@@ -47,7 +47,8 @@ pub fn gain_per_problem(evaluations: &[Vec<f64>]) -> Option<Vec<f64>> {
     Some((0..problems).map(|problem| mean(last, problem) - mean(first, problem)).collect())
 }
 
-/// Returns the mean of [`gain_per_problem`] with its 95% interval over problems. `None` if that is `None`, or a score is not finite.
+/// Returns the mean of [`gain_per_problem`] with its 95% interval over problems. `None` if there are no such gains, or a score is not
+/// finite.
 ///
 /// The gain is linear in the scores, so it is the mean of one number per problem. The standard error of that mean is valid even though the
 /// evaluations of one problem depend on each other.

@@ -50,12 +50,12 @@ fn null_as_nan_reads_numbers_that_are_not_finite() {
 
 #[test]
 fn resume_keeps_steps_up_to_the_checkpoint() {
-    let check = |content: &str, last_step: u64, kept: &str| {
+    let check = |content: &str, last_step: u64, remaining: &str| {
         let (folder, path) = file_with(content);
         let mut lines = JsonLines::resume(&path, last_step).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), kept);
+        assert_eq!(fs::read_to_string(&path).unwrap(), remaining);
         lines.write(&line(9)).unwrap();
-        let expected = format!("{kept}{{\"step\":9,\"loss\":4.5}}\n");
+        let expected = format!("{remaining}{{\"step\":9,\"loss\":4.5}}\n");
         assert_eq!(fs::read_to_string(&path).unwrap(), expected);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     };

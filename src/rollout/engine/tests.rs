@@ -162,7 +162,7 @@ fn check_scores(decoder: &Decoder, requests: &[Request]) {
     assert_eq!(scores.logprobs, recorded);
 }
 
-/// The same with top-k, top-p and min-p, alone and together: the trainer gets the sampling masks.
+/// With top-k, top-p and min-p, alone and together, log-probabilities are also bit-identical: the trainer gets the sampling masks.
 #[test]
 fn score_equals_the_logprobs_that_a_truncated_sampler_recorded() {
     let off = Filter::default();
@@ -264,7 +264,7 @@ fn generate_out_of_memory_changes_no_token() {
 /// The tests above on a GPU, with batch-invariant products.
 #[cfg(feature = "cuda")]
 #[test]
-fn responses_on_a_gpu_depend_on_their_addresses_alone() {
+fn generate_on_a_gpu_depends_on_addresses_only() {
     use crate::kernels::fused::cuda::Gpu;
     if crate::kernels::tests::gpu().is_none() {
         return;

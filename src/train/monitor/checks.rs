@@ -54,7 +54,8 @@ pub const HEALTH_CHECKS: [HealthCheck; 10] = [
         remedy: "Try a lower optim.lr or loss.entropy; models with random weights start like this",
     },
     HealthCheck {
-        // Saturated runs of the demonstration retain a tenth of their initial entropy. Other runs may have less near their best reward.
+        // Saturated runs of the demonstration retain a tenth of their initial entropy. Other runs may retain less when their reward is near
+        // its best.
         key: "entropy_collapse",
         is_bad: |monitor, metrics| {
             let first = monitor.initial_max(|metrics| metrics.entropy);
@@ -96,7 +97,7 @@ pub const HEALTH_CHECKS: [HealthCheck; 10] = [
         remedy: "Try a lower optim.lr, or a lower optim.clip_norm",
     },
     HealthCheck {
-        // The loss must exceed chance: 4 standard deviations of the difference between two means over `n` independent responses each.
+        // The drop must exceed chance: 4 standard deviations of the difference between two means over `n` independent responses each.
         key: "reward_collapse",
         is_bad: |monitor, _| {
             let (Some(best), Some((low, _))) = (monitor.best_reward, monitor.reward_range) else { return false };

@@ -75,7 +75,7 @@ fn observe_warns_when_the_reward_collapses() {
 }
 
 #[test]
-fn observe_does_not_warn_of_a_saturated_run() {
+fn observe_does_not_warn_about_a_saturated_run() {
     let mut solved = step(1.0);
     (solved.without_signal, solved.entropy, solved.grad_norm, solved.reward_min) = (1.0, Some(0.0005), Some(0.0), 1.0);
     let all = [vec![step(0.1); 5], vec![step(0.5); 5], vec![solved; 300]].concat();
@@ -100,14 +100,14 @@ fn observe_ignores_losses_and_rewards_that_are_off() {
 }
 
 #[test]
-fn observe_repeats_a_warning_only_after_it_was_clear() {
+fn observe_repeats_a_warning_only_after_it_cleared() {
     let garbled = StepMetrics { garbled: 0.9, ..step(0.1) };
     let steps = |normal: usize| [vec![garbled; 2], vec![step(0.1); normal], vec![garbled; 2]].concat();
     assert_eq!(warned(traits(), &steps(CLEAR_AFTER - 1)), [(1, "garbled")]);
     assert_eq!(warned(traits(), &steps(CLEAR_AFTER)), [(1, "garbled"), (8, "garbled")]);
     let mut monitor = Monitor::new(traits());
     (1..).zip(steps(CLEAR_AFTER)).for_each(|(step, metrics)| drop(monitor.observe(step, metrics)));
-    // The check stays active until it is clear.
+    // The check stays active until it clears.
     let without_warning: Vec<u64> = (1..=9).filter(|step| monitor.had_no_warning_at(*step)).collect();
     assert_eq!(without_warning, [7]);
 }

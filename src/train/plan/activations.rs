@@ -54,9 +54,10 @@ pub fn allocator_overhead(bytes: u64) -> u64 {
 }
 
 impl ActivationPlan {
-    /// Chooses for the load of a step. If `train.activation_checkpointing` is `auto`, a GPU saves all activations but those of norms and
-    /// SwiGLU, which are cheap to recompute. If necessary, it has smaller micro-batches for this. It recomputes whole blocks only if
-    /// micro-batches would become too small.
+    /// Chooses the plan for the load of a step. If `train.activation_checkpointing` is `auto`, a GPU saves all activations but those of
+    /// norms and SwiGLU, which are cheap to recompute. Micro-batches shrink if these activations do not fit otherwise; a GPU recomputes
+    /// whole blocks only if micro-batches would become too small. The CPU saves all activations if they fit into 4 GiB, or else recomputes
+    /// whole blocks.
     pub fn of(config: &ModelConfig, settings: &RunSettings, load: &EngineLoad, target: &Target) -> Self {
         let most = settings.train.micro_batch_tokens;
         let with = |micro_batch_tokens, checkpointing| Self { micro_batch_tokens, checkpointing };

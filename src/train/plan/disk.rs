@@ -20,7 +20,7 @@ pub struct Disk {
     pub weights: u64,
     /// The bytes of the state of one resumable checkpoint.
     pub state: u64,
-    /// The maximum number of states at once: those that are kept, and the one being written.
+    /// The maximum number of states at once: those of `checkpoint.keep_last`, and the one being written.
     pub states: u64,
     /// The bytes of the best checkpoint, and of its successor while it is being written; 0 without evaluation.
     pub best: u64,

@@ -121,7 +121,7 @@ impl Plan<'_> {
         )
     }
 
-    /// Returns mean response lengths to estimate for besides the maximum: a half and a quarter of it.
+    /// Returns the mean response lengths to estimate times for, besides the maximum: a half and a quarter of the maximum.
     fn shorter_means(&self) -> Vec<usize> {
         [2, 4].map(|part| self.settings.rollout.max_new_tokens / part).into_iter().filter(|mean| *mean > 0).collect()
     }

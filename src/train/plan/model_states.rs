@@ -11,7 +11,8 @@ use crate::train::settings::RunSettings;
 
 /// The approximate GPU memory of CUDA, its libraries and the kernels.
 const CUDA_BYTES: u64 = 1_000_000_000;
-/// The memory of the program itself (libraries, threads, heap overhead), measured as that of a run of the embedded model minus its tensors.
+/// The memory of the program itself (libraries, threads, heap overhead), measured as the memory of a run of the embedded model without its
+/// tensors.
 const PROGRAM_BYTES: u64 = 80_000_000;
 /// The memory per vocabulary token while a tokenizer is read: measured as 100 MB for Qwen's 151,665 tokens.
 const VOCABULARY_BYTES: usize = 660;
@@ -49,8 +50,8 @@ pub fn model_states(config: &ModelConfig, settings: &RunSettings, vocabulary: us
     states
 }
 
-/// Returns the bytes that remain with the settings that need the least memory: weights, one set of gradients, and 8-bit moments, each also
-/// of the critic.
+/// Returns the bytes that no setting can save: weights, one set of gradients and 8-bit moments, of the policy and of the critic if there is
+/// one.
 pub fn minimum_bytes(config: &ModelConfig, settings: &RunSettings, target: &Target) -> u64 {
     let weights: u64 = policy_weights(config, settings, target).iter().map(|(_, bytes)| bytes).sum();
     let optim = OptimSettings { states: MomentDtype::Quantized, ..settings.optim.clone() };

@@ -37,7 +37,7 @@ pub struct Times {
 }
 
 impl Plan<'_> {
-    /// Measures this machine for about half a second.
+    /// Measures this machine for about 0.6 seconds.
     ///
     /// # Errors
     /// If a kernel fails, or the workers cannot be started.

@@ -43,8 +43,8 @@ pub(super) fn resolve(layers: &[Table]) -> Result<(RunSettings, Option<Replay>)>
     Ok((settings, Some(replay)))
 }
 
-/// Returns the defaults for a model and an example. By default, the paper's examples have the graders of the published run, so that results
-/// are comparable. All others have our strict grader, which rejects fewer correct answers.
+/// Returns the defaults for a model and an example. By default, the paper's examples are graded as in the published run, so that results
+/// are comparable. All others use our strict grader, which rejects fewer correct answers.
 fn defaults(model: &str, example: Option<&str>) -> RunSettings {
     let mut defaults = RunSettings::defaults_for(model);
     if !is_published(example.unwrap_or(&defaults.example)) {

@@ -69,7 +69,8 @@ fn report_changes(before: &RunSettings, now: &RunSettings, print: &dyn Fn(&str))
     }
 }
 
-/// Resolves relative paths in the settings that do not exist in the current folder, from the folder in which the run was started.
+/// Resolves relative paths in the settings against the folder in which the run was started, if they exist there but not in the current
+/// folder.
 fn resolve_paths(settings: &mut RunSettings, directory: &Path, print: &dyn Fn(&str)) {
     let prompt = &mut settings.prompt;
     let paths =

@@ -108,7 +108,7 @@ impl Replay {
     }
 }
 
-/// For the same weights, other kernels and dtypes cause smaller differences than this, in nats.
+/// With the same weights, different kernels or dtypes cause smaller differences than this, in nats.
 const ROUNDING_GAP: f32 = 0.01;
 
 #[cfg(test)]

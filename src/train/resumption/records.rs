@@ -75,7 +75,7 @@ impl Records {
 pub struct RecordIndex<'a> {
     folder: &'a RunFolder,
     metrics: Metrics,
-    /// The evaluations checked until now, by step, each with its fault; `None` if it is intact.
+    /// The evaluations that were already checked, by step, each with its fault; `None` if it is intact.
     evaluations: BTreeMap<u64, Option<String>>,
 }
 

@@ -39,7 +39,7 @@ pub(super) enum PolicyState {
     Saving,
 }
 
-/// What the error message of a failed run is made from.
+/// The facts that the error message of a failed run reports.
 struct FailureReport {
     policy_state: PolicyState,
     /// True if the device stopped working, so the policy in its memory is lost.
@@ -55,7 +55,7 @@ struct FailureReport {
     root: String,
 }
 
-/// What the error message of a diverged run is made from.
+/// The facts that the error message of a diverged run reports.
 struct DivergenceReport {
     /// The file with the responses of the last update, or why it could not be written; `None` before the first batch.
     batch: Option<Result<PathBuf, String>>,
@@ -185,7 +185,7 @@ impl FailureReport {
         let root = &self.root;
         match self.resumable.last() {
             Some(last) => format!(
-                "continue from the checkpoint of step {last} with --resume {root}, which repeats the steps from {} on bit for bit",
+                "continue from the checkpoint of step {last} with --resume {root}, which repeats the steps from {} on, bit for bit",
                 last + 1
             ),
             None => format!("start over with --resume {root}: no checkpoint was written yet"),

@@ -139,8 +139,8 @@ impl Run<'_> {
         std::iter::once(count).chain(active.into_iter().map(|key| (format!("watch/{key}"), 1.0))).collect()
     }
 
-    /// Returns the step of the newest good state, where `sampled` is the last step with samples. A state is good if no warning was active
-    /// at its step or at the next one, the first to sample from it.
+    /// Returns the step of the newest good state before `sampled`, the last step that was sampled; `None` if there is none. A state is good
+    /// if no warning was active at its step or at the next one, the first to sample from it.
     pub(super) fn good_state(&self, sampled: u64) -> Option<u64> {
         let is_good = |step: &u64| *step < sampled && self.monitor.had_no_warning_at(*step) && self.monitor.had_no_warning_at(step + 1);
         self.folder.resumable_steps().ok()?.into_iter().rfind(is_good)

@@ -19,7 +19,7 @@ pub struct Algorithm {
     pub name: &'static str,
     /// The paper that defines it.
     pub source: &'static str,
-    /// Changes defaults to the preset. The second argument is the run's maximum response length in tokens.
+    /// Applies the preset to the defaults. The second argument is the run's maximum response length in tokens.
     apply: fn(&mut RunSettings, usize),
 }
 
@@ -157,7 +157,7 @@ fn grpo(run: &mut RunSettings, _: usize) {
 
 /// A critic, GAE with gamma and lambda 1, whitened advantages, an entropy bonus of 0.001, and KL (k1, 0.001) in the reward. These are the
 /// defaults of the published code; the paper gives no script for PPO. The critic's learning rate is ten times the policy's: 1e-5 as
-/// published, and 1e-3 for the embedded model, the lowest rate at which its values separated good from bad answers early.
+/// published, and 1e-3 for the embedded model, the lowest rate at which its values separated correct from wrong answers early.
 fn ppo(run: &mut RunSettings, _: usize) {
     run.advantage = undiscounted(Baseline::Critic, Scale::Batch);
     (run.reward.kl, run.reward.kl_estimator) = (0.001, KlEstimator::K1);
@@ -172,15 +172,16 @@ fn dr_grpo(run: &mut RunSettings, max_new_tokens: usize) {
     run.loss = LossSettings { aggregation: Aggregation::SeqMeanTokenSumNorm(max_new_tokens), ..bare_loss() };
 }
 
-/// REINFORCE on whole responses, with the mean of the other responses as the baseline. KL (k1) in the reward with verl's 0.001; the paper
-/// uses 0.03 and 0.1 for preferences. The clip is verl's and has no effect with one update per rollout batch.
+/// REINFORCE on whole responses, with the mean reward of the group's other responses as the baseline. KL (k1) in the reward with verl's
+/// 0.001; the paper uses 0.03 and 0.1 in its preference experiments. The clip is verl's and has no effect with one update per rollout
+/// batch.
 fn rloo(run: &mut RunSettings, _: usize) {
     run.advantage = undiscounted(Baseline::LeaveOneOut, Scale::None);
     (run.reward.kl, run.reward.kl_estimator) = (0.001, KlEstimator::K1);
     run.loss = LossSettings { aggregation: Aggregation::SeqMeanTokenSum, ..bare_loss() };
 }
 
-/// No baseline: returns of rewards with KL (k1, 0.001), whitened over the batch.
+/// No baseline: the advantages are the returns of rewards with KL (k1, 0.001), whitened over the batch.
 fn reinforce_plus_plus(run: &mut RunSettings, _: usize) {
     run.advantage = undiscounted(Baseline::None, Scale::Batch);
     (run.reward.kl, run.reward.kl_estimator) = (0.001, KlEstimator::K1);

@@ -11,7 +11,7 @@ use super::RolloutSettings;
 pub enum Truncation {
     /// Refuse to train: top_k, top_p and min_p must be off.
     Refuse,
-    /// Record the kept tokens, and use the distribution renormalized over them in sampler and trainer.
+    /// Record each token's sampling mask, and use the distribution renormalized over it in sampler and trainer.
     Renormalise,
     /// Train on the distribution over the whole vocabulary, which differs from the sampled one. The gradient is biased.
     Mismatch,
@@ -34,7 +34,7 @@ impl RolloutSettings {
         ensure!(
             self.truncated != Truncation::Refuse || filters.is_empty(),
             "{}, so the sampler excludes tokens, but training computes log-probabilities over the whole vocabulary: set rollout.truncated=renormalise to \
-             train on the distribution over the kept tokens, or rollout.truncated=mismatch to train on the full distribution anyway (biased, for \
+             train on the distribution over the remaining tokens, or rollout.truncated=mismatch to train on the full distribution anyway (biased, for \
              studies), or turn the filters off (top_k=0, top_p=1, min_p=0)",
             filters.join(" and ")
         );

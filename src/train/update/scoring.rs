@@ -34,7 +34,7 @@ impl Updater<'_> {
         Ok(by_sequence(sequences, micro_batches.into_iter().zip(scores.into_iter().map(|scores| scores.logprobs))))
     }
 
-    /// Computes the log-probabilities of each sample under the reference; `None` if the loss has no KL term.
+    /// Computes the log-probabilities of each sample under the reference, one per response token; `None` if the loss has no KL term.
     ///
     /// # Errors
     /// If a kernel fails, or the run is interrupted.
