@@ -84,7 +84,8 @@ pub struct ChatArgs {
 }
 
 impl ChatArgs {
-    /// Reads the template and the date, and checks what can be checked without a tokenizer.
+    /// Reads the template and the date, and checks what can be checked without a tokenizer. `needed`: a checkpoint without a template is an
+    /// error unless `--chat-template` is given.
     pub fn settings(&self, needed: bool) -> Result<ChatSettings> {
         ChatSettings::read(self.chat_template.as_deref(), self.date.clone(), needed)
     }
