@@ -2,10 +2,11 @@
 # Compares this program with PyTorch, transformers and PEFT:
 # - golden files: makes them again and compares them with the committed ones;
 # - chat templates: renders them with both programs;
-# - checkpoint folders: loads them with transformers 5 and 4, whose log-probabilities and entropies must equal those of `rlvr score`. The folders
-#   are a run's checkpoints and random models of every kind that the program exports, in one file and in shards;
+# - checkpoint folders: loads them with transformers 5 and 4, whose log-probabilities and entropies must equal those of `rlvr score`. The
+#   folders are a run's checkpoints and random models of every kind that the program exports, in one file and in shards;
 # - LoRA adapters: loads them with PEFT onto the base model and compares the result with the merged export.
-# The first run installs the pinned packages outside the checkout; both versions of transformers share one torch. Usage: scripts/check-peers.sh
+# The first run installs the pinned packages outside the checkout; both versions of transformers share one torch.
+# Usage: scripts/check-peers.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/rlvr

@@ -42,6 +42,6 @@ bytes=$(stat -c %s "$out")
 du -b "$packed"/*
 echo "$out: $((bytes / 1024)) KiB"
 if [ "$bytes" -gt $((50 << 20)) ]; then
-  echo "$out has $((bytes / 1024)) KiB; it must have at most 51200 (50 MiB)" >&2
+  echo "$out is $((bytes / 1024)) KiB, but the limit is 51200 KiB (50 MiB)" >&2
   exit 1
 fi

@@ -1,4 +1,4 @@
-"""Confirms the kernels on a GPU (see src/kernels/confirmation.rs) if every correctness check passed on a real card.
+"""Confirms the kernels on a GPU (see src/kernels/confirmation.rs) if every correctness check passed on a real GPU.
 
     python3 scripts/gpu_confirm.py OUT COMMIT PART...
 
@@ -24,7 +24,7 @@ def obstacle(machine, outcomes, required):
     if lacking := [field for field in FIELDS if not machine.get(field)]:
         return f"the benchmark did not report: {', '.join(lacking)}"
     if machine["card"] == "emulated GPU":
-        return "the card is emulated"
+        return "the GPU is emulated"
     return None
 
 

@@ -16,7 +16,7 @@ from collections import defaultdict
 
 import gpu_kernels
 
-# Targets for one card with the shape of Qwen2.5-Math-1.5B. They follow from ceilings measured on these cards (copies at 3.0 TB/s on the
+# Targets for one GPU with the shape of Qwen2.5-Math-1.5B. They follow from ceilings measured on these GPUs (copies at 3.0 TB/s on the
 # H100 and 4.3 TB/s on the H200, bf16 products at 770 to 800 TFLOP/s) and from the operations and bytes of each workload. `first` is the
 # minimum target, `goal` is the speed of a good implementation, and `expected` is the sum of the minimum times of this program's operations,
 # accurate to a quarter. None means that there is none. `first` and `goal` of rollouts were set for responses of 1,024 tokens, which cost more
@@ -92,7 +92,7 @@ class Table:
 
 
 def machine(folder, bench):
-    """Describes the card, the machine and the build."""
+    """Describes the GPU, the machine and the build."""
     text = (folder / "machine.txt").read_text(errors="replace") if (folder / "machine.txt").exists() else ""
     found = dict((bench or {}).get("machine") or {})
     smi = re.search(r"^name,.*\n(.*)$", text, re.MULTILINE)
@@ -123,7 +123,7 @@ def measurements(report):
 
 
 def compare(card, found):
-    """Compares the measurements with the card's targets."""
+    """Compares the measurements with the GPU's targets."""
     compared = []
     for case, work, value, unit, more_is_better, cards in TARGETS:
         line = found.get((case, work))

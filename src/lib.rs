@@ -55,8 +55,8 @@
 //!   the batch: weights are stored `[in, out]`, products are padded to at least 8 rows, and attention sums over blocks of absolute
 //!   positions.
 //! - **A truncated sampler records its sampling mask** ([`flow::SamplingMask`]). With `rollout.truncated = "renormalise"`, sampler and
-//!   trainer both use the distribution over the tokens in the mask, so their log-probabilities are equal here too. Without this setting,
-//!   training refuses top-k, top-p and min-p.
+//!   trainer both use the distribution over the tokens in the mask, so their log-probabilities are equal here too. By default, training
+//!   refuses top-k, top-p and min-p.
 //! - **Random numbers are addressed** ([`rng`]): a sampled token is a function of (seed, purpose, step, prompt, sample, position). Batch
 //!   size, scheduling, preemption and restarts do not change any token, and a resumed run is bit-identical to an uninterrupted one.
 //! - **LoRA adapters are merged** into the base weights before anything is computed ([`model::lora`]), so sampling and training use one set

@@ -18,7 +18,7 @@ use crate::text::ChatSettings;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Compute options")]
 pub struct ComputeArgs {
-    /// Device to compute on: auto (a GPU if there is one), cpu, or cuda[:N]
+    /// Device to compute on: auto (a GPU if there is one; the embedded model stays on the CPU), cpu, or cuda[:N]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceChoice>,
     /// Kernels to compute with: this program's own (plain on the CPU, fused on a GPU) or candle's stock operations
@@ -84,7 +84,8 @@ pub struct ChatArgs {
 }
 
 impl ChatArgs {
-    /// Reads the template and the date, and checks what can be checked without a tokenizer.
+    /// Reads the template and the date, and checks what can be checked without a tokenizer. `needed`: a checkpoint without a template is an
+    /// error unless `--chat-template` is given.
     pub fn settings(&self, needed: bool) -> Result<ChatSettings> {
         ChatSettings::read(self.chat_template.as_deref(), self.date.clone(), needed)
     }

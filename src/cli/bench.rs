@@ -82,7 +82,7 @@ pub struct BenchArgs {
     /// Skip the extra repeat that times each operation; it synchronizes after each one, so its times mean little on a GPU
     #[arg(long)]
     no_breakdown: bool,
-    /// Skip measuring the machine's peak rates and the shares of them that workloads reach
+    /// Do not measure the machine's peak rates, or what share of them each workload reaches
     #[arg(long)]
     no_ceilings: bool,
     /// Start no workload later than this many seconds after the program starts

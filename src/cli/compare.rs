@@ -20,7 +20,7 @@ pub struct CompareArgs {
     /// First evaluation: a folder written by rlvr eval --out, eval/STEP in a run folder, or a .jsonl file of graded responses
     #[arg(value_name = "A")]
     before: PathBuf,
-    /// Second evaluation, in any of these forms
+    /// Second evaluation, in any of the same forms
     #[arg(value_name = "B")]
     after: PathBuf,
     /// Also accept unboxed answers, as the published evaluation does

@@ -77,7 +77,7 @@ enum Command {
     Score(score::ScoreArgs),
     /// Grade responses against gold answers
     Verify(verify::VerifyArgs),
-    /// Pre-train an embedded base model from scratch
+    /// Pre-train a small base model, like the embedded one, from scratch
     Pretrain(pretrain::PretrainArgs),
     /// Write a model folder: the embedded base model or random weights
     Init(init::InitArgs),

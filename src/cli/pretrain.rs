@@ -1,4 +1,4 @@
-//! `rlvr pretrain`: trains an embedded base model from scratch.
+//! `rlvr pretrain`: trains a small base model, like the embedded one, from scratch.
 
 use std::path::PathBuf;
 use std::time::Instant;

@@ -29,7 +29,7 @@ const ROWS: &[Row] = &[
     row("careful_phase", SHARE, "The share of steps, at the start, that train mostly on careful documents."),
     row("careful_share", SHARE, "The share of careful documents in that phase."),
     row("prompt_weight", SHARE, "Loss weight of a prompt token; a response token has weight 1."),
-    row("tokens_per_document", above(0.0), "The loss is the weighted sum over a batch, divided by this many tokens per document."),
+    row("tokens_per_document", above(0.0), "The loss of a batch is its weighted sum over tokens, divided by `batch` times this number."),
     row("workers", whole(1, 1024), "Worker threads, each with its own micro-batch. The number fixes the order of sums."),
     row("shape.hidden", WIDTH, "Width of the residual stream."),
     row("shape.layers", whole(1, 1024), "Number of transformer blocks."),

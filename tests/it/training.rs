@@ -68,7 +68,7 @@ fn train_on_one_example_improves_untrained_problems() {
 }
 
 #[test]
-fn one_example_trains_as_a_library_user() {
+fn one_example_trains_through_the_library() {
     let folder = tempfile::tempdir().unwrap();
     let metrics = one_example::train(&folder.path().join("run")).unwrap();
     assert_eq!(metrics.len(), 10);

@@ -64,7 +64,7 @@ impl Sources {
         }
     }
 
-    /// The number of files.
+    /// Returns the number of files.
     pub fn count(&self) -> usize {
         self.files.len()
     }

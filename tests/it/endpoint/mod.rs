@@ -183,7 +183,7 @@ fn endpoint_retries_temporary_failures() {
     check("500", || Reaction::Status(500, "", "{\"error\": {\"message\": \"out of memory\"}}"));
     check("503", || Reaction::Status(503, "", "<html>starting</html>"));
     check("429", || Reaction::Status(429, "Retry-After: 0\r\n", ""));
-    check("broken JSON", || Reaction::Garbage);
+    check("invalid JSON", || Reaction::Garbage);
     check("an error instead of a response", || Reaction::Body(json!({"error": {"message": "preempted"}})));
     check("an aborted response", || Reaction::Body(json!({"choices": [{"text": "It", "finish_reason": "abort"}]})));
     check("a connection that is closed in the middle", || Reaction::Cut);
