@@ -138,7 +138,7 @@ fn metrics_lines_have_phase_times_that_add_up() {
     assert!(messages.contains("where the time went") && !messages.contains("s: sample"), "{messages}");
     let lines = metrics(&out);
     let names = ["critic", "evaluate", "optimizer", "reference", "reward", "sample", "save", "update"];
-    let mut before = 0.0;
+    let (mut before, mut total) = (0.0, 0.0);
     for line in &lines {
         let phases = phases(line);
         assert!(phases.keys().eq(&names), "{phases:?}");
@@ -148,8 +148,9 @@ fn metrics_lines_have_phase_times_that_add_up() {
         // The base model is evaluated before step 1, and the policy after the last step.
         assert_eq!((phases["evaluate"] > 0.0, phases["critic"]), (line["step"] != 2, 0.0), "{phases:?}");
         let (elapsed, sum) = (line["perf/elapsed_s"].as_f64().unwrap(), phases.values().sum::<f64>());
+        total += sum;
         // No time counts twice. On an idle machine, the phases account for nearly all of it.
-        assert!((0.5..1.001).contains(&(sum / (elapsed - before))), "{sum} of {} s: {phases:?}", elapsed - before);
+        assert!(total <= elapsed && sum >= 0.5 * (elapsed - before), "{sum} of {} s: {phases:?}", elapsed - before);
         before = elapsed;
     }
     // The summary of a resumed run includes the times of earlier lines, and `-v` prints the phases of each step.
