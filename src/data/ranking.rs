@@ -137,7 +137,7 @@ fn sum(values: &[f64]) -> f64 {
 mod tests {
     use super::*;
     use crate::data::pinned;
-    use crate::data::store::shared_library;
+    use crate::data::store::shared_store;
 
     #[test]
     fn rank_by_std_keeps_the_order_of_ties() {
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn rank_by_std_reproduces_the_published_ranks() {
-        let Some(store) = shared_library() else { return };
+        let Some(store) = shared_store() else { return };
         let history = read_history(&store.path(&pinned::ACCURACY_HISTORY).unwrap()).unwrap();
         let ranking = rank_by_std(&history);
         assert_eq!(ranking.len(), 1209);

@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn named_file_read_accepts_the_published_files() {
-        let Some(store) = crate::data::store::shared_library() else { return };
+        let Some(store) = crate::data::store::shared_store() else { return };
         for named in all() {
             store.path(&named.file).unwrap();
             assert_eq!(named.read(&store).unwrap(), named.rows, "{}", named.name);

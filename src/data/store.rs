@@ -153,7 +153,7 @@ fn env_var(name: &str) -> Option<OsString> {
 
 /// Creates a store that ignores the environment. If `base_url` is empty, the store is offline.
 #[cfg(test)]
-pub(crate) fn test_library(folder: Option<PathBuf>, cache: &Path, base_url: &str) -> DataStore {
+pub(crate) fn test_store(folder: Option<PathBuf>, cache: &Path, base_url: &str) -> DataStore {
     DataStore {
         folder,
         cache: cache.to_path_buf(),
@@ -165,9 +165,9 @@ pub(crate) fn test_library(folder: Option<PathBuf>, cache: &Path, base_url: &str
 
 /// Opens the shared data folder as a store without downloads. Prints a note to stderr and returns `None` if the folder is missing.
 #[cfg(test)]
-pub(crate) fn shared_library() -> Option<DataStore> {
+pub(crate) fn shared_store() -> Option<DataStore> {
     let folder = crate::testing::shared("data")?;
-    Some(test_library(Some(folder), Path::new("/nonexistent"), ""))
+    Some(test_store(Some(folder), Path::new("/nonexistent"), ""))
 }
 
 #[cfg(test)]

@@ -4,10 +4,15 @@ use super::svg::{Canvas, Stroke, TextStyle};
 
 /// The position of the plot in pixels, and the steps that it spans. Accuracy runs from 0 at the bottom to 1 at the top.
 pub(super) struct Frame {
+    /// The x of step 0.
     pub left: f64,
+    /// The x of the last step.
     pub right: f64,
+    /// The y of accuracy 1.
     pub top: f64,
+    /// The y of accuracy 0.
     pub bottom: f64,
+    /// The step at the right edge.
     pub last_step: u32,
 }
 

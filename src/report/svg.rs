@@ -14,8 +14,11 @@ pub(super) struct Canvas {
 /// The style of a line.
 #[derive(Clone, Copy)]
 pub(super) struct Stroke {
+    /// A CSS color.
     pub color: &'static str,
+    /// Line width in pixels.
     pub width: f64,
+    /// From 0 (invisible) to 1 (opaque).
     pub opacity: f64,
     /// The `stroke-dasharray` attribute; empty for a solid line.
     pub dashes: &'static str,
@@ -24,10 +27,13 @@ pub(super) struct Stroke {
 /// The style of text.
 #[derive(Clone, Copy)]
 pub(super) struct TextStyle {
+    /// Font size in pixels.
     pub size: f64,
+    /// A CSS color.
     pub color: &'static str,
     /// The part of the text that is at its position: `start`, `middle` or `end`.
     pub anchor: &'static str,
+    /// The CSS font weight: 400 is normal, 700 bold.
     pub weight: u32,
 }
 

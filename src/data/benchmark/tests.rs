@@ -1,5 +1,5 @@
 use super::*;
-use crate::data::store::{shared_library, test_library};
+use crate::data::store::{shared_store, test_store};
 
 #[test]
 fn select_accepts_names_and_tags() {
@@ -23,7 +23,7 @@ fn published() -> impl Iterator<Item = (&'static Benchmark, usize)> {
 
 #[test]
 fn load_returns_the_published_number_of_problems() {
-    let Some(store) = shared_library() else { return };
+    let Some(store) = shared_store() else { return };
     for (benchmark, rows) in published() {
         let problems = benchmark.load(&store).unwrap();
         let ids: std::collections::HashSet<_> = problems.iter().map(|problem| &problem.id).collect();
@@ -38,7 +38,7 @@ fn load_returns_the_published_number_of_problems() {
 
 #[test]
 fn load_reads_published_rows() {
-    let Some(store) = shared_library() else { return };
+    let Some(store) = shared_store() else { return };
     let check = |benchmark: &str, number: usize, id: &str, answer: &str, subject: &str, level: &str| {
         let problems = select(benchmark).unwrap()[0].load(&store).unwrap();
         let problem = &problems[number];
@@ -57,7 +57,7 @@ fn load_reads_published_rows() {
 /// MATH500 contains each answer twice, in `solution` and in `answer`; both must agree.
 #[test]
 fn answer_of_boxed_solution_agrees_with_the_answer_field() {
-    let Some(store) = shared_library() else { return };
+    let Some(store) = shared_store() else { return };
     let Source::Pinned { file, fields, .. } = &BENCHMARKS[0].source else { panic!("MATH500 is published") };
     for row in &rows::read_jsonl(&store.path(file).unwrap()).unwrap() {
         assert_eq!(fields.answer.of(row).unwrap(), row.text(&["answer"]).unwrap(), "{}", row.location);
@@ -78,7 +78,7 @@ fn load_arc(content: &str) -> Result<Vec<Problem>> {
     let path = folder.path().join("test/arc_easy/test.jsonl");
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(&path, content).unwrap();
-    select("arc_easy").unwrap()[0].load(&test_library(Some(folder.path().to_path_buf()), Path::new("/nonexistent"), ""))
+    select("arc_easy").unwrap()[0].load(&test_store(Some(folder.path().to_path_buf()), Path::new("/nonexistent"), ""))
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn load_rejects_answers_that_are_not_letters() {
         "line 1: the answer \"C\" is not a choice; expected one of A, B",
     );
     check(r#"{"question": "Which?", "choices": "salt", "answer": "A"}"#, "line 1: `choices`");
-    let nowhere = test_library(None, Path::new("/nonexistent"), "");
+    let nowhere = test_store(None, Path::new("/nonexistent"), "");
     let error = select("arc_challenge").unwrap()[0].load(&nowhere).unwrap_err().to_string();
     assert!(error.contains("DIR/test/arc_challenge/test.jsonl"), "{error}");
 }

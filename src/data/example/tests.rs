@@ -2,11 +2,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
-use crate::data::store::{shared_library, test_library};
+use crate::data::store::{shared_store, test_store};
 use crate::testing::shared;
 
 fn empty_store() -> DataStore {
-    test_library(None, Path::new("/nonexistent"), "")
+    test_store(None, Path::new("/nonexistent"), "")
 }
 
 fn file(folder: &tempfile::TempDir, name: &str, content: &str) -> PathBuf {
@@ -154,7 +154,7 @@ fn resolve_finds_pi1_without_the_ranking() {
     let own = tempfile::tempdir().unwrap();
     fs::create_dir(own.path().join("train")).unwrap();
     fs::copy(folder, own.path().join("train/dsr_sub.parquet")).unwrap();
-    let store = test_library(Some(own.path().to_path_buf()), Path::new("/nonexistent"), "");
+    let store = test_store(Some(own.path().to_path_buf()), Path::new("/nonexistent"), "");
     let problems = resolve("pi1", &store).unwrap();
     assert_eq!(problems.len(), 1);
     assert_eq!((problems[0].id.as_str(), problems[0].answer.as_str()), ("pi1", "12.8"));
@@ -165,7 +165,7 @@ fn resolve_finds_pi1_without_the_ranking() {
 
 #[test]
 fn resolve_accepts_published_names() {
-    let Some(store) = shared_library() else { return };
+    let Some(store) = shared_store() else { return };
     let ids = |specification: &str| -> Vec<String> { resolve(specification, &store).unwrap().into_iter().map(|p| p.id).collect() };
     assert_eq!(ids("pi1,pi13"), ["pi1", "pi13"]);
     assert_eq!(ids("pi1..pi16"), (1..=16).map(|rank| format!("pi{rank}")).collect::<Vec<_>>());
@@ -186,7 +186,7 @@ fn resolve_accepts_published_names() {
 #[test]
 fn from_file_reads_the_published_training_files() {
     let Some(folder) = shared("data/train") else { return };
-    let Some(store) = shared_library() else { return };
+    let Some(store) = shared_store() else { return };
     let pairs = |problems: Vec<Problem>| -> Vec<(String, String)> { problems.into_iter().map(|p| (p.question, p.answer)).collect() };
     for (name, examples) in [
         ("pi1_r128", "pi1"),

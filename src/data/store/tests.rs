@@ -59,7 +59,7 @@ fn path_downloads_a_file_once() {
     let (address, requested) = serve(vec![answer("200 OK", BODY.len(), BODY)]);
     let seen = Arc::new(Mutex::new(Vec::new()));
     let listener = Arc::clone(&seen);
-    let store = test_library(None, cache.path(), &address)
+    let store = test_store(None, cache.path(), &address)
         .on_progress(Arc::new(move |transfer| listener.lock().unwrap().push((transfer.received_bytes, transfer.total_bytes))));
     let path = store.path(&FILE).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), BODY);
@@ -75,7 +75,7 @@ fn path_leaves_no_files_after_a_failed_download() {
     let check = |answers: Vec<Vec<u8>>, expected: &str| {
         let cache = tempfile::tempdir().unwrap();
         let (address, _) = serve(answers);
-        let error = test_library(None, cache.path(), &address).path(&FILE).unwrap_err().to_string();
+        let error = test_store(None, cache.path(), &address).path(&FILE).unwrap_err().to_string();
         assert!(error.contains(expected) && error.contains("--data-dir DIR or RLVR_DATA_DIR") && !error.contains('\n'), "{error}");
         assert_eq!(files_below(cache.path()), Vec::<PathBuf>::new());
     };
@@ -95,11 +95,11 @@ fn path_replaces_a_corrupt_cached_file_and_refuses_a_corrupt_user_file() {
     std::fs::create_dir_all(cached.parent().unwrap()).unwrap();
     std::fs::write(&cached, "half").unwrap();
     let (address, _) = serve(vec![answer("200 OK", BODY.len(), BODY)]);
-    test_library(None, cache.path(), &address).path(&FILE).unwrap();
+    test_store(None, cache.path(), &address).path(&FILE).unwrap();
     assert_eq!(std::fs::read(&cached).unwrap(), BODY);
 
     let folder = cache.path().join("data");
-    let own = || test_library(Some(folder.clone()), Path::new("/nonexistent"), "");
+    let own = || test_store(Some(folder.clone()), Path::new("/nonexistent"), "");
     assert_eq!(own().path(&FILE).unwrap(), cached);
     std::fs::write(&cached, "edited").unwrap();
     let error = own().path(&FILE).unwrap_err().to_string();
@@ -109,7 +109,7 @@ fn path_replaces_a_corrupt_cached_file_and_refuses_a_corrupt_user_file() {
 #[test]
 fn path_and_open_explain_offline_mode_and_missing_folders() {
     let cache = tempfile::tempdir().unwrap();
-    let error = test_library(None, cache.path(), "").path(&FILE).unwrap_err().to_string();
+    let error = test_store(None, cache.path(), "").path(&FILE).unwrap_err().to_string();
     assert!(error.contains("HF_HUB_OFFLINE") && error.contains("--data-dir DIR or RLVR_DATA_DIR"), "{error}");
     let error = DataStore::open(Some(&cache.path().join("none"))).err().unwrap().to_string();
     assert!(error.contains("does not exist"), "{error}");

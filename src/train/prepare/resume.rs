@@ -14,8 +14,11 @@ use crate::usage::usage;
 
 /// A run folder with its recorded settings, after changes.
 pub(super) struct Recorded {
+    /// The run folder, not locked yet.
     pub folder: RunFolder,
+    /// The recorded settings with the changes of this command.
     pub settings: RunSettings,
+    /// How the run was started.
     pub invocation: Invocation,
 }
 

@@ -105,10 +105,12 @@ pub struct Digits {
     pub grouped: bool,
 }
 
-/// A token, and whether white space precedes it.
+/// A token of an answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Token {
+    /// What the token is.
     pub kind: Kind,
+    /// True if white space precedes it.
     pub spaced: bool,
 }
 

@@ -34,6 +34,7 @@ impl fmt::Debug for Recorded {
 }
 
 impl EmulatedRecorder {
+    /// Creates a recorder without operations.
     pub fn new(emulator: Arc<Emulator>) -> Self {
         Self { emulator, operations: Mutex::default() }
     }
