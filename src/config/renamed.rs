@@ -1,4 +1,4 @@
-//! Settings whose names changed. Their old names still work in files and in `--set`, and print a note with the new name, once per process.
+//! Settings whose names changed. Their old names still work in files and in `--set`. A note lists the new names, each once per process.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -27,11 +27,12 @@ pub enum Renamed {
     },
 }
 
-/// Replaces old names in `layer` by new ones. Prints a note for each old name, once per process.
+/// Replaces old names in `layer` by new ones, and prints them in a note. A name is printed once per process.
 ///
 /// # Errors
 /// If `layer` sets both the old and the new name of a setting.
 pub fn update(layer: &mut Table, renamed: &[Renamed]) -> Result<()> {
+    let mut found = Vec::new();
     for one in renamed {
         match *one {
             Renamed::Setting { old, new } => {
@@ -41,18 +42,19 @@ pub fn update(layer: &mut Table, renamed: &[Renamed]) -> Result<()> {
                 let new_key = new.rsplit_once('.').map_or(new, |(_, key)| key);
                 ensure!(!table.contains_key(new_key), "{old} is the old name of {new}, and both are set: remove {old}");
                 table.insert(new_key.to_owned(), value);
-                note(&format!("{old} is now called {new}; the old name still works"));
+                found.push(format!("{old} is now {new}"));
             }
             Renamed::Value { path, old, new } => {
                 let (group, key) = path.rsplit_once('.').unwrap_or(("", path));
                 let Some(value) = group_of(layer, group).and_then(|table| table.get_mut(key)) else { continue };
                 if value.as_str() == Some(old) {
                     *value = Value::String(new.to_owned());
-                    note(&format!("{path} = \"{old}\" is now called \"{new}\"; the old name still works"));
+                    found.push(format!("{path} = \"{old}\" is now \"{new}\""));
                 }
             }
         }
     }
+    print_note(found);
     Ok(())
 }
 
@@ -61,11 +63,13 @@ fn group_of<'a>(table: &'a mut Table, group: &str) -> Option<&'a mut Table> {
     group.split('.').filter(|part| !part.is_empty()).try_fold(table, |table, part| table.get_mut(part)?.as_table_mut())
 }
 
-/// Prints a note, unless this process has printed it before.
-fn note(text: &str) {
+/// Prints those changes of names that this process has not printed before, in one line.
+fn print_note(changes: Vec<String>) {
     static PRINTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    if PRINTED.lock().unwrap_or_else(PoisonError::into_inner).insert(text.to_owned()) {
-        message!("note: {text}");
+    let mut printed = PRINTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let new: Vec<String> = changes.into_iter().filter(|change| printed.insert(change.clone())).collect();
+    if !new.is_empty() {
+        message!("note: old names of settings still work: {}", new.join(", "));
     }
 }
 

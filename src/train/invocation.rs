@@ -51,8 +51,10 @@ impl Invocation {
             return Ok(None);
         }
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        serde_json::from_str(&text)
-            .map(Some)
-            .with_context(|| format!("{} is corrupt (delete it and pass --data-dir again)", path.display()))
+        let mut invocation: Self =
+            serde_json::from_str(&text).with_context(|| format!("{} is corrupt (delete it and pass --data-dir again)", path.display()))?;
+        // Older versions called candle's stock operations reference kernels.
+        invocation.computed_on = invocation.computed_on.replace("reference kernels", "stock kernels");
+        Ok(Some(invocation))
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::fixture::{rlvr, stderr, stdout, succeed};
 
-/// Old names resolve to the same settings as new names, and each prints one note.
+/// Old names resolve to the same settings as new names, and one note lists them.
 #[test]
 fn renamed_settings_resolve_and_print_a_note() {
     let folder = tempfile::tempdir().unwrap();
@@ -22,9 +22,12 @@ fn renamed_settings_resolve_and_print_a_note() {
     let found = rlvr(&["train", "--dry-run", "--config", config.to_str().unwrap()]);
     assert_eq!(stdout(&found), stdout(&expected));
     assert!(stdout(&found).contains("max_new_tokens = 7"), "{}", stdout(&found));
-    assert!(!stderr(&expected).contains("is now called"), "{}", stderr(&expected));
-    let notes = stderr(&found).lines().filter(|line| line.contains("is now called")).count();
-    assert_eq!(notes, 7, "{}", stderr(&found));
+    assert!(!stderr(&expected).contains("old names"), "{}", stderr(&expected));
+    let note = "note: old names of settings still work: rollout.max_new is now rollout.max_new_tokens, rollout.resample is now \
+                rollout.dynamic_sampling, eval.max_new is now eval.max_new_tokens, train.recompute is now \
+                train.activation_checkpointing, train.activation_checkpointing = \"all\" is now \"full\", train.lanes is now \
+                train.workers, compute.kernels = \"reference\" is now \"stock\"\n";
+    assert_eq!(stderr(&found).matches(note).count(), 1, "{}", stderr(&found));
     let both = rlvr(&["train", "--dry-run", "--set", "train.lanes=1", "--set", "train.workers=2"]);
     assert!(stdout(&both).contains("workers = 2"), "the later setting wins: {}", stdout(&both));
 }
@@ -35,7 +38,18 @@ fn renamed_settings_in_config_toml_resume_a_run() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (uninterrupted, stopped) = (path("uninterrupted"), path("stopped"));
-    let small = ["--set", "rollout.groups=1", "--set", "eval.every=0", "--set", "eval.limit=4", "--set", "optim.schedule=constant"];
+    let small = [
+        "--kernels",
+        "stock",
+        "--set",
+        "rollout.groups=1",
+        "--set",
+        "eval.every=0",
+        "--set",
+        "eval.limit=4",
+        "--set",
+        "optim.schedule=constant",
+    ];
     succeed(&[&["train", "--steps", "2", "--out", &uninterrupted], small.as_slice()].concat());
     succeed(&[&["train", "--steps", "1", "--out", &stopped], small.as_slice()].concat());
     let config = format!("{stopped}/config.toml");
@@ -44,11 +58,17 @@ fn renamed_settings_in_config_toml_resume_a_run() {
         .replace("max_new_tokens =", "max_new =")
         .replace("dynamic_sampling =", "resample =")
         .replace("activation_checkpointing =", "recompute =")
-        .replace("workers =", "lanes =");
+        .replace("workers =", "lanes =")
+        .replace("kernels = \"stock\"", "kernels = \"reference\"");
     assert_eq!(old.lines().filter(|line| line.starts_with("max_new =")).count(), 2, "{old}");
     std::fs::write(&config, old).unwrap();
+    let launch = format!("{stopped}/launch.json");
+    let new = std::fs::read_to_string(&launch).unwrap();
+    assert!(new.contains("stock kernels"), "{new}");
+    std::fs::write(&launch, new.replace("stock kernels", "reference kernels")).unwrap();
     let resumed = succeed(&["train", "--resume", &stopped, "--steps", "2"]);
-    assert!(stderr(&resumed).contains("train.lanes is now called train.workers"), "{}", stderr(&resumed));
+    assert!(stderr(&resumed).contains("train.lanes is now train.workers"), "{}", stderr(&resumed));
+    assert!(!stderr(&resumed).contains("not bit-identical"), "the kernels are the same: {}", stderr(&resumed));
     let weights = |root: &str| std::fs::read(format!("{root}/checkpoints/00002/model.safetensors")).unwrap();
     assert!(weights(&uninterrupted) == weights(&stopped), "the resumed run has different weights");
 }
