@@ -8,6 +8,7 @@ mod testing;
 
 mod algorithms;
 mod bad_checkpoints;
+mod bad_tokenizers;
 mod bench;
 mod benchmarks;
 mod checkpoints;
