@@ -20,17 +20,22 @@ impl Prepared<'_> {
         let rollouts = format!(" x {size} responses = {} rollouts per step", groups * size);
         let examples = match (&self.problems[..], replay) {
             (_, Some(replay)) => {
-                format!("{} of {} on {groups} groups{rollouts}", pluralized(replay.len(), "recorded step"), settings.rollout.replay)
+                format!(
+                    "{} of {} on {}{rollouts}",
+                    pluralized(replay.len(), "recorded step"),
+                    settings.rollout.replay,
+                    pluralized(groups, "group")
+                )
             }
             ([problem], _) => {
                 let text = format!("{}: \"{}\", {}", problem.id, excerpt(&problem.question), answer(settings, problem));
-                format!("1 example x {groups} groups{rollouts} ({text})")
+                format!("1 example x {}{rollouts} ({text})", pluralized(groups, "group"))
             }
             (several, _) if groups % several.len() == 0 => {
                 let count = several.len();
                 format!("{count} examples x {}{rollouts}", pluralized(groups / count, "group"))
             }
-            (several, _) => format!("{} examples in turn on {groups} groups{rollouts}", several.len()),
+            (several, _) => format!("{} examples in turn on {}{rollouts}", several.len(), pluralized(groups, "group")),
         };
         let evaluated: Vec<String> = sets.iter().map(|set| format!("{} ({} problems)", set.name, set.problems.len())).collect();
         let evaluation = match (evaluated.is_empty(), settings.eval.every) {
