@@ -72,6 +72,7 @@ fn list(store: &DataStore, as_json: bool) -> Result<()> {
     let mut rows = Vec::new();
     for named in registry::all() {
         let (status, file) = (store.locate(&named.file)?, named.file);
+        let (state, json_state) = state(&status);
         let benchmark = BENCHMARKS.iter().find(|benchmark| benchmark.name == named.name);
         let decoding = benchmark.map_or_else(String::new, |benchmark| match benchmark.decoding.samples {
             1 => "greedy".to_owned(),
@@ -81,11 +82,11 @@ fn list(store: &DataStore, as_json: bool) -> Result<()> {
             let path = path_of(&status).map(|path| path.display().to_string());
             print_result!(
                 "{}",
-                json!({"name": named.name, "rows": named.rows, "decoding": decoding, "state": json_state(&status), "path": path,
+                json!({"name": named.name, "rows": named.rows, "decoding": decoding, "state": json_state, "path": path,
                     "repository": file.repository, "commit": file.commit, "source": file.path, "sha256": file.sha256})
             );
         }
-        rows.push(vec![named.name.into(), named.rows.to_string(), decoding, state(&status).into(), file.local.into()]);
+        rows.push(vec![named.name.into(), named.rows.to_string(), decoding, state.into(), file.local.into()]);
     }
     if as_json {
         return Ok(());
@@ -137,22 +138,13 @@ fn check(files: &[NamedFile], store: &DataStore) -> Result<ExitCode> {
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn state(status: &FileStatus) -> &'static str {
+/// Returns the state of a file in words: for the table, and for JSON output, whose words scripts know from earlier versions.
+fn state(status: &FileStatus) -> (&'static str, &'static str) {
     match status {
-        FileStatus::Folder(_) => "in the data folder",
-        FileStatus::Cache(_) => "in the cache",
-        FileStatus::Corrupt(..) => "corrupt",
-        FileStatus::Missing => "missing",
-    }
-}
-
-/// The `state` in JSON output, in words that scripts know.
-fn json_state(status: &FileStatus) -> &'static str {
-    match status {
-        FileStatus::Folder(_) => "in the folder",
-        FileStatus::Cache(_) => "in the cache",
-        FileStatus::Corrupt(..) => "spoiled",
-        FileStatus::Missing => "not here",
+        FileStatus::Folder(_) => ("in the data folder", "in the folder"),
+        FileStatus::Cache(_) => ("in the cache", "in the cache"),
+        FileStatus::Corrupt(..) => ("corrupt", "spoiled"),
+        FileStatus::Missing => ("missing", "not here"),
     }
 }
 
