@@ -26,8 +26,8 @@
 //! | | [`mod@bench`] | the speed of rollouts, updates and steps, with the time of each operation, compared with the machine's limits |
 //! | | [`study`] | grids of runs: their arms, the order and progress of runs, the table next to the published rows |
 //! | | [`train`] | preparing, running and resuming a training run, with its settings, folder and messages; replay, the critic, the plan |
-//! | | [`report`] | plots, and the figures published in the paper |
-//! | | [`eval`] | answering and grading benchmarks, scores, statistics |
+//! | | [`plot`] | SVG pictures of numbers, such as the learning curve |
+//! | | [`eval`] | answering and grading benchmarks, scores, statistics; the figures published in the paper |
 //! | | [`source`] | loading a model onto a device by its name: embedded, a folder, or from the hub |
 //! | | [`tiny`] | the embedded model: corpus, tokenizer, pre-training, files |
 //! | run records | [`checkpoint`] | models with their tokenizer, written atomically, and the state that a run resumes from |
@@ -130,7 +130,7 @@ pub mod metrics;
 pub mod model;
 pub mod objective;
 pub mod optim;
-pub mod report;
+pub mod plot;
 pub mod reward;
 pub mod rng;
 pub mod rollout;

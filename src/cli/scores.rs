@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use crate::eval::Pass;
 use crate::eval::conditions::Conditions;
+use crate::eval::published::{Experiment, PublishedValue, accuracy_of, mean_of, published};
 use crate::eval::score::Mean;
 use crate::eval::statistics::Estimate;
 use crate::metrics::{percent, table};
-use crate::report::published::{Experiment, PublishedValue, accuracy_of, mean_of, published};
 use crate::study::experiment::experiment_of;
 use crate::train::RunFolder;
 use crate::verify::Grader;

@@ -1,7 +1,7 @@
 //! Matches a run to the paper's experiments, to look up their figures.
 
 use crate::data::example;
-use crate::report::published::Experiment;
+use crate::eval::published::Experiment;
 use crate::train::RunSettings;
 
 /// The id of the paper's simplified example, which asks only for the last step of pi1.
@@ -67,7 +67,7 @@ fn temperature(settings: &RunSettings) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::published::accuracy_of;
+    use crate::eval::published::accuracy_of;
 
     fn check(change: fn(&mut RunSettings), expected: Option<f64>) {
         let mut settings = RunSettings::published();

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use super::experiment::experiment_of;
 use crate::checkpoint::write_file;
 use crate::eval::Score;
+use crate::eval::published::{Experiment, PublishedValue, accuracy_of, mean_of, published};
 use crate::eval::score::Mean;
 use crate::eval::statistics::student_interval;
-use crate::report::published::{Experiment, PublishedValue, accuracy_of, mean_of, published};
 use crate::train::RunSettings;
 use crate::train::history::{BY_MEAN, EvaluationSummary, Summary, set_of};
 

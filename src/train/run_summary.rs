@@ -10,7 +10,7 @@ use crate::data::example;
 use crate::eval::score::{Mean, Part};
 use crate::eval::statistics::{Comparison, Estimate};
 use crate::metrics::{percent, table};
-use crate::report::curve::{Curve, Point, svg};
+use crate::plot::curve::{Curve, Point, svg};
 
 /// Describes the last evaluation in one line, with the recent train accuracy; empty before the first evaluation.
 pub fn evaluation_line(history: &History) -> String {

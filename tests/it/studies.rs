@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use rlvr::config;
-use rlvr::report::published::{BASE, Experiment, Row, Table, published};
+use rlvr::eval::published::{BASE, Experiment, Row, Table, published};
 use rlvr::study::{Study, experiment};
 use rlvr::train::{RunSettings, algorithm};
 

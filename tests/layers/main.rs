@@ -20,7 +20,7 @@ const LAYERS: [&[&str]; 14] = [
     &["checkpoint", "metrics"],
     &["tiny"],
     &["eval", "source"],
-    &["report"],
+    &["plot"],
     &["train"],
     &["bench", "study"],
     &["cli"],
