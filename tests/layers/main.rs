@@ -10,7 +10,7 @@ use std::path::Path;
 use sources::{Module, Sources, Use};
 
 /// Top-level modules from the bottom layer up. Modules in the same layer do not import each other.
-const LAYERS: [&[&str]; 14] = [
+const LAYERS: [&[&str]; 15] = [
     &["input", "interrupt", "output", "usage"],
     &["rng", "flow", "workers", "config"],
     &["data", "text", "verify", "kernels"],
@@ -23,6 +23,7 @@ const LAYERS: [&[&str]; 14] = [
     &["plot"],
     &["train"],
     &["bench", "study"],
+    &["report"],
     &["cli"],
     &["testing"],
 ];

@@ -1,0 +1,83 @@
+//! The HTML document: one file without any request. Its content security policy forbids everything except its own style and script.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use sha2::{Digest, Sha256};
+
+use super::packed::DataBlock;
+
+/// A part of the page with a heading, listed in the page's navigation.
+#[derive(Clone, Debug)]
+pub struct Section {
+    /// The `id` of its element: letters, digits and hyphens.
+    pub id: String,
+    /// The heading.
+    pub title: String,
+    /// The content below the heading.
+    pub body: Markup,
+    /// The data that the content's pictures and lists use.
+    pub data: Vec<DataBlock>,
+}
+
+/// A whole page.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// The title of the document, also its first heading.
+    pub title: String,
+    /// The sections in order.
+    pub sections: Vec<Section>,
+    /// The address that a served page asks for changes; `None` for a file, which makes no request.
+    pub watch: Option<String>,
+}
+
+const STYLE: &str = include_str!("assets/page.css");
+const SCRIPT: &str = concat!(include_str!("assets/page.js"), include_str!("assets/charts.js"), include_str!("assets/responses.js"));
+
+impl Page {
+    /// Returns the HTML text.
+    pub fn html(&self) -> String {
+        let connect = if self.watch.is_some() { "'self'" } else { "'none'" };
+        let policy = format!(
+            "default-src 'none'; style-src '{}'; script-src '{}'; img-src data:; connect-src {connect}; base-uri 'none'; form-action 'none'",
+            hash(STYLE),
+            hash(SCRIPT)
+        );
+        let page = html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta http-equiv="Content-Security-Policy" content=(policy);
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    meta name="color-scheme" content="light dark";
+                    title { (self.title) }
+                    style { (PreEscaped(STYLE)) }
+                }
+                body data-watch=[self.watch.as_deref()] {
+                    a.skip href="#content" { "Skip to the content" }
+                    header { h1 { (self.title) } }
+                    nav aria-label="Sections" {
+                        ul { @for section in &self.sections { li { a href={ "#" (section.id) } { (section.title) } } } }
+                    }
+                    main #content {
+                        @for section in &self.sections {
+                            section id=(section.id) aria-labelledby={ (section.id) "-title" } {
+                                h2 id={ (section.id) "-title" } { (section.title) }
+                                (section.body)
+                            }
+                        }
+                    }
+                    @for block in self.sections.iter().flat_map(|section| &section.data) { (block.markup()) }
+                    script { (PreEscaped(SCRIPT)) }
+                }
+            }
+        };
+        page.into_string()
+    }
+}
+
+/// Returns the hash of an inline style or script for a content security policy.
+fn hash(text: &str) -> String {
+    format!("sha256-{}", STANDARD.encode(Sha256::digest(text)))
+}
