@@ -47,7 +47,7 @@
 //! | | [`rng`] | random numbers that are pure functions of a seed and an address |
 //! | | [`workers`] | threads that compute independent sequences and micro-batches |
 //! | | [`input`] | reading users' files safely: size limits, encodings, panics in libraries |
-//! | | [`interrupt`], [`mod@output`], [`mod@usage`] | stop requests; messages for people; usage errors |
+//! | | [`interrupt`], [`mod@output`], [`mod@usage`], [`version`] | stop requests; messages for people; usage errors; what this build is |
 //!
 //! # Invariants
 //!
@@ -143,6 +143,7 @@ pub mod tiny;
 pub mod train;
 pub mod usage;
 pub mod verify;
+pub mod version;
 pub mod workers;
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod checkpoints;
 mod configs;
 mod data;
 mod decoder;
+mod documentation;
 mod durability;
 mod endpoint;
 mod evaluation;
@@ -22,6 +23,7 @@ mod failures;
 mod fixture;
 mod golden;
 mod golden_critic;
+#[cfg(feature = "hub")]
 mod hub;
 mod memory;
 mod pi1_prompt;
