@@ -7,8 +7,14 @@ use std::path::Path;
 use std::process::Command;
 
 fn main() {
-    println!("cargo:rustc-env=RLVR_COMMIT={}", packaged_commit().or_else(checked_out_commit).unwrap_or_default());
+    println!("cargo:rustc-env=RLVR_COMMIT={}", given_commit().or_else(packaged_commit).or_else(checked_out_commit).unwrap_or_default());
     kernels::build();
+}
+
+/// Returns the commit in the environment, for a build without the checkout's `.git`, as in a container.
+fn given_commit() -> Option<String> {
+    println!("cargo:rerun-if-env-changed=RLVR_COMMIT");
+    std::env::var("RLVR_COMMIT").ok().filter(|commit| !commit.is_empty())
 }
 
 /// Returns the commit of a packaged crate, which `cargo package` records.
