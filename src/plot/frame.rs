@@ -93,6 +93,18 @@ impl Frame {
         vec![(left, self.top), (right, self.top), (right, self.bottom), (left, self.bottom)]
     }
 
+    /// Removes the ticks, whose numbers mean nothing without data.
+    pub fn clear_ticks(&mut self) {
+        self.x.ticks.clear();
+        self.y.ticks.clear();
+    }
+
+    /// Says that there is no data.
+    pub fn draw_no_data(&self, canvas: &mut Canvas, size: Size) {
+        let middle = ((self.left + self.right) / 2.0, (self.top + self.bottom) / 2.0 + 0.36 * size.font());
+        canvas.text(middle, TextStyle { anchor: "middle", ..size.text(Ink::Muted) }, "no data");
+    }
+
     /// Draws horizontal grid lines with their texts, and the x axis with its label. Returns the y of the lower edge.
     pub fn draw(&self, canvas: &mut Canvas, size: Size, x_label: &str) -> f64 {
         let tick = size.text(Ink::Muted);

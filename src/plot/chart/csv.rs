@@ -104,7 +104,8 @@ fn number(value: f64) -> String {
     match value {
         _ if !value.is_finite() => String::new(),
         _ if value != 0.0 && !(1e-6..1e15).contains(&value.abs()) => format!("{value:e}"),
-        _ => value.to_string(),
+        // Adding 0 turns -0 into 0.
+        _ => (value + 0.0).to_string(),
     }
 }
 
