@@ -63,7 +63,7 @@ impl Axis {
     /// Returns the range and at most `most` ticks (at least 2) for these values.
     pub(super) fn ruler(&self, values: impl Iterator<Item = f64>, ends: Ends, most: usize) -> Ruler {
         let visible = |value: &f64| value.is_finite() && (self.scale == Scale::Linear || *value > 0.0);
-        let values: Vec<f64> = values.filter(visible).collect();
+        let values: Vec<f64> = values.filter(visible).map(|value| value.clamp(-LARGEST, LARGEST)).collect();
         let given = self.range.filter(|(low, high)| visible(low) && visible(high) && low < high);
         let (low, high) = given.unwrap_or_else(|| {
             let range = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(*v), high.max(*v)));

@@ -1,6 +1,7 @@
 //! The plot area of a chart: its position, the rulers of its axes, and the grid.
 
 use super::axis::{Ruler, Scale};
+use super::number::exact;
 use super::svg::{Canvas, Stroke, TextStyle};
 use super::text::text_width;
 use super::theme::Ink;
@@ -141,10 +142,10 @@ impl Frame {
         let pixels = |position: f64| format!("{position:.1}");
         vec![
             ("chart", chart.to_owned()),
-            ("x0", self.x.low.to_string()),
-            ("x1", self.x.high.to_string()),
-            ("y0", self.y.low.to_string()),
-            ("y1", self.y.high.to_string()),
+            ("x0", exact(self.x.low)),
+            ("x1", exact(self.x.high)),
+            ("y0", exact(self.y.low)),
+            ("y1", exact(self.y.high)),
             ("left", pixels(self.left)),
             ("right", pixels(self.right)),
             ("top", pixels(self.top)),

@@ -80,6 +80,15 @@ pub(super) fn tick(number: f64, decimals: usize) -> String {
     grouped(&format!("{number:.decimals$}"))
 }
 
+/// Writes a number for programs, in a short form that reads back as the same number.
+pub(super) fn exact(number: f64) -> String {
+    if number != 0.0 && !(1e-6..1e15).contains(&number.abs()) {
+        return format!("{number:e}");
+    }
+    // Adding 0 turns -0 into 0.
+    (number + 0.0).to_string()
+}
+
 /// Removes zeros at the end of a decimal fraction.
 fn trimmed(digits: &str) -> &str {
     if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { digits }
@@ -149,6 +158,14 @@ mod tests {
         check(Unit::Seconds, 252.0, "4.2 min");
         check(Unit::Seconds, 9000.0, "2.5 h");
         check(Unit::Seconds, 432_000.0, "5 d");
+    }
+
+    #[test]
+    fn exact_reads_back_as_the_same_number() {
+        for (number, expected) in [(-0.0, "0"), (300.0, "300"), (0.1, "0.1"), (1e-300, "1e-300"), (-1.5e15, "-1.5e15")] {
+            assert_eq!(exact(number), expected);
+            assert_eq!(expected.parse(), Ok(number + 0.0));
+        }
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl<'a> Drawn<'a> {
     }
 
     fn new(chart: &'a LineChart, line: &'a Line, frame: &Frame, most: usize, with_markers: bool) -> Self {
-        let samples: Vec<&Sample> = line.points.iter().filter(|point| point.x.is_finite()).collect();
+        let samples: Vec<&Sample> = line.points.iter().filter(|point| frame.x(point.x).is_finite()).collect();
         let values: Vec<f64> = samples.iter().map(|point| frame.y(point.y)).collect();
         let points: Vec<_> = extremes(&values, most).into_iter().map(|index| (frame.x(samples[index].x), values[index])).collect();
         let band = band(&samples, frame, most);
