@@ -19,6 +19,7 @@ mod logging;
 mod numbers;
 mod plan;
 mod pretrain;
+mod report;
 mod sample;
 mod score;
 mod scores;
@@ -60,6 +61,9 @@ enum Command {
     Study(study::StudyArgs),
     /// Estimate a run's memory, disk space, tokens and time without loading weights
     Plan(plan::PlanArgs),
+    /// Write a report about a run: one HTML file with pictures, tables and responses
+    #[command(after_help = report::EXAMPLES)]
+    Report(report::ReportArgs),
     /// Evaluate a model on benchmarks
     Eval(eval::EvalArgs),
     /// Compare two evaluations problem by problem
@@ -105,6 +109,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Train(args) => train::run(args),
         Command::Study(args) => study::run(args),
         Command::Plan(args) => plan::run(args).map(done),
+        Command::Report(args) => report::run(args).map(done),
         Command::Eval(args) => eval::run(args),
         Command::Compare(args) => compare::run(args).map(done),
         Command::Data(args) => data::run(args),
