@@ -28,7 +28,9 @@ impl BarChart {
             series.iter().enumerate().map(entry).collect::<Vec<_>>()
         };
         let entries = if self.series.len() > 1 { names(&self.series) } else { Vec::new() };
-        let top = legend::draw(canvas, size, &entries, 0.4 * size.font());
+        let top = 0.4 * size.font();
+        legend::draw(canvas, size, &entries, top);
+        let top = top + legend::height(size, &entries);
         let rows = Rows::new(self);
         let frame = self.frame(top + 0.3 * size.font(), &rows);
         for (value, _) in &frame.x.ticks {
@@ -48,8 +50,7 @@ impl BarChart {
         let base = frame.x(baseline(&frame));
         canvas.path(&[(base, frame.top), (base, frame.bottom)], Stroke::solid(Ink::Axis, 1.0));
         if !self.values().any(|value| value.value.is_finite()) {
-            let middle = ((frame.left + frame.right) / 2.0, (frame.top + frame.bottom) / 2.0 + 0.36 * size.font());
-            canvas.text(middle, TextStyle { anchor: "middle", ..size.text(Ink::Muted) }, "no data");
+            frame.draw_no_data(canvas, size);
         }
         (frame, bottom)
     }
@@ -75,7 +76,11 @@ impl BarChart {
         let x = most_ticks(|most| self.value.ruler(ends(), Ends::Ticks, most), right - left, font);
         let y = super::Axis { range: Some((0.0, rows.names.len().max(1) as f64)), ..super::Axis::default() };
         let y = y.ruler([].into_iter(), Ends::Data, 2);
-        Frame { left, right, top, bottom: top + rows.group * rows.names.len().max(1) as f64, x, y }
+        let mut frame = Frame { left, right, top, bottom: top + rows.group * rows.names.len().max(1) as f64, x, y };
+        if !self.values().any(|value| value.value.is_finite()) {
+            frame.clear_ticks();
+        }
+        frame
     }
 
     /// Draws the bars of a category, with error bars and values.
