@@ -3,6 +3,7 @@
 
 pub mod packed;
 pub mod page;
+pub mod responses;
 pub mod run_record;
 
 pub use packed::DataBlock;
