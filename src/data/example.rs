@@ -39,12 +39,12 @@ pub fn inline(question: &str, answer: Option<&str>) -> String {
 
 /// Returns a short name for a specification: an inline problem's `id` (by default `inline`), or the specification itself.
 pub fn title(specification: &str) -> String {
-    inline_problem(specification).map_or_else(|| specification.to_owned(), |problem| problem.id)
+    titled_problem(specification).map_or_else(|| specification.to_owned(), |problem| problem.id)
 }
 
 /// Returns a specification for a heading: an inline problem's question in quotes, cut after 80 characters, or the specification itself.
 pub fn heading(specification: &str) -> String {
-    let Some(problem) = inline_problem(specification) else { return specification.to_owned() };
+    let Some(problem) = titled_problem(specification) else { return specification.to_owned() };
     let question: Vec<&str> = problem.question.split_whitespace().collect();
     let question = question.join(" ");
     match question.char_indices().nth(HEADING_LENGTH) {
@@ -54,7 +54,7 @@ pub fn heading(specification: &str) -> String {
 }
 
 /// Returns the problem of a specification that is an inline problem, and a sound one.
-fn inline_problem(specification: &str) -> Option<Problem> {
+fn titled_problem(specification: &str) -> Option<Problem> {
     let row = is_inline(specification).then(|| rows::read_inline(specification))?.ok()?;
     row.question(INLINE).ok().map(|(problem, _)| problem)
 }

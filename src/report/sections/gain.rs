@@ -81,12 +81,12 @@ fn definitions() -> Markup {
 fn parts_figure(splits: &[Split]) -> Figure {
     let value = |parts: &GainParts| {
         let parts = PARTS.iter().map(|(_, _, part)| part(parts)).chain([parts.gain]);
-        parts.map(|part| bar(Some(part))).collect()
+        parts.map(|part| bar(Some(in_points(part)))).collect()
     };
     let chart = BarChart {
         title: "The gain in accuracy, split into parts".to_owned(),
         description: splits.iter().map(|(pass, parts)| format!("{pass}: {}. ", in_words(parts))).collect(),
-        value: Axis::new("percentage points of accuracy", Unit::Percent),
+        value: Axis::new("percentage points of accuracy", Unit::Number),
         categories: PARTS.iter().map(|(name, _, _)| (*name).to_owned()).chain(["whole gain".to_owned()]).collect(),
         series: splits.iter().map(|(pass, parts)| BarSeries { name: (*pass).to_owned(), values: value(parts) }).collect(),
         size: Size::Full,
@@ -98,6 +98,10 @@ fn parts_figure(splits: &[Split]) -> Figure {
         svg: without_style(&chart.svg()),
         csv: chart.csv(),
     }
+}
+
+fn in_points(share: Estimate) -> Estimate {
+    Estimate { mean: 100.0 * share.mean, low: 100.0 * share.low, high: 100.0 * share.high }
 }
 
 fn in_words(parts: &GainParts) -> String {
