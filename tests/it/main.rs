@@ -29,6 +29,7 @@ mod plan;
 mod ppo;
 mod renamed;
 mod replay;
+mod report_responses;
 mod rewards;
 mod sample;
 mod settings;
