@@ -30,6 +30,7 @@ mod ppo;
 mod renamed;
 mod replay;
 mod report;
+mod report_responses;
 mod rewards;
 mod sample;
 mod settings;
