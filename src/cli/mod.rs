@@ -21,6 +21,7 @@ mod logging;
 mod numbers;
 mod plan;
 mod pretrain;
+mod report;
 mod sample;
 mod score;
 mod scores;
@@ -61,6 +62,9 @@ enum Command {
     /// Estimate a run's memory, disk space, tokens and time without loading weights
     #[command(after_help = examples::PLAN)]
     Plan(plan::PlanArgs),
+    /// Write a report about a run: one HTML file with pictures, tables and responses
+    #[command(after_help = report::EXAMPLES)]
+    Report(report::ReportArgs),
     /// Evaluate a model on benchmarks
     #[command(after_help = examples::EVAL)]
     Eval(eval::EvalArgs),
@@ -122,6 +126,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Train(args) => train::run(args),
         Command::Study(args) => study::run(args),
         Command::Plan(args) => plan::run(args).map(done),
+        Command::Report(args) => report::run(args).map(done),
         Command::Eval(args) => eval::run(args),
         Command::Compare(args) => compare::run(args).map(done),
         Command::Data(args) => data::run(args),

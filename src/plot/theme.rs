@@ -29,7 +29,7 @@ pub(super) enum Ink {
 }
 
 /// The number of different colors of series.
-const SERIES: usize = 8;
+pub(super) const SERIES: usize = 8;
 
 /// The colors of series in light mode: Okabe and Ito's palette, which people with any common color vision can distinguish. Purple and
 /// yellow are darker here, to be visible on white.

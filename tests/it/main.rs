@@ -31,6 +31,8 @@ mod plan;
 mod ppo;
 mod renamed;
 mod replay;
+mod report;
+mod report_responses;
 mod rewards;
 mod sample;
 mod settings;
