@@ -35,6 +35,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::reward;
+pub use logging::parse;
 
 /// Printed at the end of help texts.
 const TERMS: &str = "See docs/glossary.md for the meaning of terms such as group, rollout, step, saturation and pass.";

@@ -13,6 +13,7 @@ use super::history::Summary;
 use super::settings::RunSettings;
 use crate::checkpoint::manifest;
 use crate::checkpoint::state::{Progress, WEIGHTS};
+use crate::output::Level;
 use records::{MissingRecords, RecordIndex};
 
 /// Where to resume a run, and why.
@@ -154,20 +155,21 @@ impl ResumePoint {
     ///
     /// # Errors
     /// If the run's records cannot be read.
-    pub fn messages(&self) -> Result<Vec<String>> {
+    pub fn messages(&self) -> Result<Vec<(Level, String)>> {
         let root = self.folder.root().display();
-        let mut lines: Vec<String> =
+        let mut faults: Vec<String> =
             self.skipped_checkpoints.iter().map(|(step, fault)| format!("skipped the checkpoint of step {step}: {fault}")).collect();
-        lines.extend(
+        faults.extend(
             self.evaluations_to_repeat.iter().map(|(step, fault)| format!("{fault}: the evaluation of {} is repeated", model_at(*step))),
         );
-        lines.extend(
+        faults.extend(
             self.missing.iter().map(|record| format!("the run continues without a lost record, which summary.json lists: {record}")),
         );
+        let mut lines: Vec<(Level, String)> = faults.into_iter().map(|fault| (Level::Warning, fault)).collect();
         if self.is_explicit {
-            lines.extend(self.deleted()?);
+            lines.extend(self.deleted()?.map(|deleted| (Level::Info, deleted)));
         } else if self.from == 0 {
-            lines.push(format!("{root} has no checkpoint yet: the run starts over at step 0 with its recorded settings"));
+            lines.push((Level::Info, format!("{root} has no checkpoint yet: the run starts over at step 0 with its recorded settings")));
         }
         Ok(lines)
     }
