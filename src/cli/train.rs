@@ -148,6 +148,7 @@ impl TrainArgs {
             print: &|level, text| output::print(level, text, &[]),
             on_progress: download_progress(),
             progress: Progress::new(),
+            print_result: &output::print_result,
         })
     }
 

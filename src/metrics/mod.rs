@@ -4,7 +4,7 @@
 pub mod console;
 pub mod jsonl;
 pub mod phases;
-mod table;
+pub mod table;
 pub mod tensorboard;
 pub mod time_left;
 

@@ -18,6 +18,11 @@ pub fn quoted(word: &str) -> Cow<'_, str> {
     Cow::Owned(format!("'{}'", word.replace('\'', "'\\''")))
 }
 
+/// Returns a command of this program in one line, for use within a sentence.
+pub fn line(arguments: &[&str]) -> String {
+    std::iter::once(program().as_str()).chain(arguments.iter().copied()).map(quoted).collect::<Vec<_>>().join(" ")
+}
+
 /// Returns a command of this program that can be pasted into a shell. `arguments` are groups of words, such as a flag with its value.
 /// Breaks lines between groups with a backslash, so that they fit 80 columns behind `indent`.
 pub fn command(arguments: &[&[&str]], indent: &str) -> String {

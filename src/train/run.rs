@@ -18,6 +18,7 @@ use serde_json::{Map, Value};
 
 use super::critic::Critic;
 use super::dynamic_sampling;
+use super::ending;
 use super::folder::RunFolder;
 use super::history::History;
 use super::measures::Measures;
@@ -26,7 +27,6 @@ use super::plan::{self, ActivationPlan};
 use super::reference::Reference;
 use super::replay::Replay;
 use super::rollouts::{self, Sources};
-use super::run_summary;
 use super::schedules::Schedules;
 use super::settings::RunSettings;
 use super::update::PolicyScorer;
@@ -39,7 +39,7 @@ use crate::metrics::{Console, EventFile, JsonLines, Phase, PhaseTimes, Schedule,
 use crate::model::gradients::parameters;
 use crate::model::{Decoder, Gradients, Lora};
 use crate::optim::AdamW;
-use crate::output::Progress;
+use crate::output::{self, Progress};
 use crate::reward::Rewards;
 use crate::reward::label::Relabeled;
 use crate::rollout::{Engine, Event, Request};
@@ -72,7 +72,12 @@ pub struct RunInputs<'a> {
     pub guard: Option<&'a Path>,
     /// Shows the work in progress.
     pub progress: Progress,
+    /// Receives the final tables.
+    pub print_result: &'a dyn Fn(&str),
 }
+
+/// The width of the final tables if stdout is not a terminal.
+const RESULT_COLUMNS: usize = 80;
 
 /// How a run ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,7 +244,8 @@ impl<'a> Run<'a> {
         self.write_summary()?;
         self.stopwatch.lap(Phase::Save);
         let times = self.earlier_times.plus(&self.stopwatch.total()).table(self.elapsed_s());
-        run_summary::print(&self.settings, &self.folder, &self.history, &times)?;
+        (self.inputs.print_result)(&ending::tables(&self.history, &times, output::stdout_columns().unwrap_or(RESULT_COLUMNS)));
+        ending::print(&self.settings, &self.folder, &self.history);
         Ok(Outcome::Done)
     }
 

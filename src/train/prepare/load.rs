@@ -61,8 +61,21 @@ impl<'a> Prepared<'a> {
         progress.begin(format!("computing the checksum of {}", settings.model));
         let revision = source::revision(&settings.model)?;
         progress.begin("preparing the run");
-        let (dump_gradients, guard) = (request.dump_gradients, request.guard);
-        let inputs = RunInputs { revision, model, reference, prompts, labels, replay, dump_gradients, sets, interrupt, guard, progress };
+        let (dump_gradients, guard, print_result) = (request.dump_gradients, request.guard, request.print_result);
+        let inputs = RunInputs {
+            revision,
+            model,
+            reference,
+            prompts,
+            labels,
+            replay,
+            dump_gradients,
+            sets,
+            interrupt,
+            guard,
+            progress,
+            print_result,
+        };
         Ok(Loaded { settings, inputs, root, resumed, invocation: Invocation { computed_on, ..invocation } })
     }
 }

@@ -52,6 +52,8 @@ pub struct RunRequest<'a> {
     pub on_progress: OnProgress,
     /// Shows the work in progress, during preparation and during the run.
     pub progress: Progress,
+    /// Receives the final tables of the run.
+    pub print_result: &'a dyn Fn(&str),
 }
 
 /// Where a run starts.
@@ -122,6 +124,7 @@ impl RunRequest<'_> {
             print: &|_, _| (),
             on_progress: Arc::new(|_| ()),
             progress: Progress::hidden(),
+            print_result: &|_| (),
         }
     }
 }

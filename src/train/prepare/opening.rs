@@ -118,7 +118,7 @@ mod tests {
             [
                 "model      tiny (227,392 parameters), evaluated on tiny every 15 steps",
                 "example    Compute 334+556. -> 890 (tiny/addition/334+556)",
-                "algorithm  grpo, 8 groups x 8 responses, learning rate 0.003, 300 steps",
+                "algorithm  grpo, 8 groups x 8 responses, learning rate 0.0001, 300 steps",
                 "folder     ROOT, on the CPU, f32, plain kernels",
             ],
         );
@@ -127,7 +127,7 @@ mod tests {
             [
                 "model      tiny (227,392 parameters), no evaluation",
                 "examples   20 of tiny/train/20",
-                "algorithm  grpo with LoRA (rank 4, alpha 8), 1 group x 8 responses, learning rate 0.003, 1 step",
+                "algorithm  grpo with LoRA (rank 4, alpha 8), 1 group x 8 responses, learning rate 0.0001, 1 step",
                 "folder     ROOT, on the CPU, f32, plain kernels",
             ],
         );

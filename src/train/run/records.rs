@@ -13,11 +13,11 @@ use crate::eval::{Evaluator, LocalModel};
 use crate::flow::ScoredRollout;
 use crate::metrics::{Phase, PhaseTimes, StepLine, jsonl};
 use crate::model::gradients::parameters;
-use crate::output::shell;
 use crate::reward::Rewards;
 use crate::reward::label::Relabeled;
 use crate::train::folder::{RunFolder, write_gzip_lines};
 use crate::train::history::Evaluation;
+use crate::train::invocation::resume_command;
 use crate::train::measures::{self, Measures, mean};
 use crate::train::monitor::{RunTraits, StepMetrics};
 use crate::train::resumption::crash_recovery;
@@ -134,10 +134,8 @@ impl Run<'_> {
         }
         for warning in &warnings {
             let back = self.good_state(step).map_or_else(String::new, |good| {
-                let at = good.to_string();
-                let root = self.folder.root().to_string_lossy();
-                let command = shell::command(&[&["train"], &["--resume", &root], &["--at", &at]], "");
-                format!(" The last good state is that of step {good}: {command}")
+                let resume = resume_command(&self.folder.root().to_string_lossy());
+                format!(" To go back to the last good state, that of step {good}: {resume} --at {good}")
             });
             self.console.warn(&format!("step {step}: {}.{back}", warning.text));
             tracing::info!(step, cause = warning.key, "warned");
