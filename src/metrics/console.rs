@@ -110,6 +110,11 @@ impl Console {
         self.add_other(seconds, TimeLeft::add_evaluation);
     }
 
+    /// Sets the first estimate of an evaluation's duration.
+    pub fn expect_evaluation(&self, seconds: f64) {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner).time_left.expect_evaluation(seconds);
+    }
+
     /// Records the duration of a checkpoint of the last step.
     pub fn saved(&self, seconds: f64) {
         self.add_other(seconds, TimeLeft::add_checkpoint);

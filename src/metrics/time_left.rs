@@ -55,6 +55,11 @@ impl TimeLeft {
         self.evaluation_s.push(seconds);
     }
 
+    /// Sets the first estimate of an evaluation, as known from the records of a resumed run.
+    pub fn expect_evaluation(&mut self, seconds: f64) {
+        self.evaluation_s.push(seconds);
+    }
+
     /// Records the checkpoint of the last finished step.
     pub fn add_checkpoint(&mut self, seconds: f64) {
         self.saved = self.step;
@@ -153,10 +158,12 @@ mod tests {
 
     #[test]
     fn time_left_of_a_resumed_run_starts_at_its_step() {
-        let mut time = TimeLeft::new(Schedule { steps: 20, evaluation_every: None, checkpoint_every: 0 }, 10);
+        let mut time = TimeLeft::new(Schedule { steps: 20, evaluation_every: Some(0), checkpoint_every: 0 }, 10);
+        time.expect_evaluation(7.0);
         time.add_step(11, 3.0);
-        assert_eq!(time.seconds(), Some(27.0));
+        assert_eq!(time.seconds(), Some(27.0 + 7.0));
         (12..=20).for_each(|step| time.add_step(step, 3.0));
+        time.add_evaluation(7.0);
         time.add_checkpoint(1.0);
         assert_eq!(time.seconds(), None);
     }

@@ -244,7 +244,8 @@ impl<'a> Run<'a> {
         self.write_summary()?;
         self.stopwatch.lap(Phase::Save);
         let times = self.earlier_times.plus(&self.stopwatch.total()).table(self.elapsed_s());
-        (self.inputs.print_result)(&ending::tables(&self.history, &times, output::stdout_columns().unwrap_or(RESULT_COLUMNS)));
+        let columns = output::stdout_columns().unwrap_or(RESULT_COLUMNS);
+        (self.inputs.print_result)(&format!("\n{}", ending::tables(&self.history, &times, columns)));
         ending::print(&self.settings, &self.folder, &self.history);
         Ok(Outcome::Done)
     }

@@ -51,7 +51,12 @@ fn step_that_cannot_be_recorded_names_the_last_intact_checkpoint() {
     succeed(&small(&whole, &more));
     write(&format!("rm -r {}/rollouts", out.display()));
     let messages = fail(&small(&out, &more), &["step 3 updated the policy but could not be recorded, so it was not saved", "cannot write"]);
-    assert!(messages.contains("continue from the checkpoint of step 2 with --resume") && !messages.contains("is saved:"), "{messages}");
+    assert!(
+        messages.contains("continue from the checkpoint of step 2 with ")
+            && messages.contains(" train --resume ")
+            && !messages.contains("is saved:"),
+        "{messages}"
+    );
     std::fs::create_dir(out.join("rollouts")).unwrap();
     // The resumed run starts the program anew at step 3, so it must continue the count.
     let text = "n=16\nwhile read -r line; do n=$((n+1)); echo $((n % 3)); done\n";
@@ -157,7 +162,7 @@ fn monitor_warns_once_of_a_ruined_policy() {
     };
     let (messages, metrics, out) = run("ruined", "optim.lr=1e3");
     assert_eq!(messages.matches("of the responses are not readable text").count(), 1, "{messages}");
-    assert!(messages.contains("warning, step 2: "), "{messages}");
+    assert!(messages.contains("warning: step 2: "), "{messages}");
     assert!(messages.contains("the policy's entropy is ") && messages.contains("the gradient is exactly 0"), "{messages}");
     assert_eq!(metrics[0]["watch/warnings"], 0.0);
     assert!(metrics[1..].iter().all(|line| line["watch/garbled"] == 1.0 && line["watch/warnings"].as_f64() >= Some(1.0)), "{metrics:?}");
@@ -166,7 +171,7 @@ fn monitor_warns_once_of_a_ruined_policy() {
     let has = |bytes: Vec<u8>| bytes.windows(13).any(|window| window == b"watch/garbled");
     assert!(events.any(has));
     let (messages, metrics, _) = run("normal", "optim.lr=1e-4");
-    assert!(!messages.contains("warning, step"), "{messages}");
+    assert!(!messages.contains("warning: step"), "{messages}");
     assert!(metrics.iter().all(|line| line["watch/warnings"] == 0.0));
 }
 
@@ -180,7 +185,7 @@ fn monitor_and_dry_run_warn_of_a_run_that_cannot_learn() {
         &["--steps", "22", "--question", "If 5y+29=74, find y.", "--answer", "9999", "--set", "rollout.max_new_tokens=8"],
     )));
     assert_eq!(
-        messages.matches("warning, step 20: for 20 steps, all responses of each group had the same reward").count(),
+        messages.matches("warning: step 20: for 20 steps, all responses of each group had the same reward").count(),
         1,
         "{messages}"
     );

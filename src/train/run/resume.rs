@@ -119,6 +119,10 @@ impl<'a> Run<'a> {
             }
         }
         self.history.missing.clone_from(&resumption.missing);
+        let evaluations = self.history.evaluations.len();
+        if evaluations > 0 {
+            self.console.expect_evaluation(self.earlier_times.of(Phase::Evaluate) / evaluations as f64);
+        }
         Ok(())
     }
 
