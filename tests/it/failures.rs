@@ -52,7 +52,7 @@ fn step_that_cannot_be_recorded_names_the_last_intact_checkpoint() {
     write(&format!("rm -r {}/rollouts", out.display()));
     let messages = fail(&small(&out, &more), &["step 3 updated the policy but could not be recorded, so it was not saved", "cannot write"]);
     assert!(
-        messages.contains("continue from the checkpoint of step 2 with ")
+        messages.contains("continue from the checkpoint of step 2, which repeats the steps from 3 on")
             && messages.contains(" train --resume ")
             && !messages.contains("is saved:"),
         "{messages}"
@@ -88,7 +88,7 @@ fn diverged_run_saves_nothing_and_goes_back_to_a_good_state() {
     let states = |step: u64| out.join(format!("checkpoints/{step:05}/state")).exists();
     assert!(states(4) && states(8));
     set_lr(&out, 1e38);
-    let back = format!("go back to step 4 with --resume {run} --at 4");
+    let back = format!(" train --resume {run} --at 4\nCause: ");
     let messages = fail(&["train", "--resume", run, "--at", "4"], &["the run diverged and was stopped", &back, "have grown to a norm of"]);
     assert!(
         messages.contains("Lower optim.lr (now 1e38) in ") && messages.contains("diverged/00005.jsonl.gz (readable with --replay)"),
