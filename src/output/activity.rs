@@ -81,6 +81,7 @@ pub(super) fn activity_line(activity: &Activity, headline: Option<&Headline>, cl
         Some(headline) if *elapsed < NAMED_AFTER => format!("step {}/{}", (headline.done + 1).min(headline.total), headline.total),
         _ => {
             let room = columns.saturating_sub(2 + measure_text_width(&count));
+            let what = if what.is_empty() { "working" } else { what };
             format!("{}{count}", shortened(what, room))
         }
     };

@@ -161,7 +161,7 @@ fn dry_run_prints_the_question_and_the_answer_as_read() {
 }
 
 /// In a pseudo-terminal of 80 columns, work that lasts is drawn, and no line is wider than the terminal.
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 #[test]
 fn terminal_shows_the_work_in_lines_that_fit() {
     let folder = tempfile::tempdir().unwrap();

@@ -104,7 +104,7 @@ fn diverged_run_saves_nothing_and_goes_back_to_a_good_state() {
     // In the first steps, there is no state yet.
     let out = folder.path().join("first");
     let run = out.to_str().unwrap();
-    fail(&small(&out, &["--steps", "3", "--set", "optim.lr=1e38"]), &["No state was saved yet", "start over with --resume", "--at 0"]);
+    fail(&small(&out, &["--steps", "3", "--set", "optim.lr=1e38"]), &["No state was saved yet", "start over:\n", " --at 0"]);
     assert_eq!(std::fs::read_dir(out.join("checkpoints")).unwrap().count(), 0);
     set_lr(&out, 1e-4);
     succeed(&["train", "--resume", run, "--at", "0"]);
@@ -130,8 +130,10 @@ fn ensure_updates_stops_the_run_after_three_skipped_steps() {
         &["--algo", "dr_grpo", "--set", "loss.policy=1e6"],
     ]
     .concat();
-    let messages =
-        fail(&small(&out, &more), &["the updates of 3 consecutive steps, up to step 5, were skipped", "go back to step 1 with --resume"]);
+    let messages = fail(
+        &small(&out, &more),
+        &["the updates of 3 consecutive steps, up to step 5, were skipped", "go back to step 1 (saved states: ", " --at 1\nCause: "],
+    );
     assert_eq!(messages.matches("an update was skipped: the ").count(), 3, "{messages}");
     let batch = out.join("diverged/00005.jsonl.gz");
     assert!(messages.contains(&format!("{} (readable with --replay)", batch.display())), "{messages}");
