@@ -38,6 +38,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::{reward, version};
+pub use logging::parse;
 
 /// Reinforcement learning with verifiable rewards from one training example.
 ///

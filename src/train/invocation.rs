@@ -6,9 +6,15 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::write_file;
+use crate::output::shell;
 use crate::version;
 
 const FILE: &str = "launch.json";
+
+/// Returns the command that continues the run in `root`. It needs no other flags, because the run's folder records them.
+pub fn resume_command(root: &str) -> String {
+    shell::line(&["train", "--resume", root])
+}
 
 /// How a run was started.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,6 +13,7 @@ mod bench;
 mod benchmarks;
 mod checkpoints;
 mod configs;
+mod console;
 mod data;
 mod decoder;
 mod documentation;
