@@ -15,8 +15,11 @@ use crate::report::run_record::RunRecord;
 /// A pass whose gain is split.
 type Split<'a> = (&'a str, GainParts);
 
-/// The parts with their definitions, in the order of the picture.
-const PARTS: [(&str, &str, fn(&GainParts) -> Estimate); 4] = [
+/// A part of the gain: its name, its definition, and its size.
+type Part = (&'static str, &'static str, fn(&GainParts) -> Estimate);
+
+/// The parts in the order of the picture.
+const PARTS: [Part; 4] = [
     (
         "format",
         "Right answers that get their box. This is the gain that disappears when unboxed answers count too; the other parts split what \
