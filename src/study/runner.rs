@@ -245,8 +245,12 @@ fn folder(out: &Path, arm: &Arm, seed: u64) -> PathBuf {
     out.join(&arm.folder).join(format!("seed-{seed}"))
 }
 
-/// Reads the summary of a finished run. `None` for an unfinished run, whose figures would be from an earlier step.
-fn read_summary(root: &Path, settings: &RunSettings) -> Result<Option<Summary>> {
+/// Reads the summary of a finished run of a study with these settings. `None` for an unfinished run, whose figures would be from an earlier
+/// step.
+///
+/// # Errors
+/// If the folder or its summary cannot be read.
+pub fn read_summary(root: &Path, settings: &RunSettings) -> Result<Option<Summary>> {
     if !root.join("config.toml").exists() {
         return Ok(None);
     }
