@@ -25,6 +25,8 @@ pub struct Section {
 pub struct Page {
     /// The title of the document, also its first heading.
     pub title: String,
+    /// A line below the title that says what the page is about; empty for none.
+    pub subtitle: String,
     /// The sections in order.
     pub sections: Vec<Section>,
     /// The address that a served page asks for changes; `None` for a file, which makes no request.
@@ -51,29 +53,57 @@ impl Page {
                     meta http-equiv="Content-Security-Policy" content=(policy);
                     meta name="viewport" content="width=device-width, initial-scale=1";
                     meta name="color-scheme" content="light dark";
+                    meta name="generator" content={ "rlvr " (env!("CARGO_PKG_VERSION")) };
                     title { (self.title) }
                     style { (PreEscaped(STYLE)) }
                 }
                 body data-watch=[self.watch.as_deref()] {
                     a.skip href="#content" { "Skip to the content" }
-                    header { h1 { (self.title) } }
-                    nav aria-label="Sections" {
-                        ul { @for section in &self.sections { li { a href={ "#" (section.id) } { (section.title) } } } }
-                    }
-                    main #content {
-                        @for section in &self.sections {
-                            section id=(section.id) aria-labelledby={ (section.id) "-title" } {
-                                h2 id={ (section.id) "-title" } { (section.title) }
-                                (section.body)
-                            }
-                        }
-                    }
+                    (self.header())
+                    (self.navigation())
+                    main #content tabindex="-1" { @for section in &self.sections { (section.markup()) } }
+                    footer { p { "Written by rlvr " (env!("CARGO_PKG_VERSION")) ". This page is complete: it loads nothing from elsewhere." } }
                     @for block in self.sections.iter().flat_map(|section| &section.data) { (block.markup()) }
                     script { (PreEscaped(SCRIPT)) }
                 }
             }
         };
         page.into_string()
+    }
+
+    fn header(&self) -> Markup {
+        html! {
+            header {
+                div.title {
+                    h1 { (self.title) }
+                    button #theme type="button" hidden aria-pressed="false" { "Dark" }
+                }
+                @if !self.subtitle.is_empty() { p.subtitle { (self.subtitle) } }
+                noscript {
+                    p.note { "Scripts are off: pictures and tables are complete, but values on hover, CSV files, filters and the browser for responses need a script." }
+                }
+            }
+        }
+    }
+
+    fn navigation(&self) -> Markup {
+        html! {
+            nav aria-label="Sections" {
+                ul { @for section in &self.sections { li { a href={ "#" (section.id) } { (section.title) } } } }
+            }
+        }
+    }
+}
+
+impl Section {
+    fn markup(&self) -> Markup {
+        let title = format!("{}-title", self.id);
+        html! {
+            section id=(self.id) aria-labelledby=(title) {
+                h2 id=(title) { (self.title) }
+                (self.body)
+            }
+        }
     }
 }
 
