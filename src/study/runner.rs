@@ -218,7 +218,7 @@ impl<'a> StudyRunner<'a> {
             anyhow::Ok(ArmResults { label: arm.label.clone(), folder: arm.folder.clone(), settings: settings.clone(), runs })
         };
         let arms: Vec<ArmResults> = self.study.arms.iter().zip(self.settings).map(runs).collect::<Result<_>>()?;
-        let table = Table::of(&self.study.title, &self.study.passes, &arms);
+        let table = Table::of(&self.study.title, &self.study.axes, &self.study.passes, &arms);
         std::fs::create_dir_all(self.out).with_context(|| format!("cannot create {}", self.out.display()))?;
         table.write(self.out)?;
         Ok(table)

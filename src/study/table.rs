@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::experiment::experiment_of;
+use super::file::AxisLabels;
 use crate::checkpoint::write_file;
 use crate::eval::Score;
 use crate::eval::published::{Experiment, PublishedValue, accuracy_of, mean_of, published};
@@ -119,9 +120,10 @@ pub fn rows<'a>(passes: &[String], arms: &'a [ArmResults]) -> Vec<(String, Vec<R
 
 impl Table {
     /// Makes a table for each of `passes`; if empty, for each pass of any run, and for the mean over benchmarks if a run has one.
-    pub fn of(title: &str, passes: &[String], arms: &[ArmResults]) -> Self {
+    pub fn of(title: &str, axes: &[AxisLabels], passes: &[String], arms: &[ArmResults]) -> Self {
         let tables = rows(passes, arms);
-        Self { markdown: markdown(title, &tables, arms), json: json!({"title": title, "arms": json_arms(&tables, arms)}) }
+        let json = json!({"title": title, "axes": axes, "arms": json_arms(&tables, arms)});
+        Self { markdown: markdown(title, &tables, arms), json }
     }
 
     /// Writes `study.md` and `study.json` to a folder.
@@ -326,7 +328,7 @@ mod tests {
             arm("all", RunSettings::published(), vec![(0, Some(summary(6))), (1, Some(summary(8)))]),
             arm("none", without, vec![(0, Some(summary(5))), (1, None)]),
         ];
-        let table = Table::of("Terms", &[], &arms);
+        let table = Table::of("Terms", &[], &[], &arms);
         // The standard deviation of 0.6 and 0.8 is 0.1414 and the standard error 0.1. With t(1) = 12.7 the interval covers the whole range.
         let row = |label: &str| table.markdown.lines().find(|line| line.starts_with(&format!("| {label} "))).unwrap().to_owned();
         let cells = |label: &str| row(label).split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
@@ -345,7 +347,7 @@ mod tests {
     #[test]
     fn table_omits_the_column_of_missing_published_figures() {
         let arm = ArmResults { label: "a".into(), folder: "a".into(), settings: RunSettings::demonstration(), runs: vec![(0, None)] };
-        let table = Table::of("Tiny", &["tiny-greedy".to_owned()], &[arm]);
+        let table = Table::of("Tiny", &[], &["tiny-greedy".to_owned()], &[arm]);
         assert!(!table.markdown.contains("paper") && table.markdown.contains("| a   | 0 of 1 | –"), "{}", table.markdown);
     }
 }
