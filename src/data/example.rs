@@ -22,6 +22,8 @@ pub const RANKED_EXAMPLES: usize = 1209;
 const ROW_PREFIXES: [&str; 2] = ["dsr-sub/", "dsr_sub/"];
 /// The id of an inline problem without an `id`.
 const INLINE: &str = "inline";
+/// The number of characters of a question in a heading.
+const HEADING_LENGTH: usize = 80;
 /// File extensions that can hold examples.
 const EXTENSIONS: [&str; 4] = ["jsonl", "json", "toml", "parquet"];
 const EXPECTED: &str = "expected pi1 to pi1209, a range such as pi1..pi16, dsr-sub (all 1,209), dsr-sub/124 (its row with that index), or a \
@@ -40,6 +42,18 @@ pub fn title(specification: &str) -> String {
     let inline_problem = is_inline(specification).then(|| rows::read_inline(specification)).and_then(Result::ok);
     let problem = inline_problem.and_then(|row| row.question(INLINE).ok());
     problem.map_or_else(|| specification.to_owned(), |(problem, _)| problem.id)
+}
+
+/// Returns a specification for a heading: an inline problem's question in quotes, cut after 80 characters, or the specification itself.
+pub fn heading(specification: &str) -> String {
+    let inline_problem = is_inline(specification).then(|| rows::read_inline(specification)).and_then(Result::ok);
+    let Some((problem, _)) = inline_problem.and_then(|row| row.question(INLINE).ok()) else { return specification.to_owned() };
+    let question: Vec<&str> = problem.question.split_whitespace().collect();
+    let question = question.join(" ");
+    match question.char_indices().nth(HEADING_LENGTH) {
+        Some((end, _)) => format!("“{}…”", question[..end].trim_end()),
+        None => format!("“{question}”"),
+    }
 }
 
 /// Whether a row must have an answer to become a problem.

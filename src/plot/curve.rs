@@ -1,14 +1,12 @@
 //! The learning curve of a run as an SVG picture: accuracy on the training example, accuracy on held-out problems, and the step at which
 //! the training accuracy saturates.
-//!
-//! Does not use plotters, because its backends round to whole pixels, which turns smooth curves into stairs even in vector pictures. It
-//! also lacks end-of-line labels that avoid each other, gaps at NaN values, and captions.
 
-use super::frame::Frame;
-pub use super::series::Point;
-use super::series::{EndLabel, Mark, Series, draw_labels, segments};
-use super::svg::{Canvas, Stroke, TextStyle};
-use super::text::{text_width, wrap};
+use super::chart::{Axis, Level, Line, LineChart, LineStyle, Mark, Sample, Scale, Size, Unit, line};
+use super::note::Note;
+use super::svg::{Canvas, Head, TextStyle};
+use super::text::wrap;
+use super::theme::Ink;
+use crate::eval::statistics::Estimate;
 
 /// The content of the picture. Values that are not finite are gaps.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,51 +25,114 @@ pub struct Curve {
     pub sampled: Vec<Point>,
     /// The step at which the training accuracy saturates, if it does.
     pub saturation_step: Option<u32>,
+    /// The gain in sampled accuracy after saturation.
+    pub gain: Option<Estimate>,
     /// Number of steps to average the training accuracy over.
     pub window: usize,
+    /// Accuracies to compare with, such as published ones, marked at the right edge: `(text for the legend, accuracy)`.
+    pub levels: Vec<(String, f64)>,
 }
 
-const WIDTH: f64 = 900.0;
-const HEIGHT: f64 = 520.0;
-const SIDE: f64 = 24.0;
-/// Height of the strip above the plot that names its regions.
-const STRIP: f64 = 22.0;
+/// The accuracy at one evaluation, with its 95% interval.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    /// The training step evaluated; 0 is the base model.
+    pub step: u32,
+    /// Accuracy, 0 to 1.
+    pub value: f64,
+    /// Lower end of the interval.
+    pub low: f64,
+    /// Upper end of the interval.
+    pub high: f64,
+}
 
-const INK: &str = "#1f2630";
-const MUTED: &str = "#5d6672";
-const SHADE: &str = "#f6f3e8";
-const BASE_LINE: Stroke = Mark::Level.stroke();
-const PLAIN: TextStyle = TextStyle { size: 13.0, color: INK, anchor: "start", weight: 400 };
+impl Point {
+    /// Makes the point of an estimate at a step.
+    pub fn new(step: u32, estimate: Estimate) -> Self {
+        let Estimate { mean, low, high } = estimate;
+        Self { step, value: mean, low, high }
+    }
+}
 
-/// Draws the picture as SVG, 900 x 520 pixels.
+// The colors of the three lines.
+const GREEDY: usize = 0;
+const TRAIN: usize = 1;
+const SAMPLED: usize = 2;
+
+/// The number of steps after saturation from which they are shaded. Fewer are not a phase of a run.
+const SHADED: usize = 5;
+
+const SIZE: Size = Size::Full;
+
+/// Draws the picture as SVG, 640 pixels wide and as high as its texts need.
 pub fn svg(curve: &Curve) -> String {
-    let mut canvas = Canvas::new(WIDTH, HEIGHT, &curve.title, &curve.caption);
+    let mut canvas = Canvas::default();
+    let chart = chart(curve);
+    let extras = line::Extras {
+        shade_from: curve.saturation_step.filter(|step| steps_after(curve, *step) >= SHADED).map(f64::from),
+        band_name: Some("95% interval"),
+        edge_levels: &curve.levels,
+        note: note(curve),
+    };
     let top = draw_heading(&mut canvas, curve);
-    let bottom = draw_caption(&mut canvas, curve);
-    let frame = Frame { left: 78.0, right: WIDTH - 190.0, top: top + 34.0, bottom: bottom - 52.0, last_step: last_step(curve) };
-    let smoothed = smoothed(&curve.train, curve.window.max(1));
-    // Later series cover earlier ones; greedy accuracy, the headline, is on top.
-    let series = [
-        Series::train(&smoothed, &frame),
-        Series::held_out(Mark::Diamond, &curve.sampled, &frame),
-        Series::held_out(Mark::Dot, &curve.greedy, &frame),
-    ];
+    let (frame, bottom) = line::draw(&mut canvas, &chart, &extras, top);
+    let height = draw_caption(&mut canvas, curve, bottom);
+    canvas.finish(&Head { width: SIZE.width(), height, title: &curve.title, description: &curve.caption, data: &frame.data("line") })
+}
 
-    shade_after_saturation(&mut canvas, curve, &frame);
-    frame.draw(&mut canvas, "training step", "accuracy");
-    draw_notes(&mut canvas, curve, &frame);
-    let base = draw_base(&mut canvas, curve, &frame);
-    for series in &series {
-        series.draw_band(&mut canvas);
+/// Returns the lines, without heading and caption.
+fn chart(curve: &Curve) -> LineChart {
+    let window = curve.window.max(1);
+    let raw = curve.train.iter().map(|&(step, accuracy)| (step, f64::from(accuracy)));
+    let mean = smoothed(&curve.train, window);
+    let plain = |values: &mut dyn Iterator<Item = (u32, f64)>| values.map(|(step, y)| Sample::new(f64::from(step), y)).collect::<Vec<_>>();
+    let held_out =
+        |points: &[Point]| points.iter().map(|p| Sample { x: f64::from(p.step), y: p.value, low: p.low, high: p.high }).collect();
+    let name = if window > 1 { format!("training example, mean of {window} steps") } else { "training example".to_owned() };
+    // Later lines cover earlier ones; greedy accuracy, the headline, is on top.
+    let mut lines = vec![Line { name, points: plain(&mut mean.into_iter()), style: LineStyle::Plain(TRAIN) }];
+    if window > 1 {
+        lines.insert(0, Line { name: "each step".to_owned(), points: plain(&mut raw.into_iter()), style: LineStyle::Faint(TRAIN) });
     }
-    draw_raw_train(&mut canvas, curve, &frame);
-    mark_saturation(&mut canvas, curve, &frame);
-    for series in &series {
-        series.draw_line(&mut canvas);
+    for (name, points, color) in [("held-out, sampled", &curve.sampled, SAMPLED), ("held-out, greedy", &curve.greedy, GREEDY)] {
+        lines.push(Line { name: name.to_owned(), points: held_out(points), style: LineStyle::Markers(color) });
     }
-    let labels: Vec<EndLabel> = series.iter().filter_map(Series::label).chain(base).collect();
-    draw_labels(&mut canvas, &frame, &labels);
-    canvas.finish()
+    lines.retain(|line| line.points.iter().any(|point| point.y.is_finite()));
+    let saturation = |step: u32| Mark { x: f64::from(step), label: format!("train accuracy saturates at step {step}") };
+    LineChart {
+        x: Axis { range: Some((0.0, f64::from(last_step(curve)))), ..Axis::new("training step", Unit::Number) },
+        y: Axis { label: String::new(), unit: Unit::Percent, scale: Scale::Linear, range: Some((0.0, 1.0)) },
+        lines,
+        marks: curve.saturation_step.map(saturation).into_iter().collect(),
+        levels: base(curve).into_iter().collect(),
+        size: SIZE,
+        ..LineChart::default()
+    }
+}
+
+/// Returns the base model's greedy accuracy, or its sampled accuracy if there is no greedy one. `None` if the base was not evaluated, or
+/// nothing else was.
+fn base(curve: &Curve) -> Option<Level> {
+    let (name, points) = if curve.greedy.is_empty() { ("sampled", &curve.sampled) } else { ("greedy", &curve.greedy) };
+    let base = points.first().filter(|base| base.step == 0 && base.value.is_finite() && points.len() > 1)?;
+    Some(Level { y: base.value, label: format!("base, {name}") })
+}
+
+/// Returns the text for the region after saturation.
+fn note(curve: &Curve) -> Option<Note> {
+    let (step, gain) = (curve.saturation_step?, curve.gain?);
+    let points = |share: f64| format!("{:+.1}", 100.0 * share);
+    Some(Note {
+        from: f64::from(step),
+        headline: format!("{} points [{}, {}]", points(gain.mean), points(gain.low), points(gain.high)),
+        detail: "sampled, after saturation".to_owned(),
+        ink: Ink::Label(SAMPLED),
+    })
+}
+
+/// Returns the number of training steps after a step.
+fn steps_after(curve: &Curve, step: u32) -> usize {
+    curve.train.iter().filter(|(trained, _)| *trained > step).count()
 }
 
 /// Returns the last step with any value; at least 1, so that the plot has a width.
@@ -95,99 +156,30 @@ fn smoothed(train: &[(u32, f32)], steps: usize) -> Vec<(u32, f64)> {
     (0..train.len()).map(mean_until).collect()
 }
 
-/// Shades the region after saturation, including the strip with its label. Drawn below the grid.
-fn shade_after_saturation(canvas: &mut Canvas, curve: &Curve, frame: &Frame) {
-    if let Some(step) = curve.saturation_step {
-        let (x, top) = (frame.x(step), frame.top - STRIP);
-        let corners = [(x, top), (frame.right, top), (frame.right, frame.bottom), (x, frame.bottom)];
-        canvas.area(&corners, SHADE, 1.0);
-    }
-}
-
-/// Draws the line at saturation and its label, on the side that has room for it.
-fn mark_saturation(canvas: &mut Canvas, curve: &Curve, frame: &Frame) {
-    let Some(step) = curve.saturation_step else {
-        return;
-    };
-    let (x, top) = (frame.x(step), frame.top - STRIP);
-    let line = Stroke { dashes: "5 4", ..Stroke::solid(INK, 1.2) };
-    canvas.path(&[(x, top), (x, frame.bottom)], line);
-    let label = format!("train accuracy saturates at step {step}");
-    let needed = text_width(&label, PLAIN.size) + 10.0;
-    let to_right = x + needed <= frame.right;
-    let style = TextStyle { weight: 700, anchor: if to_right { "start" } else { "end" }, ..PLAIN };
-    let side = if to_right { 7.0 } else { -7.0 };
-    canvas.text((x + side, top + 15.0), style, &label);
-}
-
-/// Draws the base model's greedy accuracy as a horizontal line, and returns its label. `None` if the base was not evaluated, or nothing
-/// else was.
-fn draw_base(canvas: &mut Canvas, curve: &Curve, frame: &Frame) -> Option<EndLabel> {
-    let base = curve.greedy.first().filter(|base| base.step == 0 && base.value.is_finite())?;
-    if curve.greedy.len() < 2 {
-        return None;
-    }
-    let y = frame.y(base.value);
-    canvas.path(&[(frame.x(0), y), (frame.right, y)], BASE_LINE);
-    Some(EndLabel::new("base, greedy", base.value, Mark::Level, (frame.right, y)))
-}
-
-/// Draws the training accuracy of each step as a faint line behind the mean.
-fn draw_raw_train(canvas: &mut Canvas, curve: &Curve, frame: &Frame) {
-    let position = |&(step, accuracy): &(u32, f32)| (frame.x(step), frame.y(f64::from(accuracy)));
-    let points: Vec<_> = curve.train.iter().map(position).collect();
-    let stroke = Stroke { opacity: 0.35, ..Stroke::solid(Mark::Line.color(), 1.0) };
-    for segment in segments(&points) {
-        canvas.path(segment, stroke);
-    }
-}
-
 /// Draws the title and the subtitle. Returns the y of their lower edge.
 fn draw_heading(canvas: &mut Canvas, curve: &Curve) -> f64 {
-    let title = TextStyle { size: 19.0, weight: 700, ..PLAIN };
-    let subtitle = TextStyle { color: MUTED, ..PLAIN };
-    let mut y = 14.0;
-    for (style, text, lines) in [(title, &curve.title, 2), (subtitle, &curve.subtitle, 2)] {
-        for line in wrap(text, style.size, WIDTH - 2.0 * SIDE, lines) {
+    let title = TextStyle { size: 20.0, bold: true, ..SIZE.text(Ink::Text) };
+    let subtitle = SIZE.text(Ink::Muted);
+    let mut y = 8.0;
+    // Bold text is wider.
+    for (style, text, widening, lines) in [(title, &curve.title, 1.1, 3), (subtitle, &curve.subtitle, 1.0, 2)] {
+        for line in wrap(text, style.size * widening, SIZE.width() - 2.0 * SIZE.side(), lines) {
             y += style.size + 4.0;
-            canvas.text((SIDE, y), style, &line);
+            canvas.text((SIZE.side(), y), style, &line);
         }
-        y += 3.0;
+        y += 4.0;
     }
-    y
+    y + 6.0
 }
 
-/// Draws the caption at the bottom. Returns the y of its upper edge.
-fn draw_caption(canvas: &mut Canvas, curve: &Curve) -> f64 {
-    let lines = wrap(&curve.caption, PLAIN.size, WIDTH - 2.0 * SIDE, 3);
-    let top = HEIGHT - 12.0 - lines.len() as f64 * 18.0;
-    for (index, line) in lines.iter().enumerate() {
-        canvas.text((SIDE, top + 14.0 + index as f64 * 18.0), PLAIN, line);
+/// Draws the caption below `top`. Returns the y of its lower edge.
+fn draw_caption(canvas: &mut Canvas, curve: &Curve, top: f64) -> f64 {
+    let mut y = top;
+    for line in wrap(&curve.caption, SIZE.font(), SIZE.width() - 2.0 * SIZE.side(), 6) {
+        y += SIZE.line_height();
+        canvas.text((SIZE.side(), y), SIZE.text(Ink::Text), &line);
     }
-    top
-}
-
-/// Draws the legend for thin lines, bands and shading in small print at the lower right, and a note if there is no data.
-fn draw_notes(canvas: &mut Canvas, curve: &Curve, frame: &Frame) {
-    let has_train = curve.train.iter().any(|(_, accuracy)| accuracy.is_finite());
-    let mut points = curve.greedy.iter().chain(&curve.sampled);
-    let has_held_out = points.any(|point| point.value.is_finite());
-    let note = TextStyle { size: 11.0, color: MUTED, anchor: "end", weight: 400 };
-    let steps = format!("thin: every step, thick: mean of {}", curve.window.max(1));
-    let parts: Vec<&str> = [
-        (has_train, steps.as_str()),
-        (has_held_out, "bands: 95% intervals"),
-        (curve.saturation_step.is_some(), "shaded: after saturation"),
-    ]
-    .iter()
-    .filter_map(|&(is_shown, part)| is_shown.then_some(part))
-    .collect();
-    canvas.text((WIDTH - SIDE, frame.bottom + 39.0), note, &parts.join(" · "));
-    if !has_train && !has_held_out {
-        let middle = ((frame.left + frame.right) / 2.0, (frame.top + frame.bottom) / 2.0);
-        let style = TextStyle { color: MUTED, anchor: "middle", ..PLAIN };
-        canvas.text(middle, style, "no accuracy was recorded");
-    }
+    (y + 0.7 * SIZE.font()).ceil()
 }
 
 #[cfg(test)]

@@ -1,97 +1,180 @@
-//! The plot area of a picture: training steps on the x axis, accuracy on the y axis, and the grid.
+//! The plot area of a chart: its position, the rulers of its axes, and the grid.
 
+use super::axis::{Ruler, Scale};
 use super::svg::{Canvas, Stroke, TextStyle};
+use super::text::text_width;
+use super::theme::Ink;
 
-/// The position of the plot in pixels, and the steps that it spans. Accuracy runs from 0 at the bottom to 1 at the top.
-pub(super) struct Frame {
-    /// The x of step 0.
-    pub left: f64,
-    /// The x of the last step.
-    pub right: f64,
-    /// The y of accuracy 1.
-    pub top: f64,
-    /// The y of accuracy 0.
-    pub bottom: f64,
-    /// The step at the right edge.
-    pub last_step: u32,
+/// How large a chart is. Text is large enough to remain legible if a page scales the chart down to 9/16 of its size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Size {
+    /// One chart per row, 640 pixels wide.
+    #[default]
+    Full,
+    /// One of several charts per row, 320 pixels wide.
+    Small,
 }
 
-const GRID: &str = "#dfe3e8";
-const AXIS: &str = "#6b7480";
-const TICK: TextStyle = TextStyle { size: 12.0, color: "#4b535d", anchor: "middle", weight: 400 };
+impl Size {
+    /// The width of the picture in pixels.
+    pub(super) fn width(self) -> f64 {
+        match self {
+            Self::Full => 640.0,
+            Self::Small => 320.0,
+        }
+    }
+
+    /// The font size in pixels.
+    pub(super) fn font(self) -> f64 {
+        match self {
+            Self::Full => 16.0,
+            Self::Small => 12.0,
+        }
+    }
+
+    /// The height of the plot area in pixels.
+    pub(super) fn plot_height(self) -> f64 {
+        match self {
+            Self::Full => 270.0,
+            Self::Small => 130.0,
+        }
+    }
+
+    /// The width of lines and the like, relative to the full size.
+    pub(super) fn line_scale(self) -> f64 {
+        self.font() / Self::Full.font()
+    }
+
+    /// The style of ordinary text.
+    pub(super) fn text(self, ink: Ink) -> TextStyle {
+        TextStyle { size: self.font(), ink, anchor: "start", bold: false }
+    }
+
+    /// The distance of two lines of text.
+    pub(super) fn line_height(self) -> f64 {
+        (self.font() * 1.35).round()
+    }
+
+    /// The distance of the picture's content from its left and right edge.
+    pub(super) fn side(self) -> f64 {
+        self.font() / 2.0
+    }
+}
+
+/// The position of the plot in pixels, and what its axes show.
+pub(super) struct Frame {
+    /// The x of the start of the x axis.
+    pub left: f64,
+    /// The x of its end.
+    pub right: f64,
+    /// The y of the highest value.
+    pub top: f64,
+    /// The y of the lowest value.
+    pub bottom: f64,
+    /// The x axis.
+    pub x: Ruler,
+    /// The y axis.
+    pub y: Ruler,
+}
 
 impl Frame {
-    /// Returns the x of a step, in pixels.
-    pub fn x(&self, step: u32) -> f64 {
-        let share = f64::from(step) / f64::from(self.last_step.max(1));
-        self.left + share.min(1.0) * (self.right - self.left)
+    /// Returns the x of a value, in pixels; NaN if it cannot be shown.
+    pub fn x(&self, value: f64) -> f64 {
+        self.left + self.x.share(value) * (self.right - self.left)
     }
 
-    /// Returns the y of an accuracy, in pixels. Values outside 0 to 1 are clamped; values that are not finite become NaN, which is a gap.
-    pub fn y(&self, accuracy: f64) -> f64 {
-        if !accuracy.is_finite() {
-            return f64::NAN;
-        }
-        self.bottom - accuracy.clamp(0.0, 1.0) * (self.bottom - self.top)
+    /// Returns the y of a value, in pixels; NaN, which is a gap, if it cannot be shown.
+    pub fn y(&self, value: f64) -> f64 {
+        self.bottom - self.y.share(value) * (self.bottom - self.top)
     }
 
-    /// Draws the grid, the ticks and the axis labels.
-    pub fn draw(&self, canvas: &mut Canvas, x_name: &str, y_name: &str) {
-        for percent in (0..=100).step_by(20) {
-            let y = self.y(f64::from(percent) / 100.0);
-            let line = [(self.left, y), (self.right, y)];
-            canvas.path(&line, Stroke::solid(if percent == 0 { AXIS } else { GRID }, 1.0));
-            let end = TextStyle { anchor: "end", ..TICK };
-            canvas.text((self.left - 9.0, y + 4.0), end, &format!("{percent}%"));
+    /// Returns the corners of the part of the plot from `left` to `right`.
+    pub fn slice(&self, left: f64, right: f64) -> Vec<(f64, f64)> {
+        vec![(left, self.top), (right, self.top), (right, self.bottom), (left, self.bottom)]
+    }
+
+    /// Draws horizontal grid lines with their texts, and the x axis with its label. Returns the y of the lower edge.
+    pub fn draw(&self, canvas: &mut Canvas, size: Size, x_label: &str) -> f64 {
+        let tick = size.text(Ink::Muted);
+        for (value, text) in &self.y.ticks {
+            let y = self.y(*value);
+            canvas.path(&[(self.left, y), (self.right, y)], Stroke::solid(Ink::Grid, 1.0));
+            canvas.text((self.left - 6.0, y + 0.36 * tick.size), TextStyle { anchor: "end", ..tick }, text);
         }
-        for step in step_ticks(self.last_step) {
-            let x = self.x(step);
-            let line = [(x, self.bottom), (x, self.bottom + 5.0)];
-            canvas.path(&line, Stroke::solid(AXIS, 1.0));
-            canvas.text((x, self.bottom + 19.0), TICK, &step.to_string());
+        canvas.path(&[(self.left, self.bottom), (self.right, self.bottom)], Stroke::solid(Ink::Axis, 1.0));
+        self.draw_x_axis(canvas, size, x_label)
+    }
+
+    /// Draws the ticks, their texts and the label of the x axis. Returns the y of the lower edge.
+    pub fn draw_x_axis(&self, canvas: &mut Canvas, size: Size, label: &str) -> f64 {
+        let tick = size.text(Ink::Muted);
+        let mut y = self.bottom + 5.0 + tick.size;
+        for (value, text) in &self.x.ticks {
+            let x = self.x(*value);
+            canvas.path(&[(x, self.bottom), (x, self.bottom + 5.0)], Stroke::solid(Ink::Axis, 1.0));
+            // The text of the last tick must not leave the picture.
+            let half = text_width(text, tick.size) / 2.0;
+            canvas.text((x.min(size.width() - 2.0 - half), y), TextStyle { anchor: "middle", ..tick }, text);
         }
-        let middle = (self.left + self.right) / 2.0;
-        canvas.text((middle, self.bottom + 39.0), TICK, x_name);
-        let side = (self.left - 47.0, (self.top + self.bottom) / 2.0);
-        canvas.spans(side, TICK, &[(400, y_name)], -90.0);
+        if !label.is_empty() {
+            y += size.line_height();
+            canvas.text(((self.left + self.right) / 2.0, y), TextStyle { anchor: "middle", ..tick }, label);
+        }
+        y + 0.5 * tick.size
+    }
+
+    /// Returns the attributes from which a script computes positions: `chart` names the kind of chart.
+    pub fn data(&self, chart: &str) -> Vec<(&'static str, String)> {
+        let scale = |scale| if scale == Scale::Log { "log" } else { "linear" }.to_owned();
+        let pixels = |position: f64| format!("{position:.1}");
+        vec![
+            ("chart", chart.to_owned()),
+            ("x0", self.x.low.to_string()),
+            ("x1", self.x.high.to_string()),
+            ("y0", self.y.low.to_string()),
+            ("y1", self.y.high.to_string()),
+            ("left", pixels(self.left)),
+            ("right", pixels(self.right)),
+            ("top", pixels(self.top)),
+            ("bottom", pixels(self.bottom)),
+            ("xscale", scale(self.x.scale)),
+            ("yscale", scale(self.y.scale)),
+        ]
     }
 }
 
-/// Returns the steps of at most nine ticks, spaced by 1, 2 or 5 times a power of ten.
-fn step_ticks(last_step: u32) -> impl Iterator<Item = u32> {
-    let spacing = (0..10)
-        .flat_map(|power| [1, 2, 5].map(|digit| digit * 10_u64.pow(power)))
-        .find(|spacing| u64::from(last_step) / spacing <= 8)
-        .and_then(|spacing| u32::try_from(spacing).ok())
-        .unwrap_or(u32::MAX);
-    (0..=last_step).step_by(spacing as usize)
+/// Returns the largest number of ticks, at most 8, for which `texts` of that many ticks fit side by side.
+pub(super) fn most_ticks(ruler: impl Fn(usize) -> Ruler, width: f64, font: f64) -> Ruler {
+    let fits = |ruler: &Ruler| {
+        let widest = ruler.ticks.iter().map(|(_, text)| text_width(text, font)).fold(0.0, f64::max);
+        ruler.ticks.len().saturating_sub(1) as f64 * (widest + 1.2 * font) <= width
+    };
+    (3..=8).rev().map(&ruler).find(fits).unwrap_or_else(|| ruler(2))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn step_ticks_are_few_and_round() {
-        let check = |last, expected: &[u32]| {
-            assert_eq!(step_ticks(last).collect::<Vec<_>>(), expected, "{last}");
-        };
-        check(1, &[0, 1]);
-        check(2, &[0, 1, 2]);
-        check(13, &[0, 2, 4, 6, 8, 10, 12]);
-        check(300, &[0, 50, 100, 150, 200, 250, 300]);
-        check(2000, &[0, 500, 1000, 1500, 2000]);
-        for last in [0, 1, 9, 17, 99, 1234, 1_000_000, u32::MAX] {
-            assert!((1..=9).contains(&step_ticks(last).count()), "{last}");
-        }
-    }
+    use crate::plot::axis::{Axis, Ends};
+    use crate::plot::number::Unit;
 
     #[test]
     fn frame_clamps_values_to_its_edges() {
-        let frame = Frame { left: 10.0, right: 110.0, top: 20.0, bottom: 220.0, last_step: 0 };
-        assert_eq!((frame.x(0), frame.x(1), frame.x(9)), (10.0, 110.0, 110.0));
+        let ruler = |range| Axis { range: Some(range), ..Axis::default() }.ruler([].into_iter(), Ends::Data, 6);
+        let frame = Frame { left: 10.0, right: 110.0, top: 20.0, bottom: 220.0, x: ruler((0.0, 1.0)), y: ruler((0.0, 1.0)) };
+        assert_eq!((frame.x(0.0), frame.x(1.0), frame.x(9.0)), (10.0, 110.0, 110.0));
         assert_eq!((frame.y(0.0), frame.y(1.0)), (220.0, 20.0));
         assert_eq!((frame.y(-1.0), frame.y(1.2)), (220.0, 20.0));
         assert!(frame.y(f64::INFINITY).is_nan());
+    }
+
+    #[test]
+    fn most_ticks_leaves_room_between_texts() {
+        let axis = Axis::new("step", Unit::Number);
+        for (last, width) in [(300.0, 250.0), (2000.0, 250.0), (90_000.0, 250.0), (90_000.0, 80.0), (1.0, 10.0)] {
+            let ruler = most_ticks(|most| axis.ruler([0.0, last].into_iter(), Ends::Data, most), width, 12.0);
+            let texts: f64 = ruler.ticks.iter().map(|(_, text)| text_width(text, 12.0)).sum();
+            assert!(ruler.ticks.len() == 2 || texts < width, "{last} {width} {ruler:?}");
+        }
     }
 }

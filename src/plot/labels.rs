@@ -1,11 +1,45 @@
-//! Places the labels at the ends of lines as close to their lines as possible without overlap.
+//! Draws labels right of a plot, as close to the ends of their lines as possible without overlap.
+
+use super::frame::{Frame, Size};
+use super::svg::{Canvas, Stroke, TextStyle};
+use super::theme::Ink;
+
+/// The value at the end of a line.
+pub(super) struct EndLabel {
+    /// The value.
+    pub text: String,
+    /// The color of the text.
+    pub ink: Ink,
+    /// The end of the line, in pixels.
+    pub end: (f64, f64),
+}
+
+/// Draws the labels in a column. A thin line connects a label that had to move to the end of its line, unless the line ends far from the
+/// column. Draws nothing if there are more labels than rows.
+pub(super) fn draw(canvas: &mut Canvas, size: Size, frame: &Frame, labels: &[EndLabel]) {
+    let (font, gap) = (size.font(), 1.08 * size.font());
+    if labels.len() as f64 * gap > frame.bottom - frame.top + 2.0 * gap {
+        return;
+    }
+    let wanted: Vec<f64> = labels.iter().map(|label| label.end.1).collect();
+    let x = frame.right + 0.7 * font;
+    for (label, y) in labels.iter().zip(spread(&wanted, gap, frame.top, frame.bottom)) {
+        let (end_x, end_y) = label.end;
+        if (y - end_y).abs() > 2.0 && frame.right - end_x < 3.0 * font {
+            let lead = Stroke { opacity: 0.7, ..Stroke::solid(label.ink.of_line(), 1.0) };
+            canvas.path(&[(end_x + 0.3 * font, end_y), (x - 2.0, y)], lead);
+        }
+        let style = TextStyle { bold: true, ..size.text(label.ink) };
+        canvas.text((x, y + 0.36 * font), style, &label.text);
+    }
+}
 
 /// Moves the `wanted` positions at least `gap` apart within `low..=high`, with the smallest sum of squared moves. Keeps their order. If the
 /// range is too small, they start at `low` and exceed `high`.
 ///
 /// With sorted y, `z_i = y_i - i gap` must not decrease. This is isotonic regression, solved by merging neighbors that violate it into
 /// their mean (pool adjacent violators). Clamping z to the range preserves the order.
-pub(super) fn spread(wanted: &[f64], gap: f64, low: f64, high: f64) -> Vec<f64> {
+fn spread(wanted: &[f64], gap: f64, low: f64, high: f64) -> Vec<f64> {
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by(|&a, &b| wanted[a].total_cmp(&wanted[b]));
 

@@ -1,21 +1,38 @@
-//! Writes the few SVG elements that a picture needs. Writes styles as attributes, for programs without CSS support, and no ids, so that
-//! several pictures can share a page.
+//! Writes the few SVG elements that a picture needs. Writes styles as attributes, for programs without CSS support, with classes for dark
+//! mode, and no ids, so that several pictures can share a page.
 
 use std::fmt::Write;
 
-/// Helvetica, as in papers, or the system's substitute.
-const FONT: &str = "Helvetica, Arial, 'Liberation Sans', sans-serif";
+use super::theme::{Ink, style_sheet};
+
+/// The typeface of the reader's system.
+const FONT: &str = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif";
 
 /// A picture being drawn. Later elements cover earlier ones.
+#[derive(Default)]
 pub(super) struct Canvas {
     text: String,
+}
+
+/// What the first element of a picture says about it.
+pub(super) struct Head<'a> {
+    /// Width in pixels.
+    pub width: f64,
+    /// Height in pixels.
+    pub height: f64,
+    /// The title that screen readers read out.
+    pub title: &'a str,
+    /// The description that screen readers read out.
+    pub description: &'a str,
+    /// `data-` attributes for scripts: names without that prefix, and values.
+    pub data: &'a [(&'static str, String)],
 }
 
 /// The style of a line.
 #[derive(Clone, Copy)]
 pub(super) struct Stroke {
-    /// A CSS color.
-    pub color: &'static str,
+    /// The color.
+    pub ink: Ink,
     /// Line width in pixels.
     pub width: f64,
     /// From 0 (invisible) to 1 (opaque).
@@ -29,64 +46,74 @@ pub(super) struct Stroke {
 pub(super) struct TextStyle {
     /// Font size in pixels.
     pub size: f64,
-    /// A CSS color.
-    pub color: &'static str,
+    /// The color.
+    pub ink: Ink,
     /// The part of the text that is at its position: `start`, `middle` or `end`.
     pub anchor: &'static str,
-    /// The CSS font weight: 400 is normal, 700 bold.
-    pub weight: u32,
+    /// Whether the text is bold.
+    pub bold: bool,
+}
+
+/// The shape of a marker. Shapes distinguish series without colors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// A circle.
+    Dot,
+    /// A square on its corner.
+    Diamond,
+    /// A square.
+    Square,
+    /// A triangle that points up.
+    Triangle,
+    /// A triangle that points left.
+    Pointer,
 }
 
 impl Stroke {
     /// A solid, opaque line.
-    pub fn solid(color: &'static str, width: f64) -> Self {
-        Self { color, width, opacity: 1.0, dashes: "" }
+    pub const fn solid(ink: Ink, width: f64) -> Self {
+        Self { ink, width, opacity: 1.0, dashes: "" }
     }
 }
 
 impl Canvas {
-    /// Starts a white picture of this size. Screen readers read out the title and the description.
-    pub fn new(width: f64, height: f64, title: &str, description: &str) -> Self {
-        let (title, description) = (escape(title), escape(description));
-        let text = format!(
-            r##"<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" font-family="{FONT}">
+    /// Returns the finished SVG file.
+    pub fn finish(self, head: &Head) -> String {
+        let Head { width, height, .. } = head;
+        let data: String = head.data.iter().map(|(name, value)| format!(r#" data-{name}="{}""#, escape(value))).collect();
+        let (title, description, style) = (escape(head.title), escape(head.description), style_sheet());
+        let paper = Ink::Paper;
+        let (class, color) = (paper.fill_class(), paper.light());
+        format!(
+            r#"<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" font-family="{FONT}"{data}>
 <title>{title}</title>
 <desc>{description}</desc>
-<rect width="{width}" height="{height}" fill="#ffffff"/>
-"##
-        );
-        Self { text }
-    }
-
-    /// Returns the finished SVG file.
-    pub fn finish(mut self) -> String {
-        self.text.push_str("</svg>\n");
-        self.text
+<style>{style}</style>
+<rect width="{width}" height="{height}" class="{class}" fill="{color}"/>
+{}</svg>
+"#,
+            self.text
+        )
     }
 
     /// Draws a line of text; `position` is on its baseline.
-    pub fn text(&mut self, position: (f64, f64), style: TextStyle, content: &str) {
-        self.spans(position, style, &[(style.weight, content)], 0.0);
-    }
-
-    /// Draws a line of text as `(font weight, text)` spans, rotated by `degrees` around its position.
-    pub fn spans(&mut self, (x, y): (f64, f64), style: TextStyle, spans: &[(u32, &str)], degrees: f64) {
-        let TextStyle { size, color, anchor, .. } = style;
-        let turn = if degrees == 0.0 { String::new() } else { format!(r#" transform="rotate({degrees} {x:.1} {y:.1})""#) };
-        let inner: String =
-            spans.iter().map(|(weight, content)| format!(r#"<tspan font-weight="{weight}">{}</tspan>"#, escape(content))).collect();
-        self.line(format_args!(
-            r#"<text x="{x:.1}" y="{y:.1}" font-size="{size}" fill="{color}" text-anchor="{anchor}"{turn}>{inner}</text>"#
-        ));
+    pub fn text(&mut self, (x, y): (f64, f64), style: TextStyle, content: &str) {
+        let TextStyle { size, ink, anchor, bold } = style;
+        let weight = if bold { r#" font-weight="700""# } else { "" };
+        let anchor = if anchor == "start" { String::new() } else { format!(r#" text-anchor="{anchor}""#) };
+        let (paint, content) = (fill(ink), escape(content));
+        self.line(format_args!(r#"<text x="{x:.1}" y="{y:.1}" font-size="{size}"{weight}{anchor}{paint}>{content}</text>"#));
     }
 
     /// Draws a line through points. A single point becomes a dot, since a path of zero length is invisible.
     pub fn path(&mut self, points: &[(f64, f64)], stroke: Stroke) {
-        if let [point] = points {
-            self.dot(*point, stroke.width.max(2.0), stroke.color, stroke.color);
-            return;
-        }
-        let Stroke { color, width, opacity, dashes } = stroke;
+        self.paths(&[points], stroke, None);
+    }
+
+    /// Draws the pieces of one line as one element, with its name for scripts.
+    pub fn paths(&mut self, pieces: &[&[(f64, f64)]], stroke: Stroke, name: Option<&str>) {
+        let Stroke { ink, width, opacity, dashes } = stroke;
+        let name = name.map_or_else(String::new, |name| format!(r#" data-name="{}""#, escape(name)));
         let mut extra = String::new();
         if opacity < 1.0 {
             let _ = write!(extra, r#" stroke-opacity="{opacity}""#);
@@ -94,34 +121,83 @@ impl Canvas {
         if !dashes.is_empty() {
             let _ = write!(extra, r#" stroke-dasharray="{dashes}""#);
         }
-        let d = path_data(points);
+        let d: String = pieces.iter().filter(|piece| piece.len() > 1).map(|piece| path_data(piece)).collect();
+        if !d.is_empty() {
+            let (class, color) = (ink.stroke_class(), ink.light());
+            self.line(format_args!(
+                r#"<path d="{d}"{name} fill="none" class="{class}" stroke="{color}" stroke-width="{width}" stroke-linejoin="round" stroke-linecap="round"{extra}/>"#
+            ));
+        }
+        for piece in pieces {
+            if let [(x, y)] = piece {
+                let (paint, radius) = (fill(ink), width.max(2.0));
+                self.line(format_args!(r#"<circle cx="{x:.1}" cy="{y:.1}" r="{radius}"{name}{paint}/>"#));
+            }
+        }
+    }
+
+    /// Draws filled polygons as one element, with a name for scripts and as a tooltip.
+    pub fn areas(&mut self, outlines: &[Vec<(f64, f64)>], ink: Ink, opacity: f64, name: Option<&str>) {
+        let d: String = outlines.iter().map(|outline| path_data(outline) + "Z").collect();
+        if d.is_empty() {
+            return;
+        }
+        let paint = fill(ink);
+        let opacity = if opacity < 1.0 { format!(r#" fill-opacity="{opacity}""#) } else { String::new() };
+        match name.map(escape) {
+            Some(name) => {
+                self.line(format_args!(r#"<path d="{d}" data-name="{name}"{paint}{opacity}><title>{name}</title></path>"#));
+            }
+            None => self.line(format_args!(r#"<path d="{d}"{paint}{opacity}/>"#)),
+        }
+    }
+
+    /// Draws a rectangle between two corners, with a tooltip.
+    pub fn bar(&mut self, (left, top): (f64, f64), (right, bottom): (f64, f64), ink: Ink, tooltip: &str) {
+        let (paint, width, height) = (fill(ink), right - left, bottom - top);
+        let tooltip = escape(tooltip);
         self.line(format_args!(
-            r#"<path d="{d}" fill="none" stroke="{color}" stroke-width="{width}" stroke-linejoin="round" stroke-linecap="round"{extra}/>"#
+            r#"<rect x="{left:.1}" y="{top:.1}" width="{width:.1}" height="{height:.1}"{paint}><title>{tooltip}</title></rect>"#
         ));
     }
 
-    /// Draws a filled polygon.
-    pub fn area(&mut self, points: &[(f64, f64)], color: &str, opacity: f64) {
-        let d = path_data(points);
-        self.line(format_args!(r#"<path d="{d}Z" fill="{color}" fill-opacity="{opacity}"/>"#));
-    }
-
-    /// Draws a circle with a rim.
-    pub fn dot(&mut self, (x, y): (f64, f64), radius: f64, fill: &str, rim: &str) {
-        self.line(format_args!(r#"<circle cx="{x:.1}" cy="{y:.1}" r="{radius}" fill="{fill}" stroke="{rim}" stroke-width="1.3"/>"#));
-    }
-
-    /// Draws a square rotated by 45 degrees, about as large as a dot of this radius.
-    pub fn diamond(&mut self, (x, y): (f64, f64), radius: f64, fill: &str, rim: &str) {
-        let r = radius * 1.3;
-        let d = path_data(&[(x, y - r), (x + r, y), (x, y + r), (x - r, y)]);
-        self.line(format_args!(r#"<path d="{d}Z" fill="{fill}" stroke="{rim}" stroke-width="1.3"/>"#));
+    /// Draws markers of one color at `(position, tooltip)`, with a rim in the color of the paper. An empty tooltip is left out.
+    pub fn markers(&mut self, shape: Shape, radius: f64, ink: Ink, positions: &[((f64, f64), String)]) {
+        let class = format!("{} {}", ink.fill_class(), Ink::Paper.stroke_class());
+        self.line(format_args!(r#"<g class="{class}" fill="{}" stroke="{}" stroke-width="1.2">"#, ink.light(), Ink::Paper.light()));
+        for &((x, y), ref tooltip) in positions {
+            let title = if tooltip.is_empty() { String::new() } else { format!("<title>{}</title>", escape(tooltip)) };
+            match corners(shape) {
+                [] => self.line(format_args!(r#"<circle cx="{x:.1}" cy="{y:.1}" r="{radius}">{title}</circle>"#)),
+                corners => {
+                    let points: Vec<_> = corners.iter().map(|(dx, dy)| (x + dx * radius, y + dy * radius)).collect();
+                    self.line(format_args!(r#"<path d="{}Z">{title}</path>"#, path_data(&points)));
+                }
+            }
+        }
+        self.line(format_args!("</g>"));
     }
 
     fn line(&mut self, element: std::fmt::Arguments) {
         // Writing to a String cannot fail.
         let _ = writeln!(self.text, "{element}");
     }
+}
+
+/// Returns the corners of a shape around its center for radius 1, scaled to look as large as a circle; none for a circle.
+fn corners(shape: Shape) -> &'static [(f64, f64)] {
+    match shape {
+        Shape::Dot => &[],
+        Shape::Diamond => &[(0.0, -1.3), (1.3, 0.0), (0.0, 1.3), (-1.3, 0.0)],
+        Shape::Square => &[(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
+        Shape::Triangle => &[(0.0, -1.3), (1.2, 0.9), (-1.2, 0.9)],
+        Shape::Pointer => &[(-1.3, 0.0), (0.9, -1.2), (0.9, 1.2)],
+    }
+}
+
+/// Returns the attributes that fill an element with a color.
+fn fill(ink: Ink) -> String {
+    format!(r#" class="{}" fill="{}""#, ink.fill_class(), ink.light())
 }
 
 /// Formats a path as `M x,y L x,y ...`, rounded to a tenth of a pixel.
@@ -143,7 +219,7 @@ fn escape(text: &str) -> String {
             '>' => safe.push_str("&gt;"),
             '"' => safe.push_str("&quot;"),
             '\n' | '\t' | '\r' => safe.push(' '),
-            '\0'..'\u{20}' | '\u{fffe}' | '\u{ffff}' => {}
+            '\0'..'\u{20}' | '\u{7f}'..'\u{a0}' | '\u{fffe}' | '\u{ffff}' => {}
             other => safe.push(other),
         }
     }
@@ -161,11 +237,12 @@ mod tests {
 
     #[test]
     fn path_draws_one_point_as_a_dot() {
-        let mut canvas = Canvas::new(10.0, 10.0, "t", "d");
-        canvas.path(&[(1.0, 2.0)], Stroke::solid("#000000", 2.0));
-        canvas.path(&[(1.0, 2.0), (3.0, 4.0)], Stroke::solid("#000000", 2.0));
-        let text = canvas.finish();
+        let mut canvas = Canvas::default();
+        canvas.path(&[(1.0, 2.0)], Stroke::solid(Ink::Text, 2.0));
+        canvas.path(&[(1.0, 2.0), (3.0, 4.0)], Stroke::solid(Ink::Text, 2.0));
+        let text = canvas.finish(&Head { width: 10.0, height: 10.0, title: "t", description: "d", data: &[("x0", "<1>".to_owned())] });
         assert!(text.contains("<circle cx=\"1.0\" cy=\"2.0\""));
         assert!(text.contains("d=\"M1.0,2.0L3.0,4.0\""));
+        assert!(text.contains(" data-x0=\"&lt;1&gt;\""));
     }
 }

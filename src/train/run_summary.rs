@@ -44,7 +44,7 @@ pub fn picture(settings: &RunSettings, history: &History) -> String {
         history.evaluations.iter().filter_map(point).collect()
     };
     svg(&Curve {
-        title: format!("{} on one example: {}", settings.algo.to_uppercase(), example::title(&settings.example)),
+        title: format!("{} on one example: {}", settings.algo.to_uppercase(), example::heading(&settings.example)),
         subtitle: format!(
             "{}, {} groups of {} at temperature {}, learning rate {:e}",
             settings.model, settings.rollout.groups, settings.rollout.group_size, settings.rollout.temperature, settings.optim.lr
@@ -54,6 +54,8 @@ pub fn picture(settings: &RunSettings, history: &History) -> String {
         greedy: points(true),
         sampled: points(false),
         saturation_step: history.saturation_step(),
+        gain: history.post_saturation_gain(false),
+        levels: Vec::new(),
         window: history.saturation_window,
     })
 }

@@ -86,6 +86,20 @@ pub fn student_interval(values: &[f64], floor: f64, ceiling: f64) -> Option<Esti
     Some(Estimate { mean, low: (mean - half).max(floor), high: (mean + half).min(ceiling) })
 }
 
+/// Returns an estimate with its 95% jackknife interval, clipped to -1..=1. `without[i]` is the same estimate without observation `i`.
+///
+/// The pseudo-values `n θ - (n - 1) θ_i` are treated as independent observations (Tukey 1958, Annals of Mathematical Statistics 29:614).
+/// For a mean, they are the observations themselves.
+pub(super) fn jackknife(estimate: f64, without: &[f64]) -> Estimate {
+    let n = without.len() as f64;
+    let pseudo: Vec<f64> = without.iter().map(|without| n * estimate - (n - 1.0) * without).collect();
+    let whole = Estimate { mean: estimate, low: -1.0, high: 1.0 };
+    student_interval(&pseudo, f64::NEG_INFINITY, f64::INFINITY).map_or(whole, |interval| {
+        let half = (interval.high - interval.low) / 2.0;
+        Estimate { mean: estimate, low: (estimate - half).max(-1.0), high: (estimate + half).min(1.0) }
+    })
+}
+
 /// Returns the 97.5% quantile of Student's t: from a table where the expansion is coarse, otherwise by the Cornish-Fisher expansion in 1/ν
 /// (Abramowitz and Stegun 26.7.5), accurate to 2e-4 from ν = 10 on.
 fn student_quantile(degrees: usize) -> f64 {
