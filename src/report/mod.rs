@@ -1,10 +1,12 @@
 //! Reports about runs: what a run recorded, told as a page, a listing or a selection of responses. Reads the records of runs and studies,
 //! also of runs that are still going, that broke off, or that an older version wrote. Never changes a run's folder.
 
+pub mod comparison;
 pub mod figure;
 pub mod packed;
 pub mod page;
 pub mod run_record;
+pub mod study;
 
 use anyhow::Result;
 

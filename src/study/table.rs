@@ -183,18 +183,20 @@ impl<'a> Row<'a> {
         }
     }
 
+    /// Formats the paper's accuracy as `36.0 to 72.8 (T8)`, with the id of its table; `None` if the paper does not report it.
+    pub fn paper_cell(&self) -> Option<String> {
+        let after = self.paper.1.as_ref()?;
+        let before = self.paper.0.as_ref().map_or_else(|| "–".to_owned(), |figure| format!("{:.1}", figure.value));
+        Some(format!("{before} to {:.1} ({})", after.value, after.table.id))
+    }
+
     fn cells(&self) -> Vec<String> {
         let cell = |statistics: &Option<SeedStatistics>| statistics.as_ref().map_or_else(|| "–".to_owned(), SeedStatistics::cell);
         let done = self.arm.runs.iter().filter(|(_, run)| run.is_some()).count();
         let mut cells = vec![self.arm.label.clone(), format!("{done} of {}", self.arm.runs.len())];
         cells
             .extend([&self.base, &self.last, &self.best, &self.gain, &self.boxed, &self.with_fallback, &self.best_with_fallback].map(cell));
-        let value =
-            |figure: &Option<PublishedValue>| figure.as_ref().map_or_else(|| "–".to_owned(), |figure| format!("{:.1}", figure.value));
-        cells.push(match &self.paper.1 {
-            Some(after) => format!("{} to {:.1} ({})", value(&self.paper.0), after.value, after.table.id),
-            None => "–".to_owned(),
-        });
+        cells.push(self.paper_cell().unwrap_or_else(|| "–".to_owned()));
         cells
     }
 
