@@ -47,7 +47,7 @@ pub fn escape_controls(text: &str) -> Cow<'_, str> {
 
 fn controls_terminal(char: char) -> bool {
     let is_directional =
-        matches!(char, '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        matches!(char, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     is_directional || (char.is_control() && !matches!(char, '\n' | '\t'))
 }
 
@@ -79,6 +79,6 @@ mod tests {
         check("\u{1b}]0;title\u{7}\u{1b}[2J", "\\u{1b}]0;title\\u{7}\\u{1b}[2J");
         check("50%\rgone\u{8}\u{7f}", "50%\\rgone\\u{8}\\u{7f}");
         check("\u{9b}31m", "\\u{9b}31m");
-        check("abc\u{202e}fed", "abc\\u{202e}fed");
+        check("abc\u{202e}fed\u{61c}", "abc\\u{202e}fed\\u{61c}");
     }
 }

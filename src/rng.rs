@@ -40,6 +40,8 @@ pub enum Purpose {
     ValueHead = 13,
     /// Response lengths in `rlvr bench`.
     Lengths = 14,
+    /// The choice of responses that a report includes.
+    Included = 15,
 }
 
 /// Random numbers by address: the number that samples a token depends only on its step, prompt, sample and position.

@@ -5,6 +5,7 @@ pub mod comparison;
 pub mod figure;
 pub mod packed;
 pub mod page;
+pub mod responses;
 pub mod run_record;
 pub mod study;
 

@@ -5,9 +5,10 @@ use super::fuel::Fuel;
 use super::read;
 use super::read::lex::Commas;
 use super::text::{clean, strip_delimiters};
+use super::trace::{Stage, Trace};
 use super::tree::{Node, Relation, Tree};
 use super::value;
-use super::{Grader, Method, Settings, Verdict, verify};
+use super::{Grader, Method, Settings, Verdict, verify_traced};
 use crate::flow::Problem;
 
 /// A gold answer as given by a data set.
@@ -32,29 +33,46 @@ pub struct GoldAnswer<'a> {
 /// assert!(!is_right(r"\boxed{45\text{ hours}}"));
 /// ```
 pub fn verify_gold_answer(gold: &GoldAnswer, response: &str, settings: &Settings) -> Verdict {
-    if settings.grader != Grader::Strict {
-        return verify(gold.answer, response, settings);
-    }
-    let with_unit = format!("{}{}", strip_delimiters(gold.answer), gold.unit);
-    let mut verdict = verify(if gold.unit.is_empty() { gold.answer } else { &with_unit }, response, settings);
-    if let (false, Some(answer), Some(tolerance)) = (verdict.correct, &verdict.extracted, gold.tolerance)
-        && within(gold.answer, answer, tolerance)
-    {
-        (verdict.correct, verdict.method) = (true, Method::Tolerance);
-    }
-    verdict
+    verify_gold_traced(gold, response, settings, &mut Trace::off())
 }
 
 /// Like [`verify_gold_answer`], with the gold answer, unit, tolerance and alternative answers of a problem. Returns the first verdict that
 /// is correct, or else the verdict on the main answer.
 pub fn verify_problem(problem: &Problem, response: &str, settings: &Settings) -> Verdict {
-    let verdict =
-        |answer: &str| verify_gold_answer(&GoldAnswer { answer, unit: &problem.unit, tolerance: problem.tolerance }, response, settings);
-    let main = verdict(&problem.answer);
-    if main.correct {
+    any_gold(problem, response, settings, Trace::off).0
+}
+
+/// Like [`verify_problem`], but also returns a record of the stages tried for that verdict.
+pub fn explain_problem(problem: &Problem, response: &str, settings: &Settings) -> (Verdict, Trace) {
+    any_gold(problem, response, settings, Trace::on)
+}
+
+fn any_gold(problem: &Problem, response: &str, settings: &Settings, trace: fn() -> Trace) -> (Verdict, Trace) {
+    let graded = |answer: &str| {
+        let mut trace = trace();
+        let gold = GoldAnswer { answer, unit: &problem.unit, tolerance: problem.tolerance };
+        (verify_gold_traced(&gold, response, settings, &mut trace), trace)
+    };
+    let main = graded(&problem.answer);
+    if main.0.correct {
         return main;
     }
-    problem.alternatives.iter().map(|answer| verdict(answer)).find(|verdict| verdict.correct).unwrap_or(main)
+    problem.alternatives.iter().map(|answer| graded(answer)).find(|(verdict, _)| verdict.correct).unwrap_or(main)
+}
+
+fn verify_gold_traced(gold: &GoldAnswer, response: &str, settings: &Settings, trace: &mut Trace) -> Verdict {
+    if settings.grader != Grader::Strict {
+        return verify_traced(gold.answer, response, settings, trace);
+    }
+    let with_unit = format!("{}{}", strip_delimiters(gold.answer), gold.unit);
+    let mut verdict = verify_traced(if gold.unit.is_empty() { gold.answer } else { &with_unit }, response, settings, trace);
+    if let (false, Some(answer), Some(tolerance)) = (verdict.correct, &verdict.extracted, gold.tolerance)
+        && within(gold.answer, answer, tolerance)
+    {
+        (verdict.correct, verdict.method) = (true, Method::Tolerance);
+        trace.note(Stage::Verdict, || format!("equal, decided by {} of {tolerance}", Method::Tolerance.describe()));
+    }
+    verdict
 }
 
 /// True if both are real numbers at most `tolerance` apart. `4.2\%` and `r = 4.2` are read as 4.2.
@@ -92,6 +110,9 @@ mod tests {
                 [(r"\boxed{70}", true), (r"\boxed{72}", true), (r"\boxed{1+x}", true), (r"\boxed{71}", false), ("", false)]
             {
                 assert_eq!(verify_problem(&problem, response, &settings).correct, expected, "{response}");
+                let (verdict, trace) = explain_problem(&problem, response, &settings);
+                let equal = trace.lines().last().is_some_and(|line| line.text.starts_with("equal, "));
+                assert_eq!((verdict.correct, equal), (expected, expected), "{response}: {trace}");
             }
         }
     }
