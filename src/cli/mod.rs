@@ -19,6 +19,7 @@ mod logging;
 mod numbers;
 mod plan;
 mod pretrain;
+mod report;
 mod sample;
 mod score;
 mod scores;
@@ -62,6 +63,9 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Evaluate a model on benchmarks
     Eval(eval::EvalArgs),
+    /// Write or serve a report about runs or a study: one HTML file with pictures, tables and responses
+    #[command(after_help = report::EXAMPLES)]
+    Report(report::ReportArgs),
     /// Compare two evaluations problem by problem
     Compare(compare::CompareArgs),
     /// List, download and check the published data files
@@ -106,6 +110,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Study(args) => study::run(args),
         Command::Plan(args) => plan::run(args).map(done),
         Command::Eval(args) => eval::run(args),
+        Command::Report(args) => report::run(args),
         Command::Compare(args) => compare::run(args).map(done),
         Command::Data(args) => data::run(args),
         Command::Select(args) => select::run(args).map(done),

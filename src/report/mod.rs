@@ -8,6 +8,8 @@ pub mod page;
 pub mod responses;
 pub mod run_record;
 pub mod study;
+pub mod subject;
+pub mod watch;
 
 use anyhow::Result;
 

@@ -3,12 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use super::comparison::{Unreadable, comparison_page};
 use super::study::{self, StudyRecord};
 use super::{Page, ReportOptions, RunRecord, run_page};
 use crate::checkpoint::write_file;
+use crate::usage::usage;
 
 /// The beginning of a page by this program, by which [`write_page`] recognizes a file that it may replace.
 const MARK: &str = "<meta name=\"generator\" content=\"rlvr ";
@@ -53,24 +54,23 @@ impl Subject {
         match self.paths.as_slice() {
             [one] if is_study(one) => several(StudyRecord::read(one)?.page()?),
             [one] => {
-                let is_known = !one.is_dir() || one.join("config.toml").exists() || !has_files(one);
-                ensure!(
-                    is_known,
-                    "{} is neither the folder of a run (it has no config.toml) nor of a study (it has no {}): give a folder that rlvr train \
-                     or rlvr study has written",
-                    one.display(),
-                    study::FILE
-                );
-                let run = RunRecord::read(one)?;
+                let is_known = one.join("config.toml").exists() || !one.is_dir() || !has_files(one);
+                usage(is_known.then_some(()).with_context(|| {
+                    format!(
+                        "{} is neither the folder of a run (it has no config.toml) nor of a study (it has no {}): give a folder that rlvr \
+                         train or rlvr study has written",
+                        one.display(),
+                        study::FILE
+                    )
+                }))?;
+                let run = if one.exists() { RunRecord::read(one) } else { usage(RunRecord::read(one)) }?;
                 Ok(Told { page: run_page(&run, options)?, run: Some(run) })
             }
             paths => {
                 let study = paths.iter().find(|path| is_study(path));
-                ensure!(
-                    study.is_none(),
-                    "{} is a study: give it alone, or give the folders of its runs",
-                    study.map_or_else(String::new, |path| path.display().to_string())
-                );
+                let alone = study
+                    .map_or(Ok(()), |path| Err(anyhow!("{} is a study: give it alone, or give the folders of its runs", path.display())));
+                usage(alone)?;
                 several(compare(paths)?)
             }
         }

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::pages::{Pages, VERSION};
+use crate::report::responses;
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug)]
@@ -43,9 +44,9 @@ pub fn answer(pages: &mut Pages, asked: &Asked, port: u16, is_ending: bool) -> A
     match asked.path {
         "/" => Answer { status: 200, content_type: "text/html; charset=utf-8", body: pages.html(is_ending).0.to_owned() },
         VERSION => json_answer(json!({"version": pages.version(is_ending), "ended": is_ending}).to_string()),
-        "/responses/index.json" => responses(pages.with_run(|run| crate::report::responses::index_json(run))),
+        "/responses/index.json" => found(pages.with_run(responses::index_json)),
         "/responses/problem.json" => match (parameter(asked.query, "pass"), parameter(asked.query, "id")) {
-            (Some(pass), Some(id)) => responses(pages.with_run(|run| crate::report::responses::problem_json(run, &pass, &id))),
+            (Some(pass), Some(id)) => found(pages.with_run(|run| responses::problem_json(run, &pass, &id))),
             _ => text(400, "expected /responses/problem.json?pass=PASS&id=ID".to_owned()),
         },
         path => text(404, format!("there is no {path}; the report is at /")),
@@ -60,7 +61,7 @@ fn json_answer(body: String) -> Answer {
     Answer { status: 200, content_type: "application/json", body }
 }
 
-fn responses(found: Option<anyhow::Result<String>>) -> Answer {
+fn found(found: Option<anyhow::Result<String>>) -> Answer {
     match found {
         Some(Ok(body)) => json_answer(body),
         Some(Err(error)) => text(404, format!("{error:#}")),
