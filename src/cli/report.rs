@@ -11,18 +11,21 @@ use clap::Args;
 
 use super::signals::{self, CtrlC};
 use crate::interrupt::Interrupt;
+use crate::report::ReportOptions;
 use crate::report::subject::{Subject, write_page};
 use crate::report::watch::ReportServer;
-use crate::report::{Page, ReportOptions};
 use crate::usage::usage;
 
 /// Printed at the end of the help text.
 pub const EXAMPLES: &str = "\
 Examples:
-  rlvr report runs/tiny-1                      write runs/tiny-1/report.html
-  rlvr report runs/a runs/b runs/c -o abc.html compare runs; those with the same settings except the seed are one group
-  rlvr report runs/study                       a study that rlvr study has run, with its table and a picture for each arm
-  rlvr report --watch runs/tiny-1              serve the report and keep it up to date while the run goes";
+  rlvr report runs/tiny-334+556                     writes runs/tiny-334+556/report.html
+  rlvr report runs/tiny-334+556 -o first-run.html   writes another file
+  rlvr report runs/a runs/b runs/c                  compares runs; those with the same settings except the seed are one group
+  rlvr report runs/rewards                          a study that rlvr study has run, with its table and a picture of each arm
+  rlvr report --watch runs/tiny-334+556             serves the report, and refreshes it while the run goes
+
+The file is complete: it needs no network and can be sent as it is. A run in progress can be reported too.";
 
 /// How often a served report looks for a signal.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -34,9 +37,9 @@ pub struct ReportArgs {
     runs: Vec<PathBuf>,
     /// File to write, or - for stdout (default: report.html in the folder of the run or study; in this folder for several runs)
     #[arg(short, long, value_name = "FILE")]
-    out: Option<PathBuf>,
+    output: Option<PathBuf>,
     /// Serve the report on this machine and keep it up to date until Ctrl-C, instead of writing a file; the folder may not exist yet
-    #[arg(long, conflicts_with = "out")]
+    #[arg(long, conflicts_with = "output")]
     watch: bool,
     /// With --watch: the port on 127.0.0.1 (default: one that is free)
     #[arg(long, value_name = "N", requires = "watch")]
@@ -49,20 +52,17 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
     if args.watch {
         return watch(subject, options, args.port);
     }
-    let page = subject.tell(&options)?.page;
-    let file = args.out.unwrap_or_else(|| subject.default_file());
+    let told = subject.tell(&options)?;
+    let (html, file) = (told.page.html(), args.output.unwrap_or_else(|| subject.default_file()));
     if file == Path::new("-") {
-        print_result!("{}", page.html());
-    } else {
-        write(&file, &page)?;
+        print_result!("{html}");
+        return Ok(ExitCode::SUCCESS);
     }
+    usage(write_page(&file, &html))?;
+    told.missing.iter().for_each(|what| message!("{what}"));
+    message!("wrote {} ({} kB): open it in a browser", file.display(), html.len().div_ceil(1000));
+    print_result!("{}", file.display());
     Ok(ExitCode::SUCCESS)
-}
-
-fn write(file: &Path, page: &Page) -> Result<()> {
-    usage(write_page(file, &page.html()))?;
-    message!("the report is in {}", file.display());
-    Ok(())
 }
 
 /// Serves the report until a signal ends the program.

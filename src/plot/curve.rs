@@ -2,6 +2,7 @@
 //! the training accuracy saturates.
 
 use super::chart::{Axis, Level, Line, LineChart, LineStyle, Mark, Sample, Scale, Size, Unit, line};
+use super::frame::Frame;
 use super::note::Note;
 use super::svg::{Canvas, Head, TextStyle};
 use super::text::wrap;
@@ -67,17 +68,36 @@ const SIZE: Size = Size::Full;
 /// Draws the picture as SVG, 640 pixels wide and as high as its texts need.
 pub fn svg(curve: &Curve) -> String {
     let mut canvas = Canvas::default();
-    let chart = chart(curve);
-    let extras = line::Extras {
+    let top = draw_heading(&mut canvas, curve);
+    let (frame, bottom) = line::draw(&mut canvas, &chart(curve), &extras(curve), top);
+    let height = draw_caption(&mut canvas, curve, bottom);
+    finish(canvas, curve, &frame, height)
+}
+
+/// Draws the picture as SVG without heading and caption, for a page that has its own.
+pub fn panel(curve: &Curve) -> String {
+    let mut canvas = Canvas::default();
+    let (frame, bottom) = line::draw(&mut canvas, &chart(curve), &extras(curve), 0.4 * SIZE.font());
+    finish(canvas, curve, &frame, bottom.ceil())
+}
+
+/// Returns the points of all lines as CSV.
+pub fn csv(curve: &Curve) -> String {
+    chart(curve).csv()
+}
+
+fn finish(canvas: Canvas, curve: &Curve, frame: &Frame, height: f64) -> String {
+    canvas.finish(&Head { width: SIZE.width(), height, title: &curve.title, description: &curve.caption, data: &frame.data("line") })
+}
+
+/// Returns what the picture has in addition to the chart.
+fn extras(curve: &Curve) -> line::Extras<'_> {
+    line::Extras {
         shade_from: curve.saturation_step.filter(|step| steps_after(curve, *step) >= SHADED).map(f64::from),
         band_name: Some("95% interval"),
         edge_levels: &curve.levels,
         note: note(curve),
-    };
-    let top = draw_heading(&mut canvas, curve);
-    let (frame, bottom) = line::draw(&mut canvas, &chart, &extras, top);
-    let height = draw_caption(&mut canvas, curve, bottom);
-    canvas.finish(&Head { width: SIZE.width(), height, title: &curve.title, description: &curve.caption, data: &frame.data("line") })
+    }
 }
 
 /// Returns the lines, without heading and caption.

@@ -7,6 +7,7 @@ mod axis;
 pub mod chart;
 pub mod curve;
 mod frame;
+pub mod inline;
 mod labels;
 mod legend;
 mod note;

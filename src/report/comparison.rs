@@ -92,7 +92,7 @@ impl Comparison<'_> {
     fn start(&self, facts: &Facts) -> Markup {
         let limits = sentence::limits(facts);
         html! {
-            p.lead { (sentence::found(facts)) }
+            p.sentence { (sentence::found(facts)) }
             @if !limits.is_empty() {
                 h3 { "What this does not show" }
                 ul { @for limit in &limits { li { (limit) } } }
@@ -117,7 +117,7 @@ fn paired(groups: &Groups, matrices: &[Matrix]) -> Markup {
                 code { "rlvr compare" } " for two evaluations."
             }
         } @else {
-            p.note {
+            p.detail {
                 "Last evaluations, problem by problem: the mean difference with its 95% interval over problems. The score of a problem is its \
                  mean over the runs of a group. The interval covers the choice of problems, not the seed. A star marks an interval without 0. \
                  Of 20 comparisons of equal groups, about one has a star by chance"
@@ -140,7 +140,7 @@ fn with_figures(id: &str, title: &str, large: &[Figure], small: &[Figure], group
         @if large.is_empty() && small.is_empty() {
             p { "No run has recorded numbers for these pictures yet." }
         } @else {
-            p.note {
+            p.detail {
                 (seeds::BAND)
                 @if groups.groups.len() > most { " Pictures show the first " (most) " of " (groups.groups.len()) " groups." }
             }

@@ -1,18 +1,29 @@
 //! Reports about runs: what a run recorded, told as a page, a listing or a selection of responses. Reads the records of runs and studies,
 //! also of runs that are still going, that broke off, or that an older version wrote. Never changes a run's folder.
 
+pub mod caveats;
+pub mod charts;
 pub mod comparison;
+pub mod facts;
 pub mod figure;
+pub mod graded;
+pub mod numbers;
+pub mod outcome;
 pub mod packed;
 pub mod page;
+pub mod published_values;
 pub mod responses;
 pub mod run_record;
+pub mod sections;
 pub mod study;
 pub mod subject;
 pub mod watch;
 
 use anyhow::Result;
 
+use crate::data::example;
+
+pub use facts::Facts;
 pub use figure::Figure;
 pub use packed::DataBlock;
 pub use page::{Page, Section};
@@ -25,7 +36,31 @@ pub struct ReportOptions {}
 /// Returns the page about one run.
 ///
 /// # Errors
-/// If the responses cannot be read.
+/// If the responses cannot be selected.
 pub fn run_page(run: &RunRecord, _options: &ReportOptions) -> Result<Page> {
-    Ok(Page { title: run.name.clone(), ..Page::default() })
+    let facts = Facts::of(run);
+    let mut sections = vec![sections::start::section(run, &facts)];
+    sections.extend(sections::benchmarks::section(run, &facts));
+    sections.extend(sections::gain::section(run, &facts));
+    sections.extend(sections::training::section(run, &facts));
+    sections.extend(sections::subjects::section(run, &facts));
+    sections.extend(sections::words::section(run, &facts));
+    sections.extend(sections::pass_at_k::section(run, &facts));
+    sections.push(sections::configuration::section(run));
+    Ok(Page { title: run.name.clone(), subtitle: subtitle(run), sections, watch: None })
+}
+
+/// Describes the run in one line.
+fn subtitle(run: &RunRecord) -> String {
+    let settings = &run.settings;
+    format!(
+        "{} trained with {} on {}: {} groups of {} responses per step, learning rate {:e}, seed {}",
+        settings.model,
+        settings.algo,
+        example::title(&settings.example),
+        settings.rollout.groups,
+        settings.rollout.group_size,
+        settings.optim.lr,
+        settings.seed
+    )
 }

@@ -48,7 +48,9 @@ impl Outcome {
                     ),
                     change => {
                         let verb = if change == Change::Up { "raised" } else { "lowered" };
-                        format!("{step} steps of training on {example} {verb} {measure} on {problems} held-out problems from {from} to {to}{by}")
+                        format!(
+                            "{step} steps of training on {example} {verb} {measure} on {problems} held-out problems from {from} to {to}{by}"
+                        )
                     }
                 }
             }
@@ -79,7 +81,9 @@ impl Outcome {
                 }
             }
             (Some(step), None, _) => {
-                format!("train accuracy saturated at step {step}, and too few evaluations follow to tell whether held-out accuracy rose after that")
+                format!(
+                    "train accuracy saturated at step {step}, and too few evaluations follow to tell whether held-out accuracy rose after that"
+                )
             }
             (None, _, Some((accuracy, window))) => {
                 let over = if window == 1 { "at the last step".to_owned() } else { format!("over the last {window} steps") };
@@ -103,8 +107,7 @@ pub enum Change {
 
 /// Returns the direction of a change. Without an interval, the direction of the mean.
 pub fn change(difference: &Estimate) -> Change {
-    let (low, high) =
-        if difference.low.is_finite() { (difference.low, difference.high) } else { (difference.mean, difference.mean) };
+    let (low, high) = if difference.low.is_finite() { (difference.low, difference.high) } else { (difference.mean, difference.mean) };
     match (low > 0.0, high < 0.0) {
         (true, _) => Change::Up,
         (_, true) => Change::Down,
@@ -146,7 +149,9 @@ mod tests {
         let raised = "300 steps of training on pi1 raised greedy accuracy on 1,500 held-out problems from 36.0% to 72.0% (+36.0 points [+35.0, +37.0])";
         check(
             |_| (),
-            &format!("{raised}; train accuracy saturated at step 110, and sampled accuracy kept rising after that (+5.0 points [+4.0, +6.0])."),
+            &format!(
+                "{raised}; train accuracy saturated at step 110, and sampled accuracy kept rising after that (+5.0 points [+4.0, +6.0])."
+            ),
         );
         check(
             |one| one.gain_after = Some(around(-0.05)),

@@ -6,6 +6,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
 use super::packed::DataBlock;
+use crate::plot::inline::page_style;
 
 /// A part of the page with a heading, listed in the page's navigation.
 #[derive(Clone, Debug)]
@@ -49,9 +50,10 @@ impl Page {
     pub fn html(&self) -> String {
         let connect = if self.watch.is_some() { "'self'" } else { "'none'" };
         let scripts: Vec<String> = self.scripts().into_iter().map(|script| format!("'{}'", hash(script))).collect();
+        let style = format!("{STYLE}\n{}", page_style());
         let policy = format!(
             "default-src 'none'; style-src '{}'; script-src {}; img-src data:; connect-src {connect}; base-uri 'none'; form-action 'none'",
-            hash(STYLE),
+            hash(&style),
             scripts.join(" ")
         );
         let page = html! {
@@ -64,7 +66,7 @@ impl Page {
                     meta name="color-scheme" content="light dark";
                     meta name="generator" content={ "rlvr " (env!("CARGO_PKG_VERSION")) };
                     title { (self.title) }
-                    style { (PreEscaped(STYLE)) }
+                    style { (PreEscaped(&style)) }
                 }
                 body data-watch=[self.watch.as_deref()] {
                     a.skip href="#content" { "Skip to the content" }

@@ -99,13 +99,18 @@ impl StudyRecord {
         let groups = Groups::by_arm(self.arms.iter().map(|arm| (arm.label.clone(), arm.records().collect())).collect())?;
         let arms = self.arms.iter().filter_map(ArmRecord::results).collect();
         let small = self.small_multiples(&groups);
-        let unreadable = self.arms.iter().flat_map(ArmRecord::unfinished).collect();
+        let unreadable = self.unfinished();
         let (passes, is_grid) = (self.passes.clone(), !self.axes.is_empty());
         let mut sections = Comparison { groups, arms, passes, unreadable, is_grid, only_finished: true }.sections()?;
         sections.insert(1, small);
         let runs = self.arms.iter().map(|arm| arm.runs.len()).sum();
         let subtitle = format!("A study of {} and {}", counted(self.arms.len(), "arm"), counted(runs, "run"));
         Ok(Page { title: self.title.clone(), subtitle, sections, ..Page::default() })
+    }
+
+    /// Returns the runs that are missing, unfinished or unreadable, with the reason.
+    pub fn unfinished(&self) -> Vec<Unreadable> {
+        self.arms.iter().flat_map(ArmRecord::unfinished).collect()
     }
 
     /// Returns one small picture for each arm, all with the same axes, in the order of the grid: a row for each combination of all axes but
@@ -115,7 +120,7 @@ impl StudyRecord {
         let columns = self.columns();
         let rows = figures.chunks(columns).zip(self.arms.chunks(columns));
         let body = html! {
-            p.note {
+            p.detail {
                 "One picture for each arm, all with the same axes. Lines are means over the arm's runs, bands as in the other pictures."
                 @if let Some(last) = self.axes.last().filter(|_| self.axes.len() > 1) { " In a row, only " (last.name) " changes." }
             }
@@ -233,8 +238,7 @@ mod tests {
         let lines = "{\"step\":1,\"train/accuracy\":0.5}\n";
         record(&root.path().join("a/seed-0"), |run| run.train.steps = 4, lines, &[(0, 1)]);
         let study = study(root.path(), "", &["a", "b"]);
-        let unfinished: Vec<String> =
-            study.arms.iter().flat_map(ArmRecord::unfinished).map(|one| format!("{}: {}", one.name, one.reason)).collect();
+        let unfinished: Vec<String> = study.unfinished().iter().map(|one| format!("{}: {}", one.name, one.reason)).collect();
         assert_eq!(unfinished[0], "arm a, seed 0: stopped at step 1 of 4; its numbers are only in the pictures");
         assert_eq!(unfinished[1..3], ["arm a, seed 1: not started", "arm b, seed 0: not started"]);
         assert!(unfinished[3].starts_with("arm b, seed 1: ") && unfinished[3].contains("is not a run folder"), "{unfinished:?}");

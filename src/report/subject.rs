@@ -30,6 +30,8 @@ pub struct Told {
     pub page: Page,
     /// The run; `None` if the page is about several runs or a study.
     pub run: Option<RunRecord>,
+    /// What is missing or cannot be read, one sentence each.
+    pub missing: Vec<String>,
 }
 
 impl Subject {
@@ -50,9 +52,11 @@ impl Subject {
     /// # Errors
     /// If the folder of a single run or study, or none of several runs, can be read; or if a study is given together with other folders.
     pub fn tell(&self, options: &ReportOptions) -> Result<Told> {
-        let several = |page| Ok(Told { page, run: None });
         match self.paths.as_slice() {
-            [one] if is_study(one) => several(StudyRecord::read(one)?.page()?),
+            [one] if is_study(one) => {
+                let study = StudyRecord::read(one)?;
+                Ok(Told { page: study.page()?, run: None, missing: sentences(&study.unfinished()) })
+            }
             [one] => {
                 let is_known = one.join("config.toml").exists() || !one.is_dir() || !has_files(one);
                 usage(is_known.then_some(()).with_context(|| {
@@ -64,14 +68,14 @@ impl Subject {
                     )
                 }))?;
                 let run = if one.exists() { RunRecord::read(one) } else { usage(RunRecord::read(one)) }?;
-                Ok(Told { page: run_page(&run, options)?, run: Some(run) })
+                Ok(Told { page: run_page(&run, options)?, missing: run.missing.clone(), run: Some(run) })
             }
             paths => {
                 let study = paths.iter().find(|path| is_study(path));
                 let alone = study
                     .map_or(Ok(()), |path| Err(anyhow!("{} is a study: give it alone, or give the folders of its runs", path.display())));
                 usage(alone)?;
-                several(compare(paths)?)
+                compare(paths)
             }
         }
     }
@@ -95,7 +99,7 @@ fn has_files(folder: &Path) -> bool {
 }
 
 /// Compares the runs that can be read.
-fn compare(paths: &[PathBuf]) -> Result<Page> {
+fn compare(paths: &[PathBuf]) -> Result<Told> {
     let (mut runs, mut unreadable) = (Vec::new(), Vec::new());
     for path in paths {
         match RunRecord::read(path) {
@@ -105,7 +109,12 @@ fn compare(paths: &[PathBuf]) -> Result<Page> {
     }
     let reasons = unreadable.iter().map(|one| one.reason.as_str()).collect::<Vec<_>>();
     ensure!(!runs.is_empty(), "no run can be read: {}", reasons.join("; "));
-    comparison_page(&runs, unreadable)
+    let missing = sentences(&unreadable);
+    Ok(Told { page: comparison_page(&runs, unreadable)?, run: None, missing })
+}
+
+fn sentences(unreadable: &[Unreadable]) -> Vec<String> {
+    unreadable.iter().map(|one| format!("{}: {}", one.name, one.reason)).collect()
 }
 
 /// Writes a page to a file, replacing only a page by this program.

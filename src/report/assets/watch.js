@@ -17,7 +17,7 @@
   let version = firstVersion;
 
   const note = document.createElement("p");
-  note.className = "note watch-note";
+  note.className = "detail watch-note";
   note.setAttribute("role", "status");
   document.querySelector("body > header")?.append(note);
 
@@ -110,11 +110,14 @@
     if (old && fresh && old.innerHTML !== fresh.innerHTML) old.replaceChildren(...document.adoptNode(fresh).childNodes);
   };
 
-  /** Replaces the sections that changed. Returns false if a section stays because the reader has selected text in it. */
+  /**
+   * Replaces the sections that changed. Returns whether all of them could be replaced, those that were, and functions that restore what the
+   * reader did in them. A section in which the reader has selected text stays until the selection ends.
+   */
   const replaceSections = (page, changedData) => {
     const fresh = htmlOfSections(page);
     const main = document.querySelector("main");
-    const restore = [];
+    const [replaced, restore] = [[], []];
     let isComplete = true;
     let previous = null;
     for (const [id, html] of fresh) {
@@ -125,6 +128,7 @@
         fresh.set(id, served.get(id));
       } else if (!old || mustChange) {
         const section = document.adoptNode(page.getElementById(id));
+        replaced.push(section);
         if (old) {
           const again = remember(old);
           old.replaceWith(section);
@@ -136,7 +140,17 @@
     }
     for (const id of served.keys()) if (!fresh.has(id)) document.getElementById(id)?.remove();
     served = fresh;
-    return [isComplete, restore];
+    return [isComplete, replaced, restore];
+  };
+
+  /** Lets the other scripts of the page, which run after this one, build what belongs to new sections. */
+  const start = (sections) => {
+    for (const section of sections) {
+      startControls(section);
+      rlvr.startCharts(section);
+    }
+    startNavigation();
+    startResponses();
   };
 
   const update = (text) => {
@@ -145,12 +159,8 @@
     const place = keepPlace();
     document.title = page.title;
     for (const selector of ["body > header h1", "body > header .subtitle", "body > nav ul"]) replaceText(page, selector);
-    const [isComplete, restore] = replaceSections(page, replaceData(page));
-    document.dispatchEvent(new CustomEvent("rlvr:update"));
-    // The scripts of the page, which follow this one, build what belongs to the new sections.
-    if (typeof startPage === "function") startPage();
-    if (typeof startCharts === "function") startCharts();
-    if (typeof startResponses === "function") startResponses();
+    const [isComplete, replaced, restore] = replaceSections(page, replaceData(page));
+    start(replaced);
     restore.forEach((again) => again());
     place();
     if (isComplete) version = page.body.dataset.watch.split("?")[1];

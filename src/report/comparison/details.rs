@@ -67,7 +67,7 @@ fn evaluations(run: &RunRecord) -> Markup {
     let rows: Vec<Cells> = run.passes().iter().map(row).collect();
     html! {
         (table(&format!("Evaluations of {}", run.name), &header, &rows))
-        @if let Some(step) = best { p.note { "Best evaluation: " (name(step)) "." } }
+        @if let Some(step) = best { p.detail { "Best evaluation: " (name(step)) "." } }
     }
 }
 

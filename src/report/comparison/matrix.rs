@@ -75,7 +75,7 @@ impl Matrix {
             } @else {
                 (self.matrix(&names))
             }
-            @for note in &self.notes { p.note { (note) } }
+            @for note in &self.notes { p.detail { (note) } }
         }
     }
 

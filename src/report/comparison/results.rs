@@ -49,7 +49,7 @@ pub fn groups_table(groups: &Groups) -> Markup {
         "A group has the runs with the same settings except the seed. The last columns are the settings in which the groups differ."
             .to_owned()
     };
-    html! { (table("Groups", &header, &rows)) p.note { (about) } }
+    html! { (table("Groups", &header, &rows)) p.detail { (about) } }
 }
 
 /// Returns the number of steps done, or their range: `60`, or `40 to 60 of 60` for a group with unfinished runs.
@@ -77,7 +77,7 @@ fn saturation_cell(group: &Group) -> String {
 pub fn result_tables(groups: &Groups, arms: &[ArmResults], passes: &[String]) -> Markup {
     let tables = rows(passes, arms);
     html! {
-        p.note { (INTERVALS) }
+        p.detail { (INTERVALS) }
         @if tables.is_empty() { p { "No run has an evaluation yet." } }
         @for (pass, rows) in &tables { (result_table(groups, pass, rows)) }
     }

@@ -14,8 +14,8 @@ pub struct Cells {
 /// Returns a table. The first item of `header` is the heading of the names.
 pub fn table(title: &str, header: &[&str], rows: &[Cells]) -> Markup {
     html! {
-        div.table-box role="region" aria-label=(title) tabindex="0" {
-            table {
+        div.scroll role="region" aria-label=(title) tabindex="0" {
+            table.results {
                 thead { tr { @for name in header { th scope="col" { (name) } } } }
                 tbody {
                     @for row in rows { tr { th scope="row" { (row.name) } @for cell in &row.cells { td { (cell) } } } }

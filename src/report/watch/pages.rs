@@ -76,7 +76,7 @@ impl Pages {
         let started = Instant::now();
         let (subject, options) = (&self.subject, &self.options);
         let (page, run) = self.pool.install(|| match subject.tell(options) {
-            Ok(Told { page, run }) => (page, run),
+            Ok(Told { page, run, .. }) => (page, run),
             Err(error) => (waiting(subject, &format!("{error:#}")), None),
         });
         let html = Page { watch: Some(format!("{VERSION}?{version}")), ..page }.html();
