@@ -1,6 +1,6 @@
 //! `rlvr compare`: compares two evaluations problem by problem.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -8,11 +8,10 @@ use clap::Args;
 use serde_json::json;
 
 use crate::checkpoint::manifest;
-use crate::eval::score::per_problem;
-use crate::eval::statistics::{self, Comparison};
+use crate::eval::Conditions;
+use crate::eval::paired::{self, read_scores};
 use crate::eval::store::read_conditions;
-use crate::eval::{Answer, Conditions};
-use crate::metrics::{jsonl, table};
+use crate::metrics::table;
 use crate::usage::usage;
 
 #[derive(Debug, Args)]
@@ -28,15 +27,12 @@ pub struct CompareArgs {
     fallback: bool,
 }
 
-/// `(problem id, mean over its samples)`, in file order.
-type Scores = Vec<(String, f64)>;
-
 pub fn run(args: CompareArgs) -> Result<()> {
     let pairs = usage(pairs(&args.before, &args.after))?;
     let mut rows = Vec::new();
     for (name, [before, after]) in &pairs {
-        let [before, after] = [scores(before, args.fallback)?, scores(after, args.fallback)?];
-        let (comparison, unpaired) = usage(compare(&before, &after).with_context(|| name.clone()))?;
+        let [before, after] = [read_scores(before, args.fallback)?, read_scores(after, args.fallback)?];
+        let (comparison, unpaired) = usage(paired::compare(&before, &after).with_context(|| name.clone()))?;
         let line = json!({"pass": name, "a": args.before, "b": args.after, "unpaired": unpaired, "comparison": comparison});
         print_result!("{line}");
         let difference = comparison.difference;
@@ -105,27 +101,6 @@ fn passes(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
     Ok(passes)
 }
 
-/// Reads the mean score of each problem.
-fn scores(path: &Path, fallback: bool) -> Result<Scores> {
-    let answers: Vec<Answer> = jsonl::read(path)?;
-    let samples = answers.iter().map(|answer| answer.sample + 1).max().unwrap_or(1);
-    let is_complete =
-        answers.len().is_multiple_of(samples) && answers.iter().enumerate().all(|(index, answer)| answer.sample == index % samples);
-    ensure!(is_complete, "{} is incomplete: not every problem has {samples} samples", path.display());
-    let means = per_problem(&answers, samples, |answer| if fallback { answer.correct_with_fallback } else { answer.correct });
-    Ok(answers.iter().step_by(samples).map(|answer| answer.id.clone()).zip(means).collect())
-}
-
-/// Compares the problems that both evaluations have. Also returns the number of problems that only one of them has.
-fn compare(before: &Scores, after: &Scores) -> Result<(Comparison, usize)> {
-    let of_after: HashMap<&String, f64> = after.iter().map(|(id, score)| (id, *score)).collect();
-    let (before_scores, after_scores): (Vec<f64>, Vec<f64>) =
-        before.iter().filter_map(|(id, score)| Some((*score, *of_after.get(id)?))).unzip();
-    ensure!(!before_scores.is_empty(), "the evaluations have no problem in common");
-    let unpaired = before.len() + after.len() - 2 * before_scores.len();
-    Ok((statistics::compare(&before_scores, &after_scores)?, unpaired))
-}
-
 /// Lists the conditions that differ between two folders, by pass, except the model and its revision.
 fn differences(before: &Path, after: &Path) -> Result<Vec<(String, Vec<String>)>> {
     let of = |path: &Path| read_conditions(if path.is_dir() { path } else { path.parent().unwrap_or(path) });
@@ -137,19 +112,4 @@ fn differences(before: &Path, after: &Path) -> Result<Vec<(String, Vec<String>)>
         (!different.is_empty()).then(|| (name.clone(), different))
     };
     Ok(after.iter().filter_map(of_pass).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn compare_pairs_problems_by_id() {
-        let scores = |pairs: &[(&str, f64)]| pairs.iter().map(|(id, score)| ((*id).to_owned(), *score)).collect::<Scores>();
-        let before = scores(&[("a", 0.0), ("b", 1.0), ("c", 1.0)]);
-        let (found, unpaired) = compare(&before, &scores(&[("c", 1.0), ("a", 1.0), ("d", 0.0)])).unwrap();
-        assert_eq!((found.problems, found.won, found.lost, unpaired), (2, 1, 0, 2));
-        let error = compare(&before, &scores(&[("d", 0.0)])).unwrap_err().to_string();
-        assert!(error.contains("no problem in common"), "{error}");
-    }
 }

@@ -50,6 +50,16 @@ examples! {
   # The same on a GPU with 24 GiB that this machine does not have
   rlvr plan --config configs/pi1-24gb.toml --gpu-memory 24";
 
+    REPORT = "  # One file with the whole run: runs/tiny-334+556/report.html
+  rlvr report runs/tiny-334+556
+
+  # Compare runs; those that differ only in the seed are one group
+  rlvr train --seed 1 --out runs/seed-1
+  rlvr report runs/tiny-334+556 runs/seed-1 -o comparison.html
+
+  # Serve the report, and refresh it while the run goes
+  rlvr report --watch runs/tiny-334+556";
+
     EVAL = "  # The best checkpoint of a run, on the embedded model's test problems
   rlvr eval --model runs/tiny-334+556/checkpoints/best --benchmarks tiny
 

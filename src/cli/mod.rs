@@ -63,12 +63,12 @@ enum Command {
     /// Estimate a run's memory, disk space, tokens and time without loading weights
     #[command(after_help = examples::PLAN)]
     Plan(plan::PlanArgs),
-    /// Write a report about a run: one HTML file with pictures, tables and responses
-    #[command(after_help = report::EXAMPLES)]
-    Report(report::ReportArgs),
     /// Evaluate a model on benchmarks
     #[command(after_help = examples::EVAL)]
     Eval(eval::EvalArgs),
+    /// Write or serve a report about runs or a study: one HTML file with pictures, tables and responses
+    #[command(after_help = examples::REPORT)]
+    Report(report::ReportArgs),
     /// Compare two evaluations problem by problem
     #[command(after_help = examples::COMPARE)]
     Compare(compare::CompareArgs),
@@ -127,8 +127,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Train(args) => train::run(args),
         Command::Study(args) => study::run(args),
         Command::Plan(args) => plan::run(args).map(done),
-        Command::Report(args) => report::run(args).map(done),
         Command::Eval(args) => eval::run(args),
+        Command::Report(args) => report::run(args),
         Command::Compare(args) => compare::run(args).map(done),
         Command::Data(args) => data::run(args),
         Command::Select(args) => select::run(args).map(done),

@@ -10,6 +10,7 @@ use toml::{Table, Value};
 
 use super::arguments::{ComputeArgs, DataArgs, download_progress};
 use super::numbers::setting;
+use super::report::LiveReport;
 use super::signals::{self, CtrlC};
 use crate::config;
 use crate::data::example;
@@ -81,6 +82,12 @@ pub struct TrainArgs {
     /// With --resume: go back to this step and discard all later records; 0 restarts from the initial model
     #[arg(long, value_name = "STEP", requires = "resume")]
     at: Option<u64>,
+    /// Serve a report of the run on this machine while it goes, and write it to report.html in the run's folder at the end
+    #[arg(long, conflicts_with_all = ["dry_run", "help_settings"])]
+    report: bool,
+    /// With --report: the port on 127.0.0.1 (default: one that is free)
+    #[arg(long, value_name = "N", requires = "report")]
+    port: Option<u16>,
     /// Check everything that needs no weights, print the settings, and exit
     #[arg(long)]
     dry_run: bool,
@@ -112,6 +119,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let loaded = prepared.load(&interrupt)?;
     signals::listen(&interrupt, CtrlC::Finishes)?;
     let root = loaded.root.clone();
+    let live_report = args.report.then(|| LiveReport::start(&root, args.port)).transpose()?;
     let outcome = match loaded.start().map_err(|error| error.downcast::<Interrupted>()) {
         Ok(run) => run.run()?,
         Err(Ok(Interrupted { signal })) => {
@@ -120,6 +128,9 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         }
         Err(Err(error)) => return Err(error),
     };
+    if let Some(report) = live_report {
+        report.finish();
+    }
     Ok(match outcome {
         Outcome::Done => ExitCode::SUCCESS,
         Outcome::Interrupted { signal } => ExitCode::from(128 + signal as u8),

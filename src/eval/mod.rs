@@ -4,6 +4,7 @@ pub mod conditions;
 pub mod endpoint;
 pub mod generator;
 pub mod local;
+pub mod paired;
 pub mod published;
 pub mod record;
 pub mod run;

@@ -3,6 +3,7 @@
 
 pub mod caveats;
 pub mod charts;
+pub mod comparison;
 pub mod facts;
 pub mod figure;
 pub mod graded;
@@ -14,6 +15,9 @@ pub mod published_values;
 pub mod responses;
 pub mod run_record;
 pub mod sections;
+pub mod study;
+pub mod subject;
+pub mod watch;
 
 use anyhow::Result;
 

@@ -44,15 +44,24 @@ const SCRIPT: &str = concat!(
     include_str!("assets/rollouts.js"),
 );
 
+/// The script of a served page, which runs before the others.
+const WATCH_SCRIPT: &str = include_str!("assets/watch.js");
+
 impl Page {
+    /// Returns the scripts in the order in which they run.
+    fn scripts(&self) -> Vec<&'static str> {
+        self.watch.is_some().then_some(WATCH_SCRIPT).into_iter().chain([SCRIPT]).collect()
+    }
+
     /// Returns the HTML text.
     pub fn html(&self) -> String {
         let connect = if self.watch.is_some() { "'self'" } else { "'none'" };
+        let scripts: Vec<String> = self.scripts().into_iter().map(|script| format!("'{}'", hash(script))).collect();
         let style = format!("{STYLE}\n{}", page_style());
         let policy = format!(
-            "default-src 'none'; style-src '{}'; script-src '{}'; img-src data:; connect-src {connect}; base-uri 'none'; form-action 'none'",
+            "default-src 'none'; style-src '{}'; script-src {}; img-src data:; connect-src {connect}; base-uri 'none'; form-action 'none'",
             hash(&style),
-            hash(SCRIPT)
+            scripts.join(" ")
         );
         let page = html! {
             (DOCTYPE)
@@ -73,7 +82,7 @@ impl Page {
                     main #content tabindex="-1" { @for section in &self.sections { (section.markup()) } }
                     footer { p { "Written by rlvr " (env!("CARGO_PKG_VERSION")) ". This page is complete: it loads nothing from elsewhere." } }
                     @for block in self.sections.iter().flat_map(|section| &section.data) { (block.markup()) }
-                    script { (PreEscaped(SCRIPT)) }
+                    @for script in self.scripts() { script { (PreEscaped(script)) } }
                 }
             }
         };

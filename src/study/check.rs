@@ -53,7 +53,7 @@ mod tests {
         let study = |assignment: &str, pass: &str| {
             let assignments = vec![assignment.to_owned()];
             let arm = Arm { label: "arm".into(), folder: "arm".into(), config: None, assignments };
-            Study { title: "study".into(), arms: vec![arm], seeds: vec![3], passes: vec![pass.to_owned()] }
+            Study { title: "study".into(), arms: vec![arm], axes: Vec::new(), seeds: vec![3], passes: vec![pass.to_owned()] }
         };
         let good = study("train.steps=7", "tiny-greedy");
         let settings = good.check(&good.arms[0], &store).unwrap();

@@ -21,7 +21,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::config::range::{Range, Row, row};
@@ -35,10 +35,21 @@ pub struct Study {
     pub title: String,
     /// The arms, in the order of runs and table rows. With axes, the last axis changes fastest.
     pub arms: Vec<Arm>,
+    /// The axes whose combinations the arms are; empty if the study lists its arms.
+    pub axes: Vec<AxisLabels>,
     /// The seeds to run each arm with; at least one, all distinct.
     pub seeds: Vec<u64>,
     /// The evaluation passes in the table; empty for all.
     pub passes: Vec<String>,
+}
+
+/// An axis of a study: its name and the labels of its alternatives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AxisLabels {
+    /// The name, such as `temperature`.
+    pub name: String,
+    /// The label of each alternative, in order.
+    pub labels: Vec<String>,
 }
 
 /// One arm: a variant of the settings.
@@ -194,7 +205,9 @@ impl Study {
             );
             arms.push(Arm { label, folder, config: relative(own).or_else(|| config.clone()), assignments });
         }
-        Ok(Self { title: file.title, arms, seeds: file.seeds, passes: file.passes })
+        let labels =
+            |axis: &Axis| AxisLabels { name: axis.name.clone(), labels: axis.alternatives.iter().map(|one| one.label.clone()).collect() };
+        Ok(Self { title: file.title, arms, axes: file.axes.iter().map(labels).collect(), seeds: file.seeds, passes: file.passes })
     }
 }
 
@@ -290,6 +303,9 @@ mod tests {
         let last = &study.arms[3].assignments;
         assert_eq!(last, &["train.steps=2", "reward.name=\"format\"", "rollout.max_new_tokens=40", "rollout.temperature=1.0"]);
         assert_eq!((study.arms[0].config.as_deref(), study.seeds), (Some(Path::new("studies/demo.toml")), vec![0, 3]));
+        let axes: Vec<(&str, Vec<&str>)> =
+            study.axes.iter().map(|axis| (axis.name.as_str(), axis.labels.iter().map(String::as_str).collect())).collect();
+        assert_eq!(axes, [("temperature", vec!["T 0.6", "T 1.0"]), ("reward", vec!["outcome", "Format!"])]);
     }
 
     /// Includes strings with quotes and backslashes.

@@ -11,7 +11,7 @@ pub mod progress;
 pub mod runner;
 pub mod table;
 
-pub use file::{Arm, ROWS, Study};
+pub use file::{Arm, AxisLabels, ROWS, Study};
 pub use progress::{Progress, progress};
 pub use runner::{Launcher, RunOutcome, StudyRunner};
 pub use table::{ArmResults, Table};

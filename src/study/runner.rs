@@ -218,7 +218,7 @@ impl<'a> StudyRunner<'a> {
             anyhow::Ok(ArmResults { label: arm.label.clone(), folder: arm.folder.clone(), settings: settings.clone(), runs })
         };
         let arms: Vec<ArmResults> = self.study.arms.iter().zip(self.settings).map(runs).collect::<Result<_>>()?;
-        let table = Table::of(&self.study.title, &self.study.passes, &arms);
+        let table = Table::of(&self.study.title, &self.study.axes, &self.study.passes, &arms);
         std::fs::create_dir_all(self.out).with_context(|| format!("cannot create {}", self.out.display()))?;
         table.write(self.out)?;
         Ok(table)
@@ -245,8 +245,12 @@ fn folder(out: &Path, arm: &Arm, seed: u64) -> PathBuf {
     out.join(&arm.folder).join(format!("seed-{seed}"))
 }
 
-/// Reads the summary of a finished run. `None` for an unfinished run, whose figures would be from an earlier step.
-fn read_summary(root: &Path, settings: &RunSettings) -> Result<Option<Summary>> {
+/// Reads the summary of a finished run of a study with these settings. `None` for an unfinished run, whose figures would be from an earlier
+/// step.
+///
+/// # Errors
+/// If the folder or its summary cannot be read.
+pub fn read_summary(root: &Path, settings: &RunSettings) -> Result<Option<Summary>> {
     if !root.join("config.toml").exists() {
         return Ok(None);
     }

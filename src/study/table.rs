@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::experiment::experiment_of;
+use super::file::AxisLabels;
 use crate::checkpoint::write_file;
 use crate::eval::Score;
 use crate::eval::published::{Experiment, PublishedValue, accuracy_of, mean_of, published};
@@ -48,7 +49,7 @@ pub struct SeedStatistics {
 
 impl SeedStatistics {
     /// Computes the mean and its interval, clamped to `floor..=1`. `None` if there are no values.
-    fn of(values: &[f64], floor: f64) -> Option<Self> {
+    pub fn of(values: &[f64], floor: f64) -> Option<Self> {
         let estimate = student_interval(values, floor, 1.0)?;
         let several = values.len() > 1;
         let squares: f64 = values.iter().map(|value| (value - estimate.mean).powi(2)).sum();
@@ -62,7 +63,7 @@ impl SeedStatistics {
     }
 
     /// Formats as `67.4 ± 3.2 [59.4, 75.4]`, in percent or points.
-    fn cell(&self) -> String {
+    pub fn cell(&self) -> String {
         let mut cell = format!("{:.1}", self.mean * 100.0);
         if let (Some(deviation), Some(low), Some(high)) = (self.deviation, self.low, self.high) {
             let _ = write!(cell, " ± {:.1} [{:.1}, {:.1}]", deviation * 100.0, low * 100.0, high * 100.0);
@@ -81,33 +82,48 @@ pub struct Table {
 }
 
 /// The row of an arm in the table of a pass.
-struct Row<'a> {
-    arm: &'a ArmResults,
-    base: Option<SeedStatistics>,
-    last: Option<SeedStatistics>,
-    best: Option<SeedStatistics>,
+#[derive(Debug)]
+pub struct Row<'a> {
+    /// The arm.
+    pub arm: &'a ArmResults,
+    /// Accuracy of the base model.
+    pub base: Option<SeedStatistics>,
+    /// Accuracy at the last evaluation.
+    pub last: Option<SeedStatistics>,
+    /// Accuracy at the best step.
+    pub best: Option<SeedStatistics>,
     /// Accuracy at the best step, including unboxed answers, as in the paper.
-    best_with_fallback: Option<SeedStatistics>,
+    pub best_with_fallback: Option<SeedStatistics>,
     /// Accuracy of the last evaluation minus that of the first one after saturation.
-    gain: Option<SeedStatistics>,
-    boxed: Option<SeedStatistics>,
-    /// Accuracy at the last step, including unboxed answers, as in the paper.
-    with_fallback: Option<SeedStatistics>,
+    pub gain: Option<SeedStatistics>,
+    /// Share of boxed answers at the last evaluation; `None` for the mean over benchmarks.
+    pub boxed: Option<SeedStatistics>,
+    /// Accuracy at the last evaluation, including unboxed answers, as in the paper.
+    pub with_fallback: Option<SeedStatistics>,
     /// The paper's accuracy before and after training.
-    paper: (Option<PublishedValue>, Option<PublishedValue>),
+    pub paper: (Option<PublishedValue>, Option<PublishedValue>),
+}
+
+/// Returns the rows of the arms for each of `passes`; if empty, for each pass of any run, and for the mean over benchmarks if a run has
+/// one.
+pub fn rows<'a>(passes: &[String], arms: &'a [ArmResults]) -> Vec<(String, Vec<Row<'a>>)> {
+    let known: BTreeSet<String> = arms.iter().flat_map(|arm| arm.runs.iter()).filter_map(|(_, run)| run.as_ref()).flat_map(names).collect();
+    let has_mean = arms.iter().flat_map(|arm| &arm.runs).any(|(_, run)| run.as_ref().is_some_and(has_mean));
+    let all = || known.into_iter().chain(has_mean.then(|| BY_MEAN.to_owned())).collect();
+    let passes: Vec<String> = if passes.is_empty() { all() } else { passes.to_vec() };
+    let of_pass = |pass: String| {
+        let rows = arms.iter().map(|arm| Row::of(arm, &pass)).collect();
+        (pass, rows)
+    };
+    passes.into_iter().map(of_pass).collect()
 }
 
 impl Table {
     /// Makes a table for each of `passes`; if empty, for each pass of any run, and for the mean over benchmarks if a run has one.
-    pub fn of(title: &str, passes: &[String], arms: &[ArmResults]) -> Self {
-        let known: BTreeSet<String> =
-            arms.iter().flat_map(|arm| arm.runs.iter()).filter_map(|(_, run)| run.as_ref()).flat_map(names).collect();
-        let has_mean = arms.iter().flat_map(|arm| &arm.runs).any(|(_, run)| run.as_ref().is_some_and(has_mean));
-        let all = || known.into_iter().chain(has_mean.then(|| BY_MEAN.to_owned())).collect();
-        let passes: Vec<String> = if passes.is_empty() { all() } else { passes.to_vec() };
-        let tables: Vec<(&String, Vec<Row>)> =
-            passes.iter().map(|pass| (pass, arms.iter().map(|arm| Row::of(arm, pass)).collect())).collect();
-        Self { markdown: markdown(title, &tables, arms), json: json!({"title": title, "arms": json_arms(&tables, arms)}) }
+    pub fn of(title: &str, axes: &[AxisLabels], passes: &[String], arms: &[ArmResults]) -> Self {
+        let tables = rows(passes, arms);
+        let json = json!({"title": title, "axes": axes, "arms": json_arms(&tables, arms)});
+        Self { markdown: markdown(title, &tables, arms), json }
     }
 
     /// Writes `study.md` and `study.json` to a folder.
@@ -167,18 +183,20 @@ impl<'a> Row<'a> {
         }
     }
 
+    /// Formats the paper's accuracy as `36.0 to 72.8 (T8)`, with the id of its table; `None` if the paper does not report it.
+    pub fn paper_cell(&self) -> Option<String> {
+        let after = self.paper.1.as_ref()?;
+        let before = self.paper.0.as_ref().map_or_else(|| "–".to_owned(), |figure| format!("{:.1}", figure.value));
+        Some(format!("{before} to {:.1} ({})", after.value, after.table.id))
+    }
+
     fn cells(&self) -> Vec<String> {
         let cell = |statistics: &Option<SeedStatistics>| statistics.as_ref().map_or_else(|| "–".to_owned(), SeedStatistics::cell);
         let done = self.arm.runs.iter().filter(|(_, run)| run.is_some()).count();
         let mut cells = vec![self.arm.label.clone(), format!("{done} of {}", self.arm.runs.len())];
         cells
             .extend([&self.base, &self.last, &self.best, &self.gain, &self.boxed, &self.with_fallback, &self.best_with_fallback].map(cell));
-        let value =
-            |figure: &Option<PublishedValue>| figure.as_ref().map_or_else(|| "–".to_owned(), |figure| format!("{:.1}", figure.value));
-        cells.push(match &self.paper.1 {
-            Some(after) => format!("{} to {:.1} ({})", value(&self.paper.0), after.value, after.table.id),
-            None => "–".to_owned(),
-        });
+        cells.push(self.paper_cell().unwrap_or_else(|| "–".to_owned()));
         cells
     }
 
@@ -207,7 +225,7 @@ const HEADER: [&str; 10] = [
     "paper: base to trained",
 ];
 
-fn markdown(title: &str, tables: &[(&String, Vec<Row>)], arms: &[ArmResults]) -> String {
+fn markdown(title: &str, tables: &[(String, Vec<Row>)], arms: &[ArmResults]) -> String {
     let mut text = format!("# {title}\n\n");
     text += "Accuracy in percent, gain in percentage points. With several seeds: mean ± standard deviation over seeds [95% interval of the mean].\n";
     text += "The glossary of rlvr (docs/glossary.md) defines the terms.\n";
@@ -252,7 +270,7 @@ fn grid(rows: &[Vec<String>]) -> String {
     text
 }
 
-fn json_arms(tables: &[(&String, Vec<Row>)], arms: &[ArmResults]) -> Vec<Value> {
+fn json_arms(tables: &[(String, Vec<Row>)], arms: &[ArmResults]) -> Vec<Value> {
     let run = |(seed, summary): &(u64, Option<Summary>)| {
         let scores =
             |evaluation: &Option<EvaluationSummary>| evaluation.as_ref().map(|one| json!({"step": one.step, "passes": one.passes}));
@@ -267,7 +285,7 @@ fn json_arms(tables: &[(&String, Vec<Row>)], arms: &[ArmResults]) -> Vec<Value> 
         )
     };
     let arm = |(index, arm): (usize, &ArmResults)| {
-        let passes: serde_json::Map<String, Value> = tables.iter().map(|(pass, rows)| ((*pass).clone(), rows[index].json())).collect();
+        let passes: serde_json::Map<String, Value> = tables.iter().map(|(pass, rows)| (pass.clone(), rows[index].json())).collect();
         let runs: Vec<Value> = arm.runs.iter().map(run).collect();
         json!({"label": arm.label, "folder": arm.folder, "passes": passes, "runs": runs})
     };
@@ -312,7 +330,7 @@ mod tests {
             arm("all", RunSettings::published(), vec![(0, Some(summary(6))), (1, Some(summary(8)))]),
             arm("none", without, vec![(0, Some(summary(5))), (1, None)]),
         ];
-        let table = Table::of("Terms", &[], &arms);
+        let table = Table::of("Terms", &[], &[], &arms);
         // The standard deviation of 0.6 and 0.8 is 0.1414 and the standard error 0.1. With t(1) = 12.7 the interval covers the whole range.
         let row = |label: &str| table.markdown.lines().find(|line| line.starts_with(&format!("| {label} "))).unwrap().to_owned();
         let cells = |label: &str| row(label).split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
@@ -331,7 +349,7 @@ mod tests {
     #[test]
     fn table_omits_the_column_of_missing_published_figures() {
         let arm = ArmResults { label: "a".into(), folder: "a".into(), settings: RunSettings::demonstration(), runs: vec![(0, None)] };
-        let table = Table::of("Tiny", &["tiny-greedy".to_owned()], &[arm]);
+        let table = Table::of("Tiny", &[], &["tiny-greedy".to_owned()], &[arm]);
         assert!(!table.markdown.contains("paper") && table.markdown.contains("| a   | 0 of 1 | –"), "{}", table.markdown);
     }
 }

@@ -17,7 +17,6 @@ pub struct Entry {
 
 /// A document with its entries in order. Later commands may use what earlier ones wrote.
 pub struct Document {
-    pub name: String,
     pub entries: Vec<Entry>,
 }
 
@@ -42,7 +41,7 @@ fn of_markdown(path: &Path) -> Document {
             entries.extend(split(&name, &block));
         }
     }
-    Document { name, entries }
+    Document { entries }
 }
 
 fn of_help() -> Document {
@@ -58,7 +57,7 @@ fn of_help() -> Document {
         let lines: Vec<(&str, usize)> = examples.lines().map(|line| line.strip_prefix("  ").unwrap_or(line)).zip(1..).collect();
         entries.extend(split(&format!("rlvr {name} --help"), &lines));
     }
-    Document { name: "help texts".to_owned(), entries }
+    Document { entries }
 }
 
 /// Splits the lines of a block into entries.
