@@ -1,14 +1,18 @@
-//! Records and displays a run's numbers: JSON Lines (the authoritative record), TensorBoard events, the console display, and times by
-//! phase. Only writes numbers that callers pass in. Independent of models and schedules, and does not affect a run.
+//! Records and displays a run's numbers: their names, JSON Lines (the authoritative record), trackers such as TensorBoard and MLflow, the
+//! console display, and times by phase. Only writes numbers that callers pass in. Independent of models and schedules, and does not affect
+//! a run.
 
+pub mod catalog;
 pub mod console;
 pub mod jsonl;
 pub mod phases;
+mod renamed;
 mod table;
 pub mod tensorboard;
 
 pub use console::{Console, StepLine};
 pub use jsonl::JsonLines;
 pub use phases::{Phase, PhaseTimes, Stopwatch};
+pub use renamed::{RENAMED, with_current_names};
 pub use table::{percent, table};
 pub use tensorboard::EventFile;

@@ -24,6 +24,7 @@ mod golden;
 mod golden_critic;
 mod hub;
 mod memory;
+mod metrics;
 mod pi1_prompt;
 mod plan;
 mod ppo;

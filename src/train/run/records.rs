@@ -27,19 +27,16 @@ use crate::train::{dynamic_sampling, rollouts, run_summary};
 impl Run<'_> {
     /// Writes a step's rollouts and events, and prints the step. Returns its metrics line, which still lacks evaluation and times.
     pub(super) fn record(&mut self, settings: &RunSettings, scored: &[ScoredRollout], measures: &Measures) -> Result<Map<String, Value>> {
-        let metrics = measures::metrics(settings, scored, measures);
+        let metrics = measures::metrics(settings, &self.rewards, scored, measures);
         let terms = &measures.updated.report.terms;
         let accuracy = mean(scored, |scored| f32::from(scored.correct));
         let was_saturated = self.history.saturation_step().is_some();
         self.history.train_accuracy.push((self.step as u32, accuracy as f32));
         let mut line = Map::from_iter([("step".to_owned(), json!(self.step))]);
-        line.extend(metrics.iter().map(|(name, value)| ((*name).to_owned(), json!(value))));
-        let rewards = rollouts::reward_means(scored);
-        line.extend(rewards.iter().map(|(name, value)| (name.clone(), json!(value))));
+        line.extend(metrics.iter().map(|(name, value)| (name.clone(), json!(value))));
         let warnings = self.report_warnings(&line, measures.updated.skipped.as_deref());
         line.extend(warnings.iter().map(|(name, value)| (name.clone(), json!(value))));
-        let added = rewards.iter().chain(&warnings).map(|(name, value)| (name.as_str(), *value));
-        self.events.write(self.step, metrics.iter().copied().chain(added).map(|(name, value)| (name, value as f32)))?;
+        self.events.write(self.step, metrics.iter().chain(&warnings).map(|(name, value)| (name.as_str(), *value as f32)))?;
         let with_tokens = settings.eval.every > 0 && self.step.is_multiple_of(settings.eval.every);
         write_gzip_lines(
             &self.folder.rollouts(self.step),

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::records::record_labels;
 use super::{Run, RunInputs, trained};
 use crate::checkpoint::{manifest, state, write_file, write_folder_with_manifest};
 use crate::metrics::jsonl::{self, JsonLines};
-use crate::metrics::{EventFile, Phase, PhaseTimes};
+use crate::metrics::{EventFile, Phase, PhaseTimes, with_current_names};
 use crate::model::gradients::parameters;
 use crate::train::history::Evaluation;
 use crate::train::monitor::StepMetrics;
@@ -91,23 +91,23 @@ impl<'a> Run<'a> {
         }
         self.critic.as_mut().map_or(Ok(()), |critic| critic.load(&state))?;
         self.earlier_s = progress.elapsed_s;
-        self.unfinished = crash_recovery::read_line(&state)?;
+        self.unfinished = crash_recovery::read_line(&state)?.map(with_current_names);
         Ok(())
     }
 
     /// Restores the history from the run's records.
     fn restore_history(&mut self, resumption: &ResumePoint) -> Result<()> {
-        let unfinished = self.unfinished.clone().map(Value::Object);
-        for line in jsonl::read::<Value>(&self.folder.metrics())?.into_iter().chain(unfinished) {
+        let unfinished = self.unfinished.clone();
+        for line in jsonl::read::<Map<String, Value>>(&self.folder.metrics())?.into_iter().chain(unfinished) {
+            let line = with_current_names(line);
             let read = |key: &str| line.get(key).and_then(Value::as_f64);
-            if let (Some(step), Some(accuracy)) = (read("step"), read("train/accuracy")) {
+            let Some(step) = read("step") else { continue };
+            if let Some(accuracy) = read("train/accuracy") {
                 self.history.train_accuracy.push((step as u32, accuracy as f32));
             }
             // Restore the monitor's state; its warnings were already printed.
-            if let (Some(step), Some(line)) = (read("step"), line.as_object()) {
-                self.monitor.observe(step as u64, StepMetrics::from_record(line));
-                self.earlier_times = self.earlier_times.plus(&PhaseTimes::from_record(line));
-            }
+            self.monitor.observe(step as u64, StepMetrics::from_record(&line));
+            self.earlier_times = self.earlier_times.plus(&PhaseTimes::from_record(&line));
         }
         // An evaluation after the last recorded step belongs to the unfinished step, which is evaluated again.
         let last = self.recorded_steps();
