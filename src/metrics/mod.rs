@@ -9,6 +9,7 @@ pub mod phases;
 mod renamed;
 mod table;
 pub mod tensorboard;
+pub mod tracking;
 
 pub use console::{Console, StepLine};
 pub use jsonl::JsonLines;
@@ -16,3 +17,4 @@ pub use phases::{Phase, PhaseTimes, Stopwatch};
 pub use renamed::{RENAMED, with_current_names};
 pub use table::{percent, table};
 pub use tensorboard::EventFile;
+pub use tracking::{Tracking, TrackingSettings};
