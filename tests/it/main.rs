@@ -35,6 +35,7 @@ mod sample;
 mod settings;
 mod signals;
 mod studies;
+mod tracking;
 mod training;
 mod truncation;
 mod verify;
