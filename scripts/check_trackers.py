@@ -31,6 +31,15 @@ REQUIREMENTS = SCRIPTS / "requirements-trackers.txt"
 SETTINGS = ["--set", "eval.limit=24", "--set", "eval.every=3", "--set", "checkpoint.every=2", "--set", "checkpoint.keep_last=9"]
 SETTINGS += ["--set", "rollout.groups=4", "--set", "rollout.group_size=4"]
 LIMIT_S = 120
+# A reward program that waits at step 6 until a file exists.
+GRADE = """
+import json, os, sys, time
+for line in sys.stdin:
+    request = json.loads(line)
+    while request["step"] == 6 and not os.path.exists(sys.argv[1]):
+        time.sleep(0.01)
+    print(len(request["response"]) % 2)
+"""
 
 
 def ensure_packages():
@@ -96,6 +105,22 @@ def train(rlvr, *arguments):
     done = subprocess.run([rlvr, "train", *map(str, arguments)], env=environment(), capture_output=True, text=True, timeout=LIMIT_S)
     assert done.returncode == 0, done.stderr
     return done.stderr
+
+
+def start(rlvr, *arguments):
+    """Starts a run."""
+    command = [str(part) for part in (rlvr, "train", *arguments)]
+    return subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def end(process, code):
+    """Waits for a run, and returns its messages."""
+    try:
+        _, messages = process.communicate(timeout=LIMIT_S)
+    finally:
+        process.kill()
+    assert process.returncode == code, f"exit code {process.returncode}, expected {code}: {messages}"
+    return messages
 
 
 def recorded(run):
@@ -178,7 +203,7 @@ def compare_served(address, run):
     def fetch(path, body=None, **parameters):
         url = f"{address}/data/plugin/{path}?{urllib.parse.urlencode(parameters)}"
         headers = {"Content-Type": "application/json"}
-        data = body and json.dumps(body).encode()
+        data = None if body is None else json.dumps(body).encode()
         with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=LIMIT_S) as reply:
             return json.load(reply)
 
@@ -234,29 +259,27 @@ def check_mlflow(rlvr, folder):
         again = compare_mlflow(client, run, "the resumed run in MLflow")
         assert again.info.run_id == remote.info.run_id and again.data.tags["changed.train.steps"] == "8", again.data.tags
 
-        broken = folder / "broken"
-        process = subprocess.Popen(
-            [rlvr, "train", "--steps", "80", "--out", broken, *tracked], env=environment(), stderr=subprocess.PIPE, text=True
-        )
-        wait_for("delivered metrics", lambda: (broken / "mlflow.json").exists() and metrics_at(client, broken) is not None)
+        broken, go = folder / "broken", folder / "go"
+        waiting = ["--set", "reward.name=command", "--set", f"reward.command={json.dumps([sys.executable, '-c', GRADE, str(go)])}"]
+        process = start(rlvr, "--steps", 10, "--out", broken, *tracked, *waiting)
+        wait_for("five steps in MLflow", lambda: delivered_step(client, broken) == 5)
         server.stop(signal.SIGKILL)
-        _, messages = process.communicate(timeout=LIMIT_S)
-        assert process.returncode == 0, messages
-        assert messages.count("warning: MLflow") == 1 and "not delivered" in messages, messages
+        go.touch()
+        messages = end(process, 0)
+        assert messages.count("warning: MLflow") == 1 and "5 records were not delivered" in messages, messages
         alone = folder / "alone"
-        train(rlvr, "--steps", 80, "--out", alone, *SETTINGS)
-        weights = "checkpoints/00080/model.safetensors"
+        train(rlvr, "--steps", 10, "--out", alone, *SETTINGS, *waiting)
+        weights = "checkpoints/00010/model.safetensors"
         assert (broken / weights).read_bytes() == (alone / weights).read_bytes(), "the lost server changed the weights"
         wait_for("the end of the server", lambda: not is_open(port))
         server = mlflow_server(folder, port)
         train(rlvr, "--resume", broken)
         compare_mlflow(client, broken, "a run whose server was killed, resumed with a new one")
         signaled = folder / "signaled"
-        process = subprocess.Popen([rlvr, "train", "--steps", "100000", "--out", signaled, *tracked], env=environment(), stderr=subprocess.PIPE)
-        wait_for("delivered metrics", lambda: (signaled / "mlflow.json").exists() and metrics_at(client, signaled) is not None)
+        process = start(rlvr, "--steps", 100000, "--out", signaled, *tracked)
+        wait_for("a step in MLflow", lambda: delivered_step(client, signaled) >= 1)
         process.terminate()
-        process.communicate(timeout=LIMIT_S)
-        assert process.returncode == 143, process.returncode
+        end(process, 143)
         compare_mlflow(client, signaled, "a run that was stopped", status="KILLED")
     finally:
         server.__exit__()
@@ -266,8 +289,11 @@ def run_id(run):
     return json.loads((run / "mlflow.json").read_text())["run_id"]
 
 
-def metrics_at(client, run):
-    return client.get_run(run_id(run)).data.metrics.get("train/accuracy")
+def delivered_step(client, run):
+    """Returns the last step that MLflow has of a run that is being started; 0 if none."""
+    if not (run / "mlflow.json").exists():
+        return 0
+    return max((metric.step for metric in client.get_run(run_id(run)).data._metric_objs), default=0)
 
 
 def compare_mlflow(client, run, what, status="FINISHED"):
@@ -312,13 +338,10 @@ def check_imports(rlvr, folder):
 def compare_wandb(folder, run):
     """Reads the file that `wandb sync` uploads."""
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal import datastore
 
     (path,) = folder.glob("wandb/offline-run-*/*.wandb")
-    store = datastore.DataStore()
-    store.open_for_scan(str(path))
     found, config = {}, {}
-    while (data := store.scan_data()) is not None:
+    for data in log_records(path.read_bytes()):
         record = wandb_internal_pb2.Record.FromString(data)
         for update in record.run.config.update:
             config[update.key] = json.loads(update.value_json)
@@ -330,6 +353,23 @@ def compare_wandb(folder, run):
                     found.setdefault(name, {})[step] = float(value)
     ensure_equal("import into Weights & Biases", found, recorded(run))
     assert config["rollout.groups"] == 4, config
+
+
+def log_records(content):
+    """Yields the records of a file in LevelDB's log format, whose first seven bytes name the program: blocks of 32 KiB with parts of records, each
+    `crc u32 | length u16 | type u8 | data`, where types 1 to 4 are a whole record, and the first, middle and last part of one."""
+    place, parts = 7, []
+    while place < len(content):
+        if 32768 - place % 32768 < 7:
+            place += 32768 - place % 32768
+            continue
+        length, kind = int.from_bytes(content[place + 4 : place + 6], "little"), content[place + 6]
+        parts.append(content[place + 7 : place + 7 + length])
+        place += 7 + length
+        if kind in (1, 4):
+            yield b"".join(parts)
+            parts = []
+        assert kind in (1, 2, 3, 4), f"part of type {kind} at {place}"
 
 
 def compare_trackio(folder, run):
