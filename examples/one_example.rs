@@ -32,7 +32,7 @@ fn main() -> Result<()> {
     let root = std::env::args_os().nth(1).map_or_else(|| PathBuf::from("runs/one_example"), PathBuf::from);
     for line in train(&root)? {
         // The mean reward (here the share of right responses) and the policy's mean entropy.
-        let [step, reward, entropy] = ["step", "critic/score/mean", "actor/entropy"].map(|name| &line[name]);
+        let [step, reward, entropy] = ["step", "train/accuracy", "actor/entropy"].map(|name| &line[name]);
         println!("step {step}: reward {reward}, entropy {entropy} nats per token");
     }
     Ok(())

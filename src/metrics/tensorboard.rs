@@ -1,7 +1,11 @@
-//! TensorBoard event files with a run's scalars. The authoritative record is the JSON Lines file.
+//! TensorBoard event files with a run's scalars, histograms, texts and hyperparameters. The authoritative record is the JSON Lines file.
 //!
 //! A file is a sequence of TFRecords, `length u64 | masked crc of length u32 | data | masked crc of data u32`, little-endian. Each contains
-//! one `Event` message of `tensorboard/compat/proto/event.proto`. Scalars need only four of its fields, so this module encodes them itself.
+//! one `Event` message of `tensorboard/compat/proto/event.proto`. A run needs few of its fields, so this module encodes them itself;
+//! `values` has the values of an event.
+
+mod message;
+pub mod values;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -9,6 +13,9 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+
+use message::Message;
+use values::SummaryValue;
 
 /// An open event file.
 #[derive(Debug)]
@@ -60,20 +67,16 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Writes the scalars of a step as one event. TensorBoard groups tags by the part before a slash, as in `actor/entropy`.
+    /// Writes the values of a step as one event, with the time `wall_time_s` in seconds since 1970. TensorBoard groups tags by the part before
+    /// a slash, as in `actor/entropy`.
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn write<'a>(&mut self, step: u64, scalars: impl IntoIterator<Item = (&'a str, f32)>) -> Result<()> {
+    pub fn write(&mut self, step: u64, wall_time_s: f64, values: &[SummaryValue]) -> Result<()> {
         let mut summary = Message::default();
-        for (tag, number) in scalars {
-            let mut value = Message::default();
-            value.bytes(1, tag.as_bytes());
-            value.float(2, number);
-            summary.bytes(1, &value.0);
-        }
+        values.iter().for_each(|value| summary.bytes(1, value.encoded()));
         let mut event = Message::default();
-        event.double(1, now_s());
+        event.double(1, wall_time_s);
         event.varint(2, step);
         event.bytes(5, &summary.0);
         self.append(&event)
@@ -98,44 +101,8 @@ fn masked_crc32c(bytes: &[u8]) -> u32 {
 }
 
 /// Returns the seconds since 1970; 0 if the clock is earlier, which only affects labels.
-fn now_s() -> f64 {
+pub(crate) fn now_s() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
-}
-
-/// A protobuf message being encoded. Each field is `number << 3 | wire type`, followed by its value.
-#[derive(Default)]
-struct Message(Vec<u8>);
-
-impl Message {
-    fn varint(&mut self, field: u8, value: u64) {
-        self.0.push(field << 3);
-        self.raw_varint(value);
-    }
-
-    fn double(&mut self, field: u8, value: f64) {
-        self.0.push(field << 3 | 1);
-        self.0.extend(value.to_le_bytes());
-    }
-
-    fn bytes(&mut self, field: u8, value: &[u8]) {
-        self.0.push(field << 3 | 2);
-        self.raw_varint(value.len() as u64);
-        self.0.extend(value);
-    }
-
-    fn float(&mut self, field: u8, value: f32) {
-        self.0.push(field << 3 | 5);
-        self.0.extend(value.to_le_bytes());
-    }
-
-    /// Encodes seven bits per byte, lowest first, with the high bit set on all bytes but the last.
-    fn raw_varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
 }
 
 #[cfg(test)]

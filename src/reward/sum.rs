@@ -54,6 +54,16 @@ impl Rewards {
         Ok(Self { parts })
     }
 
+    /// True if the sum is the reward `outcome` with weight 1: each response has 1 if it is correct, and 0 otherwise.
+    pub fn is_outcome_alone(&self) -> bool {
+        matches!(&self.parts[..], [part] if part.name == "outcome" && part.weight == 1.0)
+    }
+
+    /// Returns the number of rewards in the sum.
+    pub fn count(&self) -> usize {
+        self.parts.len()
+    }
+
     /// True if a reward needs a label for each example.
     pub fn needs_label(&self) -> bool {
         self.parts.iter().any(|part| part.needs.label)

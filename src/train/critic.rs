@@ -177,14 +177,13 @@ impl CriticReport {
         self.advantages = Spread::of(advantages.iter().flatten());
     }
 
-    /// Returns the step's metrics under verl's names.
-    pub fn metrics(&self) -> [(&'static str, f64); 15] {
+    /// Returns the step's metrics under verl's names. With one update, the mean prediction is the mean value, which has its own name.
+    pub fn metrics(&self) -> Vec<(&'static str, f64)> {
         let updates = self.updates.max(1.0);
         let Self { values, returns, advantages, terms, .. } = self;
-        [
+        let mut metrics = vec![
             ("critic/vf_loss", terms.loss / updates),
             ("critic/vf_clipfrac", terms.per_token(terms.clipped)),
-            ("critic/vpred_mean", terms.per_token(terms.values)),
             ("critic/grad_norm", self.grad_norm / updates),
             ("critic/lr", self.lr),
             ("critic/vf_explained_var", self.explained_variance),
@@ -197,7 +196,11 @@ impl CriticReport {
             ("critic/advantages/mean", advantages.mean),
             ("critic/advantages/max", advantages.max),
             ("critic/advantages/min", advantages.min),
-        ]
+        ];
+        if self.updates > 1.0 {
+            metrics.push(("critic/vpred_mean", terms.per_token(terms.values)));
+        }
+        metrics
     }
 }
 

@@ -1,11 +1,14 @@
 //! The measurements of a step under their metric names. Also decides whether a response is readable text.
 
+use std::collections::BTreeMap;
+
 use super::critic::CriticReport;
 use super::dynamic_sampling;
 use super::settings::RunSettings;
 use super::update::UpdateReport;
 use crate::flow::{FinishReason, ScoredRollout};
 use crate::metrics::{Phase, PhaseTimes};
+use crate::reward::Rewards;
 
 /// The measurements of one step.
 pub struct Measures {
@@ -29,26 +32,24 @@ pub struct Updated {
     pub skipped: Option<String>,
 }
 
-/// Returns the step's metrics, under verl's names if verl has them. `actor/*` and the logprob gap are absent while a critic warms up.
-pub fn metrics(settings: &RunSettings, scored: &[ScoredRollout], measures: &Measures) -> Vec<(&'static str, f64)> {
-    let Updated { report, critic, penalty, skipped } = &measures.updated;
+/// Returns the step's metrics, by the names of [`catalog`](crate::metrics::catalog), which says when each is present.
+pub fn metrics(settings: &RunSettings, rewards: &Rewards, scored: &[ScoredRollout], measures: &Measures) -> Vec<(String, f64)> {
+    let fixed = step_metrics(settings, scored, measures).into_iter().map(|(name, value)| (name.to_owned(), value));
+    fixed.chain(reward_metrics(settings, rewards, scored, measures.updated.penalty)).collect()
+}
+
+/// Returns the metrics with fixed names, except rewards. `actor/*` and the logprob gap are absent while a critic warms up.
+fn step_metrics(settings: &RunSettings, scored: &[ScoredRollout], measures: &Measures) -> Vec<(&'static str, f64)> {
+    let Updated { report, critic, skipped, .. } = &measures.updated;
     let lengths = || scored.iter().map(|scored| scored.rollout.completion.ids.len() as f64);
     let tokens: f64 = lengths().sum();
-    let rewards = || scored.iter().map(|scored| f64::from(scored.reward));
     let prompt_tokens = mean(scored, |scored| scored.rollout.prompt.ids.len() as f32);
     let without_signal = dynamic_sampling::without_signal(scored, settings.rollout.group_size).len();
-    let generate_s = measures.times.of_all(&[Phase::Sample, Phase::Reward]);
-    let update_s = measures.times.of_all(&[Phase::Reference, Phase::Critic, Phase::Update, Phase::Optimizer]);
-    let step_s = generate_s + update_s;
-    let score = mean(scored, |scored| scored.reward);
+    let step_s = measures.times.of_all(&[Phase::Sample, Phase::Reward, Phase::Reference, Phase::Critic, Phase::Update, Phase::Optimizer]);
     let mut metrics = vec![
         ("train/accuracy", mean(scored, |scored| f32::from(scored.correct))),
-        ("train/boxed", mean(scored, |scored| f32::from(scored.boxed))),
-        ("critic/score/mean", score),
-        ("critic/score/max", rewards().fold(f64::NEG_INFINITY, f64::max)),
-        ("critic/score/min", rewards().fold(f64::INFINITY, f64::min)),
-        ("critic/rewards/mean", score + penalty),
-        ("reward/zero_std_groups", without_signal as f64 / settings.rollout.groups as f64),
+        ("train/boxed_share", mean(scored, |scored| f32::from(scored.boxed))),
+        ("reward/zero_std_share", without_signal as f64 / settings.rollout.groups as f64),
         ("rollout/further_batches", measures.further_batches as f64),
         ("rollout/temperature", f64::from(settings.rollout.temperature)),
         ("actor/loss", report.terms.loss(&settings.loss)),
@@ -68,10 +69,8 @@ pub fn metrics(settings: &RunSettings, scored: &[ScoredRollout], measures: &Meas
         ("rollout/logprob_gap_mean", report.gap_mean),
         ("watch/garbled_share", mean(scored, |scored| f32::from(is_garbled(&scored.rollout.text, &scored.rollout.completion.ids)))),
         ("watch/skipped", f64::from(u8::from(skipped.is_some()))),
-        ("perf/time_per_step", step_s),
-        ("perf/generate_s", generate_s),
-        ("perf/update_s", update_s),
-        ("perf/throughput", tokens / step_s),
+        ("perf/step_s", step_s),
+        ("perf/response_tokens_per_s", tokens / step_s),
     ];
     if report.terms.tokens == 0.0 {
         // The policy is not updated while a critic warms up.
@@ -79,8 +78,30 @@ pub fn metrics(settings: &RunSettings, scored: &[ScoredRollout], measures: &Meas
     }
     if let Some(report) = critic {
         metrics.extend(report.metrics());
-        metrics.push(("perf/critic_s", measures.times.of(Phase::Critic)));
     }
+    metrics
+}
+
+/// Returns the metrics of rewards, except those that another metric already has: the mean of `outcome` is `train/accuracy`, and that of
+/// `format` is `train/boxed_share`. Recorded rewards may come from another program, so a replay has all of them.
+fn reward_metrics(settings: &RunSettings, rewards: &Rewards, scored: &[ScoredRollout], penalty: f64) -> Vec<(String, f64)> {
+    let is_replay = !settings.rollout.replay.is_empty();
+    let of_each = || scored.iter().map(|scored| f64::from(scored.reward));
+    let mean = mean(scored, |scored| scored.reward);
+    let mut metrics = Vec::new();
+    if is_replay || !rewards.is_outcome_alone() {
+        metrics.push(("reward/mean".to_owned(), mean));
+        metrics.push(("reward/max".to_owned(), of_each().fold(f64::NEG_INFINITY, f64::max)));
+        metrics.push(("reward/min".to_owned(), of_each().fold(f64::INFINITY, f64::min)));
+    }
+    if settings.reward.kl != 0.0 {
+        metrics.push(("reward/with_kl/mean".to_owned(), mean + penalty));
+    }
+    let mut sums: BTreeMap<&str, f64> = BTreeMap::new();
+    scored.iter().flat_map(|scored| &scored.rewards).for_each(|(name, reward)| *sums.entry(name).or_default() += f64::from(*reward));
+    let is_new = |name: &str| is_replay || (rewards.count() > 1 && !["outcome", "format"].contains(&name));
+    let terms = sums.into_iter().filter(|(name, _)| is_new(name));
+    metrics.extend(terms.map(|(name, sum)| (format!("reward/{name}/mean"), sum / scored.len() as f64)));
     metrics
 }
 

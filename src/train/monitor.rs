@@ -207,24 +207,29 @@ impl Monitor {
 }
 
 impl StepMetrics {
-    /// Reads the numbers of a step's metrics line. Keys that older versions did not write get values that cause no warning.
+    /// Reads the numbers of a step's metrics line with current names. Keys that older versions did not write get values that cause no
+    /// warning. A line without rewards is of a run whose reward is `outcome` alone: each response has 0 or 1, and the mean is the accuracy.
     pub fn from_record(line: &Map<String, Value>) -> Self {
         // The line has null for a number that is not finite.
         let read = |key: &str| line.get(key).map(|value| value.as_f64().unwrap_or(f64::NAN));
         let or_zero = |key: &str| read(key).unwrap_or(0.0);
-        let reward = or_zero("critic/score/mean");
+        let accuracy = or_zero("train/accuracy");
+        let (reward, reward_min, reward_max) = match read("reward/mean") {
+            Some(reward) => (reward, read("reward/min").unwrap_or(reward), read("reward/max").unwrap_or(reward)),
+            None => (accuracy, accuracy.floor(), accuracy.ceil()),
+        };
         Self {
             entropy: read("actor/entropy"),
             grad_norm: read("actor/grad_norm"),
             reward,
-            reward_min: read("critic/score/min").unwrap_or(reward),
-            reward_max: read("critic/score/max").unwrap_or(reward),
-            accuracy: or_zero("train/accuracy"),
+            reward_min,
+            reward_max,
+            accuracy,
             length: or_zero("response_length/mean"),
             truncated: or_zero("response_length/clip_ratio"),
-            boxed: or_zero("train/boxed"),
+            boxed: or_zero("train/boxed_share"),
             garbled: or_zero("watch/garbled_share"),
-            without_signal: or_zero("reward/zero_std_groups"),
+            without_signal: or_zero("reward/zero_std_share"),
             skipped: or_zero("watch/skipped") > 0.0,
         }
     }

@@ -1,6 +1,5 @@
 //! The rollouts of a step: chooses an example for each group, builds the requests, and decodes, grades and rewards the responses.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
@@ -119,14 +118,6 @@ pub fn scored(rollouts: Vec<Rollout>, graded: Vec<GradedReward>) -> Vec<ScoredRo
         boxed: verdict.extracted.is_some(),
     });
     scored.collect()
-}
-
-/// Returns the mean of each reward over a step's responses as metrics `reward/NAME/mean`, by name. Empty if the responses were recorded
-/// without their separate rewards.
-pub fn reward_means(scored: &[ScoredRollout]) -> Vec<(String, f64)> {
-    let mut sums: BTreeMap<&str, f64> = BTreeMap::new();
-    scored.iter().flat_map(|scored| &scored.rewards).for_each(|(name, reward)| *sums.entry(name).or_default() += f64::from(*reward));
-    sums.into_iter().map(|(name, sum)| (format!("reward/{name}/mean"), sum / scored.len() as f64)).collect()
 }
 
 /// Returns the JSON line of a rollout. `with_tokens` adds what a replay needs: token ids, log-probabilities, any sampling masks, and the

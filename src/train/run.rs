@@ -1,12 +1,14 @@
 //! The training run: assembles its parts and runs its steps. `run/updates` performs a step's updates, `run/records` writes to disk,
-//! `run/resume` resumes a run, `run/interruption` stops it at a signal, `run/failure` handles errors, and `run/finite` rejects weights that
-//! have diverged.
+//! `run/resume` resumes a run, `run/interruption` stops it at a signal, `run/failure` handles errors, `run/finite` rejects weights that have
+//! diverged, and `run/tracking` reports to trackers.
 
 mod failure;
 mod finite;
 mod interruption;
 mod records;
 mod resume;
+mod samples;
+mod tracking;
 mod updates;
 
 use std::path::{Path, PathBuf};
@@ -35,7 +37,7 @@ use crate::checkpoint::state::TrainedParameters;
 use crate::eval::EvalSet;
 use crate::flow::{Prompt, ScoredRollout};
 use crate::interrupt::Interrupt;
-use crate::metrics::{Console, EventFile, JsonLines, Phase, PhaseTimes, Schedule, Stopwatch};
+use crate::metrics::{Console, JsonLines, Phase, PhaseTimes, Schedule, Stopwatch, Tracking};
 use crate::model::gradients::parameters;
 use crate::model::{Decoder, Gradients, Lora};
 use crate::optim::AdamW;
@@ -109,7 +111,7 @@ pub struct Run<'a> {
     workers: Workers,
     history: History,
     metrics: JsonLines,
-    events: EventFile,
+    tracking: Tracking,
     console: Console,
     /// The last step's metrics line while its evaluation is pending.
     unfinished: Option<Map<String, Value>>,
@@ -140,18 +142,12 @@ impl<'a> Run<'a> {
         let folder = RunFolder::create(root, &settings)?;
         record_labels(&folder, &inputs.labels)?;
         let metrics = JsonLines::create(&folder.metrics())?;
-        let events = EventFile::create(folder.root())?;
-        Self::assemble(settings, folder, inputs, metrics, events, 0)
+        let mut run = Self::assemble(settings, folder, inputs, metrics, 0)?;
+        run.start_tracking(None)?;
+        Ok(run)
     }
 
-    fn assemble(
-        settings: RunSettings,
-        folder: RunFolder,
-        mut inputs: RunInputs<'a>,
-        metrics: JsonLines,
-        events: EventFile,
-        step: u64,
-    ) -> Result<Self> {
+    fn assemble(settings: RunSettings, folder: RunFolder, mut inputs: RunInputs<'a>, metrics: JsonLines, step: u64) -> Result<Self> {
         let loaded_reference = inputs.reference.take();
         let decoder = &inputs.model.decoder;
         let target = decoder.target();
@@ -192,7 +188,7 @@ impl<'a> Run<'a> {
             workers,
             history,
             metrics,
-            events,
+            tracking: Tracking::default(),
             console,
             unfinished: None,
             no_interrupt: Interrupt::default(),
@@ -212,7 +208,9 @@ impl<'a> Run<'a> {
     /// # Errors
     /// If a step, an evaluation or a write fails. The message says what is saved and how to continue.
     pub fn run(mut self) -> Result<Outcome> {
-        self.run_steps().or_else(|error| self.interrupted(error)).map_err(|error| self.failed(error))
+        let outcome = self.run_steps().or_else(|error| self.interrupted(error)).map_err(|error| self.failed(error));
+        self.end_tracking(&outcome);
+        outcome
     }
 
     fn run_steps(&mut self) -> Result<Outcome> {
@@ -257,8 +255,9 @@ impl<'a> Run<'a> {
             self.unfinished = Some(line.clone());
             line.extend(self.evaluate()?);
         }
-        self.record_times(&mut line)?;
+        self.record_times(&mut line);
         self.metrics.write(&line)?;
+        self.track_line(&line);
         self.unfinished = None;
         self.policy_state = PolicyState::Recorded;
         self.stopwatch.lap(Phase::Save);

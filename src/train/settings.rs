@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::prompt_format;
 use crate::eval::EvalSettings;
 use crate::kernels::{ComputeSettings, Target};
+use crate::metrics::TrackingSettings;
 use crate::model::decoder::ActivationCheckpointing;
 use crate::model::export::{Format, MAX_SHARD_BYTES, WeightDtype};
 use crate::model::lora::LoraSettings;
@@ -66,6 +67,9 @@ pub struct RunSettings {
     pub eval: EvalSettings,
     /// Checkpoints and exported weights.
     pub checkpoint: CheckpointSettings,
+    /// Programs that show the run while it trains.
+    #[serde(default)]
+    pub tracking: TrackingSettings,
 }
 
 /// How a question becomes a prompt.
@@ -285,6 +289,7 @@ impl RunSettings {
             },
             eval: EvalSettings { grader: Grader::Qwen, ..EvalSettings::default() },
             checkpoint: CheckpointSettings { every: 20, keep_last: 2, dtype: ExportDtype::Auto, max_shard_bytes: MAX_SHARD_BYTES },
+            tracking: TrackingSettings::default(),
         }
     }
 

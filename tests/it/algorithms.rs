@@ -78,7 +78,7 @@ fn steps_without_signal_are_recorded_and_apply_other_terms() {
     // One token is not an answer, so every reward is 0.
     let messages = train(&out, 2, &["rollout.max_new_tokens=1", "loss.entropy=0.05"]);
     assert!(messages.contains("signal in 0 of 8 groups"), "{messages}");
-    assert_eq!(column(&out, "reward/zero_std_groups"), [1.0, 1.0]);
+    assert_eq!(column(&out, "reward/zero_std_share"), [1.0, 1.0]);
     assert_eq!(column(&out, "actor/pg_loss"), [0.0, 0.0]);
     assert!(column(&out, "actor/grad_norm").iter().all(|norm| *norm > 0.0));
     assert!(column(&out, "actor/kl_loss")[1] > 0.0);
@@ -94,7 +94,7 @@ fn dynamic_sampling_replaces_groups_until_they_have_signal() {
     let [without, with] = [0, 20].map(|limit| {
         let out = folder.path().join(limit.to_string());
         train(&out, 2, &[&format!("rollout.dynamic_sampling={limit}")]);
-        column(&out, "reward/zero_std_groups")
+        column(&out, "reward/zero_std_share")
     });
     assert!(with.iter().zip(&without).all(|(with, without)| with <= without) && with[0] < 0.5, "{without:?} and {with:?}");
 }
@@ -125,11 +125,12 @@ fn reward_kl_is_recorded_and_changes_rewards() {
         let out = folder.path().join(coefficient);
         let kl = format!("reward.kl={coefficient}");
         train(&out, 4, &["loss.kl=0", "loss.entropy=0", &kl, "rollout.groups=4", "optim.lr=0.001"]);
-        let [scores, rewards] = ["critic/score/mean", "critic/rewards/mean"].map(|name| column(&out, name));
-        scores.iter().zip(rewards).map(|(score, reward)| score - reward).collect::<Vec<f64>>()
+        out
     };
-    assert_eq!(run("0"), [0.0; 4]);
-    let penalties = run("0.5");
+    assert!(metrics(&run("0")).iter().all(|line| line.get("reward/with_kl/mean").is_none()));
+    let out = run("0.5");
+    let [scores, rewards] = ["train/accuracy", "reward/with_kl/mean"].map(|name| column(&out, name));
+    let penalties: Vec<f64> = scores.iter().zip(rewards).map(|(score, reward)| score - reward).collect();
     assert!(penalties[0].abs() < 1e-6 && penalties[1..].iter().any(|penalty| penalty.abs() > 1e-3), "{penalties:?}");
 }
 

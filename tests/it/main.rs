@@ -27,6 +27,7 @@ mod golden_critic;
 #[cfg(feature = "hub")]
 mod hub;
 mod memory;
+mod metrics;
 mod pi1_prompt;
 mod plan;
 mod ppo;
@@ -41,6 +42,7 @@ mod sample;
 mod settings;
 mod signals;
 mod studies;
+mod tracking;
 mod training;
 mod truncation;
 mod verify;

@@ -40,11 +40,18 @@ fn train_records_the_parts_of_a_reward_sum() {
             assert!((0.0..=1.0).contains(&part("probability")) && (-1.0..=0.0).contains(&part("overlong")), "{response}");
             assert_eq!(part("probability") > 0.0, response["boxed"] == true, "{response}");
         }
-        for name in ["outcome", "format", "length", "random", "probability", "overlong"] {
-            let mean = responses.iter().map(|response| response["rewards"][name].as_f64().unwrap()).sum::<f64>() / 16.0;
-            assert!((metrics[format!("reward/{name}/mean")].as_f64().unwrap() - mean).abs() < 1e-6, "{name} in {metrics}");
+        let check = |key: &str, value: &dyn Fn(&Value) -> f64| {
+            let mean = responses.iter().map(value).sum::<f64>() / 16.0;
+            assert!((metrics[key].as_f64().unwrap() - mean).abs() < 1e-6, "{key} in {metrics}");
+        };
+        for name in ["length", "random", "probability", "overlong"] {
+            check(&format!("reward/{name}/mean"), &|response| response["rewards"][name].as_f64().unwrap());
         }
-        assert_eq!(metrics["reward/outcome/mean"], metrics["train/accuracy"]);
+        check("reward/mean", &|response| response["reward"].as_f64().unwrap());
+        // The means of `outcome` and `format` have names of their own.
+        check("train/accuracy", &|response| response["rewards"]["outcome"].as_f64().unwrap());
+        check("train/boxed_share", &|response| response["rewards"]["format"].as_f64().unwrap());
+        assert!(metrics.get("reward/outcome/mean").or(metrics.get("reward/format/mean")).is_none(), "{metrics}");
     }
 }
 
@@ -126,7 +133,7 @@ fn train_accepts_unlabeled_questions_with_label_free_rewards() {
         let metrics = metrics(Path::new(&out));
         assert_eq!(metrics[0]["train/accuracy"], 0.0);
         assert!(metrics[0]["actor/grad_norm"].as_f64().unwrap() > 0.0, "the entropy bonus trains without a reward");
-        assert!(name != "none" || metrics[0]["critic/score/mean"] == 0.0);
+        assert!(name != "none" || metrics[0]["reward/mean"] == 0.0);
     }
     let unlabeled = path("unlabeled.jsonl");
     std::fs::write(&unlabeled, "{\"question\": \"Compute 12+13.\"}\n{\"question\": \"Compute 2+3.\", \"answer\": 5}\n").unwrap();
@@ -192,7 +199,7 @@ fn train_resumes_after_a_reward_program_fails_in_the_first_batch() {
     std::fs::write(&script, "while read -r line; do echo 1; done\n").unwrap();
     let messages = stderr(&succeed(&["train", "--resume", out.to_str().unwrap()]));
     assert!(!messages.contains("base model:"), "{messages}");
-    assert_eq!(metrics(&out)[0]["critic/score/mean"], 1.0);
+    assert_eq!(metrics(&out)[0]["reward/mean"], 1.0);
     let summary: Value = json(&out.join("summary.json"));
     assert_eq!((summary["base"]["step"].as_u64(), summary["last"]["step"].as_u64()), (Some(0), Some(1)));
 }

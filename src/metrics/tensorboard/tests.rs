@@ -74,7 +74,8 @@ fn events(path: &Path) -> Vec<Vec<(u64, Field)>> {
 fn event_file_write_round_trips() {
     let folder = tempfile::tempdir().unwrap();
     let mut file = EventFile::create(folder.path()).unwrap();
-    file.write(300, [("actor/entropy", 0.25), ("critic/score/mean", f32::NAN)]).unwrap();
+    let values = [("actor/entropy", 0.25), ("reward/mean", f32::NAN)].map(|(tag, number)| SummaryValue::scalar(tag, number));
+    file.write(300, 1.8e9, &values).unwrap();
     let found = events(&file.path);
     assert_eq!(found.len(), 2);
     assert_eq!(found[0], [(3, Field::Bytes(b"brain.Event:2".to_vec()))]);
@@ -84,7 +85,7 @@ fn event_file_write_round_trips() {
     };
     let values = fields(summary);
     assert_eq!(values.len(), 2);
-    for ((number, value), (tag, scalar)) in values.iter().zip([("actor/entropy", 0.25_f32), ("critic/score/mean", f32::NAN)]) {
+    for ((number, value), (tag, scalar)) in values.iter().zip([("actor/entropy", 0.25_f32), ("reward/mean", f32::NAN)]) {
         let Field::Bytes(value) = value else {
             panic!("a value");
         };

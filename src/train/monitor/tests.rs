@@ -128,11 +128,17 @@ fn skipped_in_a_row_counts_consecutive_skips() {
 
 #[test]
 fn from_record_reads_recorded_metrics() {
-    let line =
-        serde_json::json!({"step": 3, "actor/entropy": 0.4, "actor/grad_norm": null, "critic/score/mean": 0.25, "watch/skipped": 1.0});
+    let line = serde_json::json!({"step": 3, "actor/entropy": 0.4, "actor/grad_norm": null, "reward/mean": 0.25, "watch/skipped": 1.0});
     let metrics = StepMetrics::from_record(line.as_object().unwrap());
     assert_eq!((metrics.entropy, metrics.reward, metrics.reward_max, metrics.skipped), (Some(0.4), 0.25, 0.25, true));
     assert!(metrics.grad_norm.is_some_and(f64::is_nan));
+    // Without rewards in the line, each response has a reward of 0 or 1.
+    let rewards = |accuracy: f64| {
+        let line = serde_json::json!({"train/accuracy": accuracy});
+        let StepMetrics { reward, reward_min, reward_max, .. } = StepMetrics::from_record(line.as_object().unwrap());
+        (reward, reward_min, reward_max)
+    };
+    assert_eq!([0.0, 0.25, 1.0].map(rewards), [(0.0, 0.0, 0.0), (0.25, 0.0, 1.0), (1.0, 1.0, 1.0)]);
     // Lines of older versions have fewer keys, and missing keys raise no warning.
     assert_eq!(StepMetrics::from_record(&Map::new()), StepMetrics::default());
 }

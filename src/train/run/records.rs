@@ -9,9 +9,10 @@ use super::{Run, RunInputs, trained};
 use crate::checkpoint::model::write_adapter;
 use crate::checkpoint::state::{self, Progress};
 use crate::checkpoint::{manifest, stream_file, write_file, write_folder_with_manifest};
-use crate::eval::{Evaluator, LocalModel};
+use crate::eval::{Evaluator, LocalModel, Pass};
 use crate::flow::ScoredRollout;
-use crate::metrics::{Phase, PhaseTimes, StepLine, jsonl};
+use crate::metrics::tracking::{Content, Event};
+use crate::metrics::{Phase, StepLine, jsonl};
 use crate::model::gradients::parameters;
 use crate::reward::Rewards;
 use crate::reward::label::Relabeled;
@@ -28,19 +29,16 @@ use crate::train::{dynamic_sampling, rollouts, run_summary};
 impl Run<'_> {
     /// Writes a step's rollouts and events, and prints the step. Returns its metrics line, which still lacks evaluation and times.
     pub(super) fn record(&mut self, settings: &RunSettings, scored: &[ScoredRollout], measures: &Measures) -> Result<Map<String, Value>> {
-        let metrics = measures::metrics(settings, scored, measures);
+        let metrics = measures::metrics(settings, &self.rewards, scored, measures);
         let terms = &measures.updated.report.terms;
         let accuracy = mean(scored, |scored| f32::from(scored.correct));
         let was_saturated = self.history.saturation_step().is_some();
         self.history.train_accuracy.push((self.step as u32, accuracy as f32));
         let mut line = Map::from_iter([("step".to_owned(), json!(self.step))]);
-        line.extend(metrics.iter().map(|(name, value)| ((*name).to_owned(), json!(value))));
-        let rewards = rollouts::reward_means(scored);
-        line.extend(rewards.iter().map(|(name, value)| (name.clone(), json!(value))));
+        line.extend(metrics.iter().map(|(name, value)| (name.clone(), json!(value))));
         let warnings = self.report_warnings(&line, measures.updated.skipped.as_deref());
         line.extend(warnings.iter().map(|(name, value)| (name.clone(), json!(value))));
-        let added = rewards.iter().chain(&warnings).map(|(name, value)| (name.as_str(), *value));
-        self.events.write(self.step, metrics.iter().copied().chain(added).map(|(name, value)| (name, value as f32)))?;
+        self.track_rollouts(settings, scored);
         let with_tokens = settings.eval.every > 0 && self.step.is_multiple_of(settings.eval.every);
         write_gzip_lines(
             &self.folder.rollouts(self.step),
@@ -68,13 +66,10 @@ impl Run<'_> {
     }
 
     /// Adds to a metrics line the elapsed time and the seconds spent in each phase since the previous line.
-    pub(super) fn record_times(&mut self, line: &mut Map<String, Value>) -> Result<()> {
+    pub(super) fn record_times(&mut self, line: &mut Map<String, Value>) {
         self.stopwatch.lap(Phase::Save);
         self.stopwatch.record(line);
-        let (times, elapsed_s) = (PhaseTimes::from_record(line), self.elapsed_s());
-        line.insert("perf/elapsed_s".to_owned(), json!(elapsed_s));
-        let metrics = times.metrics().into_iter().chain([("perf/elapsed_s", elapsed_s)]);
-        self.events.write(self.step, metrics.map(|(name, value)| (name, value as f32)))
+        line.insert("perf/elapsed_s".to_owned(), json!(self.elapsed_s()));
     }
 
     /// Evaluates the current policy, records the result, and saves the policy if it is the best. Returns the accuracies as metrics
@@ -86,10 +81,14 @@ impl Run<'_> {
         let before_s = self.stopwatch.total().sum();
         let measured = self.measure();
         self.stopwatch.lap(Phase::Evaluate);
-        let evaluation = measured?;
+        let (evaluation, passes) = measured?;
+        self.track_evaluation(&passes);
         tracing::info!(step = self.step, greedy = evaluation.accuracy(true), sampled = evaluation.accuracy(false), "evaluated");
         let accuracies: Vec<(String, f64)> = evaluation.scores.iter().map(|(name, score)| (format!("val/{name}"), score.mean())).collect();
-        self.events.write(self.step, accuracies.iter().map(|(name, value)| (name.as_str(), *value as f32)))?;
+        if self.step == 0 {
+            // The base model has no line of metrics.
+            self.tracking.record(Event::now(0, Content::Scalars(accuracies.clone())));
+        }
         self.history.evaluations.push(evaluation);
         self.console.note(&run_summary::evaluation_line(&self.history));
         if self.history.best().is_some_and(|best| best.step == self.step) && self.step > 0 {
@@ -108,7 +107,7 @@ impl Run<'_> {
     }
 
     /// Answers all benchmarks with the current policy, and records the graded answers.
-    pub(super) fn measure(&self) -> Result<Evaluation> {
+    pub(super) fn measure(&self) -> Result<(Evaluation, Vec<Pass>)> {
         let generator = LocalModel {
             model: &self.inputs.model,
             revision: format!("{}, step {}", self.inputs.revision, self.step),
@@ -122,7 +121,7 @@ impl Run<'_> {
         let passes = evaluator.evaluate(&self.inputs.sets, self.console.progress())?;
         let evaluation = Evaluation::of(self.step, &passes);
         evaluation.record(&self.folder, &passes)?;
-        Ok(evaluation)
+        Ok((evaluation, passes))
     }
 
     /// Prints the warnings that start at this step. Returns the active ones as metrics: their number, and 1 for each.

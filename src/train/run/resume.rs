@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::records::record_labels;
 use super::{Run, RunInputs, trained};
 use crate::checkpoint::{manifest, state, write_file, write_folder_with_manifest};
 use crate::metrics::jsonl::{self, JsonLines};
-use crate::metrics::{EventFile, Phase, PhaseTimes};
+use crate::metrics::{Phase, PhaseTimes, with_current_names};
 use crate::model::gradients::parameters;
 use crate::train::history::Evaluation;
 use crate::train::invocation::resume_command;
@@ -30,8 +30,7 @@ impl<'a> Run<'a> {
         record_labels(&folder, &inputs.labels)?;
         let path = folder.metrics();
         let metrics = if path.exists() { JsonLines::append(&path)? } else { JsonLines::create(&path)? };
-        let events = EventFile::resume(folder.root(), step + 1)?;
-        let mut run = Self::assemble(settings, folder, inputs, metrics, events, step)?;
+        let mut run = Self::assemble(settings, folder, inputs, metrics, step)?;
         run.repeat_evaluations(resumption)?;
         if step > 0 {
             run.load(step).with_context(|| {
@@ -46,8 +45,9 @@ impl<'a> Run<'a> {
         run.folder.delete_after(step)?;
         run.metrics = JsonLines::resume(&run.folder.metrics(), run.recorded_steps())?;
         run.folder.write_settings(&run.settings)?;
-        run.restore_history(resumption)?;
+        let lines = run.restore_history(resumption)?;
         run.repair_best()?;
+        run.start_tracking(Some(lines))?;
         run.console.note(&format!("resumed after step {step}"));
         Ok(run)
     }
@@ -92,23 +92,23 @@ impl<'a> Run<'a> {
         }
         self.critic.as_mut().map_or(Ok(()), |critic| critic.load(&state))?;
         self.earlier_s = progress.elapsed_s;
-        self.unfinished = crash_recovery::read_line(&state)?;
+        self.unfinished = crash_recovery::read_line(&state)?.map(with_current_names);
         Ok(())
     }
 
-    /// Restores the history from the run's records.
-    fn restore_history(&mut self, resumption: &ResumePoint) -> Result<()> {
-        let unfinished = self.unfinished.clone().map(Value::Object);
-        for line in jsonl::read::<Value>(&self.folder.metrics())?.into_iter().chain(unfinished) {
+    /// Restores the history from the run's records. Returns the lines of metrics with current names.
+    fn restore_history(&mut self, resumption: &ResumePoint) -> Result<Vec<Map<String, Value>>> {
+        let lines = jsonl::read::<Map<String, Value>>(&self.folder.metrics())?;
+        let lines: Vec<Map<String, Value>> = lines.into_iter().map(with_current_names).collect();
+        for line in lines.iter().chain(&self.unfinished) {
             let read = |key: &str| line.get(key).and_then(Value::as_f64);
-            if let (Some(step), Some(accuracy)) = (read("step"), read("train/accuracy")) {
+            let Some(step) = read("step") else { continue };
+            if let Some(accuracy) = read("train/accuracy") {
                 self.history.train_accuracy.push((step as u32, accuracy as f32));
             }
             // Restore the monitor's state; its warnings were already printed.
-            if let (Some(step), Some(line)) = (read("step"), line.as_object()) {
-                self.monitor.observe(step as u64, StepMetrics::from_record(line));
-                self.earlier_times = self.earlier_times.plus(&PhaseTimes::from_record(line));
-            }
+            self.monitor.observe(step as u64, StepMetrics::from_record(line));
+            self.earlier_times = self.earlier_times.plus(&PhaseTimes::from_record(line));
         }
         // An evaluation after the last recorded step belongs to the unfinished step, which is evaluated again.
         let last = self.recorded_steps();
@@ -123,7 +123,7 @@ impl<'a> Run<'a> {
         if evaluations > 0 {
             self.console.expect_evaluation(self.earlier_times.of(Phase::Evaluate) / evaluations as f64);
         }
-        Ok(())
+        Ok(lines)
     }
 
     /// Restores a corrupt or missing best checkpoint from the checkpoint of its step.

@@ -11,6 +11,7 @@ use crate::config::range::{Range, Row, above, above_to, at_least, between, conca
 use crate::config::{self, Renamed};
 use crate::data::benchmark::Decoding;
 use crate::kernels::DeviceChoice;
+use crate::metrics::tracking::check_address;
 use crate::objective::Aggregation;
 use crate::optim;
 
@@ -142,6 +143,10 @@ const AFTER_OPTIM: &[Row] = &[
     row("checkpoint.keep_last", COUNT_FROM_1, "Number of resumable checkpoints to keep, in addition to the last good one (see [runs.md](runs.md)). Older ones keep only their weights."),
     row("checkpoint.dtype", Range::OneOf(&["auto", "f32", "bf16", "f16"]), "The dtype of exported weights; `auto` uses the dtype that the policy computes with."),
     row("checkpoint.max_shard_bytes", whole(1, i64::MAX), "Maximum size of a weight file in bytes; larger models are split into shards."),
+    row("tracking.tensorboard", Range::Boolean, "Write TensorBoard event files to the run's folder."),
+    row("tracking.mlflow", MLFLOW, "The MLflow server to record the run in; empty uses the address in `MLFLOW_TRACKING_URI`, if any. Credentials come only from the environment: `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`, or `MLFLOW_TRACKING_TOKEN`."),
+    row("tracking.experiment", Range::Text, "The name of the MLflow experiment, which is created if there is none."),
+    row("tracking.run_name", Range::Text, "The name of the MLflow run; empty uses the name of the run's folder."),
 ];
 
 const DEVICE: Range = Range::Parsed { syntax: "`auto`, `cpu`, `cuda` or `cuda:N`", parse: |text| text.parse::<DeviceChoice>().map(drop) };
@@ -152,6 +157,10 @@ const AGGREGATION: Range = Range::Parsed {
 const DECODING: Range = Range::Parsed {
     syntax: "`published`, `greedy`, `t0.6x8` (8 samples at temperature 0.6), `t0.6p0.95x8` (top-p 0.95)",
     parse: |text| if text == crate::eval::settings::PUBLISHED { Ok(()) } else { text.parse::<Decoding>().map(drop) },
+};
+const MLFLOW: Range = Range::Parsed {
+    syntax: "an address such as `http://127.0.0.1:5000`, `off`, or empty",
+    parse: |text| check_address(text).map_err(|error| format!("{error:#}")),
 };
 const DATE: Range = Range::Parsed {
     syntax: "`YYYY-MM-DD`, or empty for today",

@@ -1,7 +1,7 @@
 //! Tests requests to a server that is slow, busy, drops connections or fails permanently: no request is lost, and failures are reported.
 
 mod program;
-mod server;
+pub mod server;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Barrier, Mutex};

@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+"""Measures how much longer a run takes with all trackers on than with none.
+
+Usage: benches/trackers.py [--rlvr PROGRAM] [--pairs N] [--steps N] [--mlflow ADDRESS]
+
+Runs the demonstration in pairs, with TensorBoard and MLflow on and with both off, in alternating order, and compares the seconds of the two halves
+of each pair. Prints the mean ratio with its 95% interval. The target is a ratio below 1.01. Without --mlflow, it starts `mlflow server` from the
+environment of scripts/check_trackers.py; its own computing time then counts too, so give it the address of a server on another machine to measure the
+run alone. The time without the end of the run counts: `perf/elapsed_s` of the last step.
+"""
+import argparse
+import json
+import math
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "scripts"))
+
+from check_trackers import ROOT, environment, free_port, mlflow_server  # noqa: E402
+
+# Quantiles 0.975 of Student's t for 1 to 30 degrees of freedom.
+T = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086]
+T += [2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042]
+
+
+def seconds(rlvr, folder, name, steps, sets):
+    run = folder / name
+    command = [rlvr, "train", "--steps", str(steps), "--out", run, "--set", "eval.benchmarks="]
+    command += [part for setting in sets for part in ("--set", setting)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0 and "not delivered" not in done.stderr, done.stderr
+    return json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["perf/elapsed_s"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rlvr", type=pathlib.Path, default=ROOT / "target/release/rlvr")
+    parser.add_argument("--pairs", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--mlflow", metavar="ADDRESS")
+    arguments = parser.parse_args()
+    if not 2 <= arguments.pairs <= len(T) + 1:
+        parser.error(f"--pairs must be from 2 to {len(T) + 1}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        port = free_port()
+        server = None if arguments.mlflow else mlflow_server(folder, port)
+        try:
+            measure(arguments, folder, arguments.mlflow or f"http://127.0.0.1:{port}")
+        finally:
+            if server:
+                server.stop()
+
+
+def measure(arguments, folder, address):
+    kinds = {"on": [f"tracking.mlflow={address}"], "off": ["tracking.mlflow=off", "tracking.tensorboard=false"]}
+    ratios = []
+    for pair in range(arguments.pairs):
+        order = ["on", "off"] if pair % 2 == 0 else ["off", "on"]
+        taken = {kind: seconds(arguments.rlvr.resolve(), folder, f"{pair}-{kind}", arguments.steps, kinds[kind]) for kind in order}
+        ratios.append(taken["on"] / taken["off"])
+        print(f"pair {pair + 1}: {taken['on']:.2f} s with trackers, {taken['off']:.2f} s without", flush=True)
+    mean = statistics.mean(ratios)
+    half = T[len(ratios) - 2] * statistics.stdev(ratios) / math.sqrt(len(ratios))
+    print(f"with trackers / without: {mean:.4f} (95% interval {mean - half:.4f} to {mean + half:.4f}, {len(ratios)} pairs)")
+
+
+if __name__ == "__main__":
+    main()
