@@ -66,10 +66,10 @@ pub fn training() -> Vec<Quantity> {
             run.metrics.points("actor/kl_loss")
         }),
         of("boxed", "Boxed answers in training", "share of responses", "Responses with a complete box.", Unit::Percent, SHARE, |run| {
-            run.metrics.points("train/boxed")
+            run.metrics.points("train/boxed_share")
         }),
         of("signal", "Groups with signal", "share of groups", "Groups whose rewards are not all equal.", Unit::Percent, SHARE, |run| {
-            run.metrics.points("reward/zero_std_groups").into_iter().map(|(step, share)| (step, 1.0 - share)).collect()
+            run.metrics.points("reward/zero_std_share").into_iter().map(|(step, share)| (step, 1.0 - share)).collect()
         }),
         of("cut-off", "Responses cut off", "share of responses", "Responses that reached the token limit.", Unit::Percent, SHARE, |run| {
             run.metrics.points("response_length/clip_ratio")
@@ -78,9 +78,7 @@ pub fn training() -> Vec<Quantity> {
             at_evaluations: true,
             ..of("held-out-boxed", "Boxed answers, held-out", "share of responses", "Mean over all passes.", Unit::Percent, SHARE, boxed)
         },
-        of("step-time", "Time per step", "time", "Without evaluation.", Unit::Seconds, POSITIVE, |run| {
-            run.metrics.points("perf/time_per_step")
-        }),
+        of("step-time", "Time per step", "time", "Without evaluation.", Unit::Seconds, POSITIVE, |run| run.metrics.points("perf/step_s")),
     ]
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::input::Lines;
+use crate::metrics::with_current_names;
 
 /// The numbers of a run by step. All columns are as long as `steps`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -74,5 +75,5 @@ impl MetricColumns {
 fn parse(line: &str) -> Option<(u64, Map<String, Value>)> {
     let record: Map<String, Value> = serde_json::from_str(line).ok()?;
     let step = record.get("step")?.as_u64()?;
-    Some((step, record))
+    Some((step, with_current_names(record)))
 }

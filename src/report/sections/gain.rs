@@ -191,7 +191,7 @@ fn style_table(pass: &str, parts: &GainParts) -> Markup {
 fn boxed_figure(run: &RunRecord, facts: &Facts, passes: &[&str]) -> Figure {
     let mut lines: Vec<_> =
         passes.iter().enumerate().map(|(color, pass)| over_evaluations(facts, pass, pass, color, |score| score.boxed)).collect();
-    let train = super::training::points_of(run, &["train/boxed_share", "train/boxed"]);
+    let train = super::training::points_of(run, &["train/boxed_share"]);
     if !train.is_empty() {
         let line = crate::plot::chart::Line { name: "training".to_owned(), points: train, style: LineStyle::Faint(6) };
         lines.insert(0, line);

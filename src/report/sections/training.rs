@@ -34,7 +34,7 @@ const fn logarithmic(quantity: Quantity) -> Quantity {
 
 #[rustfmt::skip] // a row is a line
 const QUANTITIES: &[Quantity] = &[
-    quantity("Reward", &["reward/mean", "critic/score/mean"], "mean reward", Unit::Number, "Mean reward of the step's responses, before any KL penalty."),
+    quantity("Reward", &["reward/mean", "train/accuracy"], "mean reward", Unit::Number, "Mean reward of the step's responses, before any KL penalty."),
     quantity("Groups with signal", &[WITH_SIGNAL], "groups", Unit::Percent, "Share of groups whose rewards differ. The others give no gradient with a group baseline."),
     quantity("Entropy", &["actor/entropy"], "nats per token", Unit::Number, "Mean entropy of the policy over response tokens, at the rollout temperature. Near 0, all samples are alike."),
     quantity("KL divergence", &["actor/kl_loss"], "nats", Unit::Number, "From the reference model, as the loss has it, without its coefficient."),
@@ -50,7 +50,7 @@ const QUANTITIES: &[Quantity] = &[
     quantity("Unreadable responses", &["watch/garbled_share"], "responses", Unit::Percent, "Share of training responses with broken characters or one token repeated over half of their length."),
     quantity("Value loss", &["critic/vf_loss"], "loss", Unit::Number, "Of the critic."),
     quantity("Explained variance", &["critic/vf_explained_var"], "of the returns", Unit::Percent, "Share of the returns' variance that the critic explains."),
-    quantity("Throughput", &["perf/response_tokens_per_s", "perf/throughput"], "tokens per second", Unit::Number, "Response tokens of a step divided by its time."),
+    quantity("Throughput", &["perf/response_tokens_per_s"], "tokens per second", Unit::Number, "Response tokens of a step divided by its time."),
 ];
 
 /// Not a key: the share of groups with signal, computed from the share without.
@@ -100,7 +100,7 @@ impl Quantity {
         if self.keys != [WITH_SIGNAL] {
             return points_of(run, self.keys);
         }
-        let mut points = points_of(run, &["reward/zero_std_share", "reward/zero_std_groups"]);
+        let mut points = points_of(run, &["reward/zero_std_share"]);
         points.iter_mut().for_each(|point| point.y = six_digits(1.0 - point.y));
         points
     }
