@@ -29,6 +29,7 @@ mod plan;
 mod ppo;
 mod renamed;
 mod replay;
+mod retention;
 mod rewards;
 mod sample;
 mod settings;

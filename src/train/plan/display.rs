@@ -17,7 +17,7 @@ impl Plan<'_> {
             format_bytes(self.memory.peak()),
             of(free_memory),
             self.memory.largest_phase().name,
-            format_bytes(self.disk.total()),
+            format_bytes(self.disk.needed()),
             of(free_disk),
         )
     }
@@ -69,14 +69,18 @@ impl Plan<'_> {
         let disk = &self.disk;
         let mut row = |name: &str, bytes: u64, note: &str| writeln!(out, "  {name:<52} {:>9}{note}", format_bytes(bytes));
         let each = |what: &str, count: u64, bytes: u64| format!("{what}: {count}, {} each", format_bytes(bytes));
-        row(&each("weights of checkpoints", disk.checkpoints, disk.weights), disk.checkpoints * disk.weights, "")?;
+        let of_all = if disk.checkpoints < disk.written { format!("  of {} that the run writes", disk.written) } else { String::new() };
+        row(&each("weights of checkpoints", disk.checkpoints, disk.weights), disk.checkpoints * disk.weights, &of_all)?;
         row(&each("states to resume from", disk.states, disk.state), disk.states * disk.state, "")?;
         if disk.best > 0 {
             row("best checkpoint, and its successor", disk.best, "")?;
         }
         row("recorded responses, about", disk.rollouts, "")?;
         let free = free_disk.map_or_else(|| "free space is unknown here".to_owned(), |free| format!("{} free", format_bytes(free)));
-        row("= at most", disk.total(), &format!("  {free}"))?;
+        if disk.present > 0 {
+            row("- checkpoints that the run already has", disk.present, "")?;
+        }
+        row("= at most", disk.needed(), &format!("  {free}"))?;
 
         let load = rollout_load(settings, self.work);
         let about = if self.work.exact { "" } else { "about " };

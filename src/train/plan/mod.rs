@@ -14,7 +14,7 @@ pub use disk::Disk;
 pub use memory::{Memory, PhaseMemory};
 pub use time::Rates;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use super::settings::RunSettings;
 use crate::checkpoint::disk::format_bytes;
@@ -37,6 +37,8 @@ pub struct RunWorkload {
     pub exact: bool,
     /// The number of completed steps.
     pub done: u64,
+    /// The bytes of the checkpoints that a resumed run already has.
+    pub checkpoint_bytes: u64,
 }
 
 /// The plan of a run.
@@ -98,13 +100,13 @@ impl<'a> Plan<'a> {
             };
             bail!("the run needs {peak} of memory ({}), but {free_text} are available: {advice}", phase.name);
         }
-        if let Some(free) = free_disk.filter(|free| *free < self.disk.total()) {
-            let advice = self.disk.advice(self.settings, free).context("free some space, or choose an --out on another disk");
+        if let Some(free) = free_disk.filter(|free| *free < self.disk.needed()) {
+            let change = disk::changes_that_fit(self, free);
+            let advice = change.map_or(String::new(), |flags| format!("; it would fit with {flags}, which does not change the training"));
             bail!(
-                "the run writes {} to disk, but {} are free: {}",
-                format_bytes(self.disk.total()),
-                format_bytes(free),
-                advice.unwrap_or_else(|other| other.to_string())
+                "the run needs {} of disk space, but {} are free: free some space, or choose an --out on another disk{advice}",
+                format_bytes(self.disk.needed()),
+                format_bytes(free)
             );
         }
         Ok(())
