@@ -22,6 +22,17 @@ fn available(_: &Path) -> Option<u64> {
     None
 }
 
+/// Returns the total size of the files below a folder, in bytes. Files that cannot be read count as 0; so does a missing folder.
+pub fn folder_bytes(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let bytes = entries.map(|entry| match entry.metadata() {
+        Ok(found) if found.is_dir() => folder_bytes(&entry.path()),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    });
+    bytes.sum()
+}
+
 /// Checks that `bytes` bytes fit on the disk of `path`. Succeeds if the system does not report free space.
 ///
 /// # Errors
@@ -50,6 +61,15 @@ pub fn format_bytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn folder_bytes_sums_all_files_below_a_folder() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("inner")).unwrap();
+        std::fs::write(root.path().join("a"), [0; 10]).unwrap();
+        std::fs::write(root.path().join("inner/b"), [0; 5]).unwrap();
+        assert_eq!((folder_bytes(root.path()), folder_bytes(&root.path().join("absent"))), (15, 0));
+    }
 
     #[test]
     fn ensure_room_checks_the_disk_of_the_nearest_existing_folder() {

@@ -1,25 +1,42 @@
-//! `rlvr plan`: estimates what a run needs.
+//! `rlvr plan`: estimates what a run needs, here, on a card that is named, or on every known card.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
+use serde_json::json;
 
 use super::numbers::within;
 use super::train::TrainArgs;
 use crate::checkpoint::disk::free_bytes;
 use crate::config::range::above_to;
+use crate::kernels::{Backend, Compute, ComputeSettings};
 use crate::model::known_models;
 use crate::source;
-use crate::train::plan::machine;
+use crate::train::plan::cards::Card;
+use crate::train::plan::json::TimeSource;
+use crate::train::plan::{Plan, Times, machine, survey};
+use crate::train::prepare::Sizes;
 use crate::train::{self, PrepareFor};
 use crate::usage::usage;
 
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// Plan for a GPU with this much memory instead of for this machine
-    #[arg(long, value_name = "GIB", allow_negative_numbers = true, value_parser = within::<f64>(above_to(0.0, 1e6)))]
+    #[arg(long, value_name = "NAME", value_parser = Card::by_name, help = format!("Plan for this GPU instead of for this machine: {}", names()))]
+    gpu: Option<&'static Card>,
+    /// Plan for a GPU with this much memory instead of for this machine; without times
+    #[arg(long, value_name = "GIB", allow_negative_numbers = true, conflicts_with = "gpu", value_parser = within::<f64>(above_to(0.0, 1e6)))]
     gpu_memory: Option<f64>,
+    /// Plan for every known GPU: whether the run fits, with which settings that keep the experiment, and the estimated time
+    #[arg(long, conflicts_with_all = ["gpu", "gpu_memory"])]
+    cards: bool,
+    /// Print JSON instead of text
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     train: TrainArgs,
+}
+
+fn names() -> String {
+    crate::train::plan::cards::CARDS.map(|card| card.name).join(", ")
 }
 
 pub fn run(args: PlanArgs) -> Result<()> {
@@ -28,25 +45,68 @@ pub fn run(args: PlanArgs) -> Result<()> {
         return Ok(());
     }
     let prepared = train::prepare(args.train.request(PrepareFor::Plan { stand_in: !args.train.has_example() })?)?;
-    print_result!("{}\n", prepared.headline());
+    if !args.json {
+        print_result!("{}\n", prepared.headline());
+    }
     let sizes = prepared.sizes()?.with_context(|| {
         let (model, known) = (&prepared.settings.model, known_models::names());
         format!("the shape of {model} is unknown until it is downloaded; use tiny, {known}, a model folder, or a model in the hub's cache")
     });
-    let (sizes, disk) = (usage(sizes)?, free_bytes(&prepared.root));
-    if let Some(gib) = args.gpu_memory {
-        let compute = usage(sizes.settings.compute.on(Some(0)))?;
-        let memory = Some((gib * f64::from(1 << 30)) as u64);
-        let plan = sizes.plan(compute.target(memory))?;
-        print_result!("{}", plan.details(memory, disk, None).trim_end());
-        return usage(plan.check(memory, None));
+    let sizes = usage(sizes)?;
+    match (args.gpu, args.gpu_memory) {
+        _ if args.cards => print_survey(&sizes, args.json),
+        (Some(card), _) => plan_for_card(&sizes, card, args.json),
+        (None, Some(gib)) => {
+            let memory = Some((gib * f64::from(1 << 30)) as u64);
+            let plan = sizes.plan(usage(sizes.settings.compute.on(Some(0)))?.target(memory))?;
+            print(&plan, args.json, (memory, None), &[], TimeSource::CardModel, &plan.details(memory, None, None));
+            plan.check(memory, None)
+        }
+        (None, None) => plan_here(&sizes, free_bytes(&prepared.root), args.json),
     }
+}
+
+fn plan_here(sizes: &Sizes, disk: Option<u64>, as_json: bool) -> Result<()> {
     let kernels = source::open(&sizes.settings.compute, &sizes.settings.model)?;
     let (target, memory) = machine::device_memory(&*kernels);
     let plan = sizes.plan(target)?;
-    print_result!("{}", plan.details(memory, disk, Some(plan.rates(&*kernels)?)).trim_end());
-    if let Err(refusal) = plan.check(memory, disk) {
-        print_result!("\n{refusal:#}");
+    let rates = plan.rates(&*kernels)?;
+    let times: Vec<Times> = plan.means().into_iter().map(|mean| plan.times(rates, mean)).collect();
+    print(&plan, as_json, (memory, disk), &times, TimeSource::MeasuredRates, &plan.details(memory, disk, Some(rates)));
+    plan.check(memory, disk)
+}
+
+fn plan_for_card(sizes: &Sizes, card: &Card, as_json: bool) -> Result<()> {
+    let memory = Some(card.usable_bytes());
+    let plan = sizes.plan(compute_on_a_card(&sizes.settings.compute)?.target(memory))?;
+    let times: Vec<Times> = plan.means().into_iter().filter_map(|mean| plan.times_on(card, mean)).collect();
+    print(&plan, as_json, (memory, None), &times, TimeSource::CardModel, &plan.details_on(card));
+    card.fault().map_or(Ok(()), |fault| Err(anyhow!(fault)))?;
+    plan.check(memory, None)
+}
+
+fn print_survey(sizes: &Sizes, as_json: bool) -> Result<()> {
+    let compute = compute_on_a_card(&sizes.settings.compute)?;
+    let target = |card: &Card| compute.target(Some(card.usable_bytes()));
+    let plans = usage(survey::survey(&sizes.config, &sizes.settings, &sizes.work, target))?;
+    if as_json {
+        print_result!("{}", json!({"model": sizes.settings.model, "cards": survey::json(&plans)}));
+    } else {
+        print_result!("{}", survey::table(&plans));
     }
     Ok(())
+}
+
+/// Resolves the settings for a card that is not here. Plans the fused kernels unless others are requested.
+fn compute_on_a_card(settings: &ComputeSettings) -> Result<Compute> {
+    let kernels = if settings.kernels == Backend::Auto { Backend::Fused } else { settings.kernels };
+    usage(ComputeSettings { kernels, ..settings.clone() }.on(Some(0)))
+}
+
+fn print(plan: &Plan, as_json: bool, free: (Option<u64>, Option<u64>), times: &[Times], source: TimeSource, text: &str) {
+    if as_json {
+        print_result!("{}", plan.json(free.0, free.1, times, source));
+    } else {
+        print_result!("{}", text.trim_end());
+    }
 }

@@ -61,7 +61,7 @@ fn has_files(folder: &Path) -> bool {
         .any(|path| if path.is_dir() { has_files(&path) } else { true })
 }
 
-/// Describes the settings that differ. Ignores the start date, unless the study sets it, and the reward command.
+/// Describes the settings that differ. Ignores the start date, unless the study sets it, the reward command, and `checkpoint.keep_spaced`.
 fn differences(found: &RunSettings, expected: &RunSettings) -> Result<Vec<String>> {
     let table = |settings: &RunSettings| {
         let mut table = Table::try_from(settings)?;
@@ -71,6 +71,10 @@ fn differences(found: &RunSettings, expected: &RunSettings) -> Result<Vec<String
         if let Some(Value::Table(reward)) = table.get_mut("reward") {
             // Users may fix a failing reward program and then continue the run.
             ["command", "command_timeout_s"].iter().for_each(|key| drop(reward.remove(*key)));
+        }
+        if let Some(Value::Table(checkpoint)) = table.get_mut("checkpoint") {
+            // Changes what a run keeps on disk, not its results.
+            checkpoint.remove("keep_spaced");
         }
         anyhow::Ok(table)
     };
@@ -132,6 +136,8 @@ mod tests {
         RunFolder::create(&root, &settings).unwrap();
         settings.prompt.date.clear();
         assert_eq!(progress(&root, &settings).unwrap(), Progress::NotResumable, "another start date is the same run");
+        settings.checkpoint.keep_spaced = 0;
+        assert_eq!(progress(&root, &settings).unwrap(), Progress::NotResumable, "so are other checkpoints");
         settings.loss.kl = 0.5;
         settings.reward.name = "format".into();
         let error = progress(&root, &settings).unwrap_err().to_string();

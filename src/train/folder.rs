@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 
+use super::retention::Checkpoints;
 use super::settings::RunSettings;
 use crate::checkpoint::lock::{FolderInUse, FolderLock};
 use crate::checkpoint::{sync_folder, write_file};
@@ -256,6 +257,36 @@ impl RunFolder {
     /// If the folder `checkpoints` cannot be read.
     pub fn exported_steps(&self) -> Result<Vec<u64>> {
         steps_in(&self.root.join("checkpoints"), "")
+    }
+
+    /// Returns the steps of all checkpoints.
+    ///
+    /// # Errors
+    /// If the folder `checkpoints` cannot be read.
+    pub fn checkpoints(&self) -> Result<Checkpoints> {
+        let (exported, with_state, resumable) = (self.exported_steps()?, self.steps_with_state()?, self.resumable_steps()?);
+        Ok(Checkpoints { exported, with_state, resumable })
+    }
+
+    /// Deletes the state of a checkpoint, which keeps its weights.
+    ///
+    /// # Errors
+    /// If the state cannot be deleted.
+    pub fn delete_state(&self, step: u64) -> Result<()> {
+        let path = self.checkpoint(step).join("state");
+        std::fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))
+    }
+
+    /// Deletes a checkpoint with its state, if any. Renames it first, so that no incomplete checkpoint remains if the process is killed.
+    ///
+    /// # Errors
+    /// If the checkpoint cannot be renamed or deleted.
+    pub fn delete_checkpoint(&self, step: u64) -> Result<()> {
+        let path = self.checkpoint(step);
+        let partial = path.with_added_extension("partial");
+        std::fs::rename(&path, &partial)
+            .and_then(|()| std::fs::remove_dir_all(&partial))
+            .with_context(|| format!("cannot remove {}", path.display()))
     }
 
     /// Syncs the files that a checkpoint depends on to disk: metrics and labels, and the directory entries of rollouts, evaluations and

@@ -100,6 +100,15 @@ pub struct EvaluationSummary {
     pub passes: BTreeMap<String, Score>,
 }
 
+impl Summary {
+    /// Returns the steps that the summary names: those of its evaluations, saturation, and the gains before and after it.
+    pub fn named_steps(&self) -> Vec<u64> {
+        let evaluations = [&self.base, &self.last, &self.best].into_iter().flatten().map(|evaluation| evaluation.step);
+        let gains = [&self.gain_before_saturation, &self.gain_after_saturation].into_iter().flatten().flat_map(|gain| [gain.from, gain.to]);
+        evaluations.chain(gains).chain(self.saturation_step.map(u64::from)).collect()
+    }
+}
+
 impl EvaluationSummary {
     /// Returns the unweighted mean over benchmarks; `None` unless there are several with one pass each.
     pub fn mean(&self) -> Option<Mean> {
@@ -326,6 +335,10 @@ mod tests {
         assert_eq!((points(&before, "math500-greedy"), points(&after, "math500-greedy")), (5.0, 3.0));
         assert_eq!((after.by_pass["aime24-t0.6x8"].won, after.by_pass["aime24-t0.6x8"].lost), (0, 1));
         assert_eq!(history.recent_train_accuracy(), Some(1.0));
+        let mut named = history.summary(30, 1.0).named_steps();
+        named.sort_unstable();
+        named.dedup();
+        assert_eq!(named, [0, 10, 12, 20, 30], "the base, the best, saturation, the first evaluation after it, and the last one");
         history.evaluations.truncate(3);
         assert!(history.gains().1.is_none(), "there is no later evaluation");
         history.train_accuracy.truncate(11);

@@ -29,6 +29,7 @@ pub mod prompt_format;
 pub mod reference;
 pub mod replay;
 pub mod resumption;
+pub mod retention;
 pub mod rollouts;
 pub mod run;
 pub mod run_summary;

@@ -203,6 +203,10 @@ pub struct CheckpointSettings {
     pub every: u64,
     /// Number of resumable checkpoints to keep; older ones keep only their weights.
     pub keep_last: usize,
+    /// Maximum number of evenly spaced older checkpoints to keep, without states; 0 keeps all. The serde default is 0, because runs recorded
+    /// before this setting kept all.
+    #[serde(default)]
+    pub keep_spaced: usize,
     /// The dtype of exported weights. If it rounds them, `state` also keeps the exact weights.
     pub dtype: ExportDtype,
     /// Maximum size of a weight file in bytes; larger models are split into shards.
@@ -288,7 +292,13 @@ impl RunSettings {
                 workers: 0,
             },
             eval: EvalSettings { grader: Grader::Qwen, ..EvalSettings::default() },
-            checkpoint: CheckpointSettings { every: 20, keep_last: 2, dtype: ExportDtype::Auto, max_shard_bytes: MAX_SHARD_BYTES },
+            checkpoint: CheckpointSettings {
+                every: 20,
+                keep_last: 2,
+                keep_spaced: 8,
+                dtype: ExportDtype::Auto,
+                max_shard_bytes: MAX_SHARD_BYTES,
+            },
             tracking: TrackingSettings::default(),
         }
     }

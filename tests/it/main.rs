@@ -37,6 +37,7 @@ mod report;
 mod report_compare;
 mod report_responses;
 mod report_watch;
+mod retention;
 mod rewards;
 mod sample;
 mod settings;

@@ -242,6 +242,8 @@ fn published_rows_have_settings_files() {
             let graders = [settings.reward.grader, settings.eval.grader].map(|grader| serde_json::to_value(grader).unwrap());
             assert_eq!(graders, ["deepscaler", "qwen"], "{name}");
             let distilled = table.model.starts_with("deepseek");
+            // Only the rows at 32k tokens need every checkpoint.
+            assert_eq!(settings.checkpoint.keep_spaced, if distilled { 0 } else { 8 }, "{name}");
             assert_eq!(settings.eval.decoding, if distilled { "t0.6p0.95x8" } else { "published" }, "{name}");
         }
     }

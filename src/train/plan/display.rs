@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
+use super::cards::Card;
 use super::memory::rollout_load;
-use super::{Plan, Rates};
+use super::{Plan, Rates, Times, survey};
 use crate::checkpoint::disk::format_bytes;
 use crate::model::decoder::ActivationCheckpointing;
 
@@ -17,7 +18,7 @@ impl Plan<'_> {
             format_bytes(self.memory.peak()),
             of(free_memory),
             self.memory.largest_phase().name,
-            format_bytes(self.disk.total()),
+            format_bytes(self.disk.needed()),
             of(free_disk),
         )
     }
@@ -26,6 +27,26 @@ impl Plan<'_> {
     pub fn details(&self, free_memory: Option<u64>, free_disk: Option<u64>, rates: Option<Rates>) -> String {
         let mut text = String::new();
         self.write(&mut text, free_memory, free_disk, rates).map_or_else(|error| error.to_string(), |()| text)
+    }
+
+    /// Describes the complete plan for a card that is not here, with times by the card's model.
+    pub fn details_on(&self, card: &Card) -> String {
+        let times: Vec<Times> = self.means().into_iter().filter_map(|mean| self.times_on(card, mean)).collect();
+        let times = if times.is_empty() {
+            "  unknown: the model describes only the fused kernels in bf16\n".to_owned()
+        } else {
+            survey::time_lines(&times, self.evaluations() > 0)
+        };
+        format!(
+            "{}\ntime on {} ({} GiB, {} GB/s, {} TFLOP/s in bf16: {})\n{times}{}",
+            self.details(Some(card.usable_bytes()), None, None),
+            card.title,
+            card.memory_gib,
+            card.bandwidth,
+            card.tflops,
+            card.source,
+            survey::CAVEAT
+        )
     }
 
     fn write(&self, out: &mut String, free_memory: Option<u64>, free_disk: Option<u64>, rates: Option<Rates>) -> std::fmt::Result {
@@ -69,14 +90,18 @@ impl Plan<'_> {
         let disk = &self.disk;
         let mut row = |name: &str, bytes: u64, note: &str| writeln!(out, "  {name:<52} {:>9}{note}", format_bytes(bytes));
         let each = |what: &str, count: u64, bytes: u64| format!("{what}: {count}, {} each", format_bytes(bytes));
-        row(&each("weights of checkpoints", disk.checkpoints, disk.weights), disk.checkpoints * disk.weights, "")?;
+        let of_all = if disk.checkpoints < disk.written { format!("  of {} that the run writes", disk.written) } else { String::new() };
+        row(&each("weights of checkpoints", disk.checkpoints, disk.weights), disk.checkpoints * disk.weights, &of_all)?;
         row(&each("states to resume from", disk.states, disk.state), disk.states * disk.state, "")?;
         if disk.best > 0 {
             row("best checkpoint, and its successor", disk.best, "")?;
         }
         row("recorded responses, about", disk.rollouts, "")?;
         let free = free_disk.map_or_else(|| "free space is unknown here".to_owned(), |free| format!("{} free", format_bytes(free)));
-        row("= at most", disk.total(), &format!("  {free}"))?;
+        if disk.present > 0 {
+            row("- checkpoints that the run already has", disk.present, "")?;
+        }
+        row("= at most", disk.needed(), &format!("  {free}"))?;
 
         let load = rollout_load(settings, self.work);
         let about = if self.work.exact { "" } else { "about " };
@@ -95,19 +120,8 @@ impl Plan<'_> {
         let Some(rates) = rates else { return Ok(()) };
         writeln!(out, "\ntime, estimated")?;
         let update_operations = 2.0 * self.passes();
-        for mean in std::iter::once(load.max_new_tokens).chain(self.shorter_means()) {
-            let times = self.times(rates, mean);
-            let evaluation =
-                if self.evaluations() == 0 { String::new() } else { format!(", an evaluation {}", duration(times.evaluation)) };
-            writeln!(
-                out,
-                "  at a mean of {mean} tokens: a step {} (rollouts {}, update {}){evaluation}, the run {}",
-                duration(times.rollouts + times.update),
-                duration(times.rollouts),
-                duration(times.update),
-                duration(times.run)
-            )?;
-        }
+        let times: Vec<Times> = self.means().into_iter().map(|mean| self.times(rates, mean)).collect();
+        write!(out, "{}", survey::time_lines(&times, self.evaluations() > 0))?;
         writeln!(
             out,
             "  assumes 2 operations per token for each of {} computed parameters in rollouts and {update_operations:.0} in the update, at the\n  \
@@ -121,7 +135,11 @@ impl Plan<'_> {
         )
     }
 
-    /// Returns the mean response lengths to estimate times for, besides the maximum: a half and a quarter of the maximum.
+    /// Returns the mean response lengths to estimate times for: the maximum, and a half and a quarter of it.
+    pub fn means(&self) -> Vec<usize> {
+        std::iter::once(self.settings.rollout.max_new_tokens).chain(self.shorter_means()).collect()
+    }
+
     fn shorter_means(&self) -> Vec<usize> {
         [2, 4].map(|part| self.settings.rollout.max_new_tokens / part).into_iter().filter(|mean| *mean > 0).collect()
     }
@@ -140,8 +158,16 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// Formats seconds as hours with two significant digits.
+pub(super) fn hours(seconds: f64) -> String {
+    match seconds / 3600.0 {
+        hours @ 0.0..10.0 => format!("{hours:.1} h"),
+        hours => format!("{hours:.0} h"),
+    }
+}
+
 /// Formats seconds in the largest suitable unit.
-fn duration(seconds: f64) -> String {
+pub(super) fn duration(seconds: f64) -> String {
     match seconds {
         0.0..1.0 => format!("{seconds:.2} s"),
         1.0..120.0 => format!("{seconds:.0} s"),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::optim::MomentDtype;
 use crate::kernels::Backend;
 use crate::model::decoder::ActivationCheckpointing;
 use crate::model::{known_models, parameters};
@@ -6,7 +7,7 @@ use crate::objective::{Baseline, Scale};
 
 fn work() -> RunWorkload {
     let evaluation = EngineLoad { prompts: vec![200; 500], requests: 500, max_new_tokens: 3072 };
-    RunWorkload { prompts: vec![184], evaluations: vec![evaluation], vocabulary: 151_665, exact: true, done: 0 }
+    RunWorkload { prompts: vec![184], evaluations: vec![evaluation], vocabulary: 151_665, exact: true, ..RunWorkload::default() }
 }
 
 fn settings(change: impl FnOnce(&mut RunSettings)) -> RunSettings {
@@ -39,9 +40,10 @@ fn plan_of_the_published_run_matches_counts_by_hand() {
     let block = 4 * (4 * 1536 + 2048 + 12 * 129 + 3 * 8960 + 2);
     let saved = plan.memory.phases[1].parts[0].1;
     assert_eq!(saved as usize, rows * (28 * 4 * 1536 + block + 2 * 4 * 1536));
-    // 100 checkpoints, 3 states at once, and the best checkpoint with its successor.
-    assert_eq!((plan.disk.checkpoints, plan.disk.states, plan.disk.weights), (100, 3, set));
-    assert_eq!(plan.disk.total(), 100 * set + 3 * 2 * set + 2 * set + plan.disk.rollouts);
+    // Of 100 checkpoints: 8 spaced, 4 with a state (2 newest, the last good, the one being written), and 4 that the summary names. Then the
+    // best checkpoint with its successor.
+    assert_eq!((plan.disk.written, plan.disk.checkpoints, plan.disk.states, plan.disk.weights), (100, 16, 4, set));
+    assert_eq!(plan.disk.total(), 16 * set + 4 * 2 * set + 2 * set + plan.disk.rollouts);
     assert_eq!(plan.evaluations(), 101);
     let rates = Rates { decoding_flops: 1e12, training_flops: 2e12, bandwidth: 1e10 };
     let times = plan.times(rates, 1000);
@@ -185,7 +187,8 @@ fn check_suggests_settings_that_would_fit() {
     check(26, 2000, &["--set optim.states=8bit"]);
     check(20, 2000, &["--set optim.states=8bit", "--set loss.kl=0"]);
     check(14, 2000, &["no setting makes it fit"]);
-    check(200, 80, &["the run writes", "--set checkpoint.every="]);
-    check(200, 20, &["free some space"]);
+    check(200, 85, &["the run needs", "free some space", "--set checkpoint.keep_last=1, which does not change the training"]);
+    check(200, 70, &["--set checkpoint.every=1000 --set checkpoint.keep_spaced=1 --set checkpoint.keep_last=1"]);
+    check(200, 20, &["the run needs", "free some space, or choose an --out on another disk"]);
     plan.check(None, None).unwrap();
 }

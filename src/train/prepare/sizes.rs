@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Error, Result, anyhow};
 
 use super::{Prepared, messages};
-use crate::checkpoint::disk::free_bytes;
+use crate::checkpoint::disk::{folder_bytes, free_bytes};
 use crate::flow::Problem;
 use crate::kernels::{Kernels, Target};
 use crate::model::ModelConfig;
@@ -112,7 +112,9 @@ impl Prepared<'_> {
         }
         let done = self.resumed.as_ref().map_or(0, |resumption| resumption.from);
         let vocabulary = shape.text.as_ref().map_or(shape.config.vocabulary, Text::vocabulary);
-        Ok(RunWorkload { prompts, evaluations, vocabulary, exact: shape.text.is_some() || self.replay.is_some(), done })
+        let exact = shape.text.is_some() || self.replay.is_some();
+        let checkpoint_bytes = folder_bytes(&self.root.join("checkpoints"));
+        Ok(RunWorkload { prompts, evaluations, vocabulary, exact, done, checkpoint_bytes })
     }
 }
 

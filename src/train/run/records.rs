@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::{Map, Value, json};
 
 use super::{Run, RunInputs, trained};
@@ -151,7 +151,7 @@ impl Run<'_> {
         self.folder.resumable_steps().ok()?.into_iter().rfind(is_good)
     }
 
-    /// Writes a checkpoint of the last completed step, and deletes states that `checkpoint.keep_last` no longer keeps.
+    /// Writes a checkpoint of the last completed step, and then deletes what the settings no longer keep of older ones.
     pub(super) fn save(&mut self) -> Result<()> {
         self.ensure_state()?;
         self.console.progress().begin("saving a checkpoint");
@@ -180,14 +180,18 @@ impl Run<'_> {
         })?;
         self.folder.delete_set_aside(&checkpoint)?;
         tracing::info!(step = self.step, folder = %self.folder.checkpoint(self.step).display(), "checkpoint written");
-        let resumable = self.folder.resumable_steps()?;
-        let good = self.good_state(self.step);
-        let older = &resumable[..resumable.len().saturating_sub(self.settings.checkpoint.keep_last)];
-        for old in older.iter().filter(|step| Some(**step) != good) {
-            let path = self.folder.checkpoint(*old).join("state");
-            std::fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-        }
-        self.write_summary()
+        // The summary must not name a checkpoint that is then deleted.
+        self.write_summary()?;
+        self.delete_old_checkpoints()
+    }
+
+    /// Deletes the states and checkpoints that the settings `checkpoint.keep_last` and `checkpoint.keep_spaced` no longer keep. A process
+    /// that is killed meanwhile leaves a run that resumes from the newest checkpoint and deletes the rest the next time.
+    fn delete_old_checkpoints(&self) -> Result<()> {
+        let named = self.history.summary(self.step, self.elapsed_s()).named_steps();
+        let deletions = self.folder.checkpoints()?.deletions(&self.settings.checkpoint, self.step, self.good_state(self.step), &named);
+        deletions.states.iter().try_for_each(|step| self.folder.delete_state(*step))?;
+        deletions.checkpoints.iter().try_for_each(|step| self.folder.delete_checkpoint(*step))
     }
 
     /// True if the state must store the exact trained parameters, because the exported model has merged or rounded ones.

@@ -141,6 +141,7 @@ const AFTER_OPTIM: &[Row] = &[
     row("eval.saturation_window", whole(1, 1_000_000), "Saturation is detected on the training accuracy averaged over this many steps."),
     row("checkpoint.every", COUNT, "Steps between checkpoints; 0 writes only the last one."),
     row("checkpoint.keep_last", COUNT_FROM_1, "Number of resumable checkpoints to keep, in addition to the last good one (see [runs.md](runs.md)). Older ones keep only their weights."),
+    row("checkpoint.keep_spaced", COUNT, "Maximum number of older checkpoints to keep, evenly spaced over the run so far and without states; 0 keeps all. Checkpoints of the steps that `summary.json` names are kept as well (see [runs.md](runs.md))."),
     row("checkpoint.dtype", Range::OneOf(&["auto", "f32", "bf16", "f16"]), "The dtype of exported weights; `auto` uses the dtype that the policy computes with."),
     row("checkpoint.max_shard_bytes", whole(1, i64::MAX), "Maximum size of a weight file in bytes; larger models are split into shards."),
     row("tracking.tensorboard", Range::Boolean, "Write TensorBoard event files to the run's folder."),
