@@ -106,7 +106,7 @@ def probe(rlvr, base, example):
     """Returns a table row: how often each answer style, forced by its first words, reaches the example's answer (500 samples at temperature 0.6)."""
     dry = [rlvr, "train", "--config", str(DEMO), "--model", str(base), "--example", example, "--out", "never", "--dry-run"]
     printed = subprocess.run(dry, capture_output=True, text=True, check=True).stderr
-    question, answer = re.search(r'1 example .*\(\S+: "(.*)", (\d+)\)', printed).groups()
+    question, answer = re.search(r"question: (.*)\nanswer: (\d+)", printed).groups()
     cells = []
     for opening in OPENINGS.values():
         command = [rlvr, "sample", "--model", str(base), "--raw", "--prompt", f"Q: {question}\nA: {opening}", "-n", "500", "--temperature", "0.6"]

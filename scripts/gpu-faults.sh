@@ -70,7 +70,8 @@ says full "run nvidia-smi to list the processes that use its memory"
 passes whole -- "${train[@]}" --out whole
 fails lost EMULATED_GPU_LOST_AFTER=$(($(wc -l <whole.tsv) * 4 / 5)) -- "${train[@]}" --out lost
 says lost "the GPU stopped working and the policy in its memory is lost; everything up to the checkpoint of step 1 is saved in lost"
-says lost "continue from the checkpoint of step 1 with --resume lost"
+says lost "continue from the checkpoint of step 1, which repeats the steps from 2 on, bit for bit:"
+says lost " train --resume lost"
 passes resumed -- train --resume lost
 cmp whole/checkpoints/00002/model.safetensors lost/checkpoints/00002/model.safetensors
 echo "lost, busy and old GPUs are reported, and a run that lost its GPU resumes to bit-identical weights"

@@ -27,7 +27,7 @@
 //! | | [`mod@bench`] | the speed of rollouts, updates and steps, with the time of each operation, compared with the machine's limits |
 //! | | [`study`] | grids of runs: their arms, the order and progress of runs, the table next to the published rows |
 //! | | [`train`] | preparing, running and resuming a training run, with its settings, folder and messages; replay, the critic, the plan |
-//! | | [`plot`] | SVG pictures of numbers, such as the learning curve |
+//! | | [`plot`] | SVG pictures of numbers: the learning curve of a run, and charts of lines, bars and areas for pages |
 //! | | [`eval`] | answering and grading benchmarks, scores, statistics; the figures published in the paper |
 //! | | [`source`] | loading a model onto a device by its name: embedded, a folder, or from the hub |
 //! | | [`tiny`] | the embedded model: corpus, tokenizer, pre-training, files |
@@ -47,7 +47,7 @@
 //! | | [`rng`] | random numbers that are pure functions of a seed and an address |
 //! | | [`workers`] | threads that compute independent sequences and micro-batches |
 //! | | [`input`] | reading users' files safely: size limits, encodings, panics in libraries |
-//! | | [`interrupt`], [`mod@output`], [`mod@usage`] | stop requests; messages for people; usage errors |
+//! | | [`interrupt`], [`mod@output`], [`mod@usage`], [`version`] | stop requests; messages for people; usage errors; what this build is |
 //!
 //! # Invariants
 //!
@@ -143,6 +143,7 @@ pub mod tiny;
 pub mod train;
 pub mod usage;
 pub mod verify;
+pub mod version;
 pub mod workers;
 
 #[cfg(test)]

@@ -4,18 +4,19 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 /// Used instead of glibc's allocator, which returns every large block to the kernel, so that each step would page-fault it in again.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = rlvr::cli::Cli::parse();
+    let cli = match rlvr::cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     match rlvr::cli::run(cli) {
         Ok(code) => code,
         Err(error) => {
-            rlvr::output::print_message(&format!("error: {error:#}"));
+            rlvr::output::print_error(&format!("{error:#}"));
             let is_usage = error.is::<rlvr::usage::Usage>() || error.is::<rlvr::checkpoint::lock::FolderInUse>();
             ExitCode::from(if is_usage { 2 } else { 1 })
         }

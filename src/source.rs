@@ -184,26 +184,46 @@ pub struct Shape {
 /// # Errors
 /// If a file is missing or malformed.
 pub fn shape(name: &str, chat: &ChatSettings) -> Result<Option<Shape>> {
-    let path = Path::new(name);
     if name == embedded::NAME {
         let (config, text) = embedded::shape()?;
         return Ok(Some(Shape { config, text: Some(text.with_chat(chat)?) }));
     }
-    if path.exists() {
-        return read_shape(path, chat).map(Some);
-    }
-    let cached = ModelName::parse(name).ok().and_then(|name| Hub::from_env().cached(&name, "config.json"));
-    if let Some(folder) = cached.as_deref().and_then(Path::parent) {
-        return read_shape(folder, chat).map(Some);
+    if let Some(folder) = local_folder(name) {
+        return read_shape(&folder, chat).map(Some);
     }
     known_models::by_name(name).map(|shape| Ok(Shape { config: shape.read()?, text: None })).transpose()
 }
 
-fn read_shape(folder: &Path, chat: &ChatSettings) -> Result<Shape> {
+/// Like [`shape`], but returns only the configuration, without reading the tokenizer.
+///
+/// # Errors
+/// If the configuration is missing or malformed.
+pub fn config(name: &str) -> Result<Option<ModelConfig>> {
+    if name == embedded::NAME {
+        return embedded::shape().map(|(config, _)| Some(config));
+    }
+    match local_folder(name) {
+        Some(folder) => read_config(&folder).map(Some),
+        None => known_models::by_name(name).map(|shape| shape.read()).transpose(),
+    }
+}
+
+/// Returns the folder of a model: an existing path, or the folder of a hub model in the cache.
+fn local_folder(name: &str) -> Option<PathBuf> {
+    let path = Path::new(name);
+    let cached = || ModelName::parse(name).ok().and_then(|name| Hub::from_env().cached(&name, "config.json"));
+    if path.exists() { Some(path.to_owned()) } else { cached()?.parent().map(Path::to_owned) }
+}
+
+fn read_config(folder: &Path) -> Result<ModelConfig> {
     layout::check_config(folder)?;
     let path = folder.join("config.json");
     let config = input::read_text(&path, input::TEXT_BYTES)?;
-    let config = ModelConfig::parse(&config).with_context(|| format!("cannot use {}", path.display()))?;
+    ModelConfig::parse(&config).with_context(|| format!("cannot use {}", path.display()))
+}
+
+fn read_shape(folder: &Path, chat: &ChatSettings) -> Result<Shape> {
+    let config = read_config(folder)?;
     let text = folder.join("tokenizer.json").exists().then(|| Text::from_folder(folder)?.with_chat(chat)).transpose();
     let text = text.with_context(|| format!("cannot use the tokenizer in {}", folder.display()))?;
     Ok(Shape { config, text })

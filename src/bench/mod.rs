@@ -238,7 +238,13 @@ impl Bench<'_> {
         let longest = self.lengths.iter().max().copied().unwrap_or(0);
         let load = EngineLoad { prompts: vec![self.prompt.ids.len()], requests: self.lengths.len(), max_new_tokens: longest };
         let plan = ActivationPlan::of(&self.decoder.config, self.settings, &load, &self.decoder.target());
-        Packing { workers: self.workers, micro_batch_tokens: plan.micro_batch_tokens, checkpointing: plan.checkpointing, interrupt }
+        Packing {
+            workers: self.workers,
+            micro_batch_tokens: plan.micro_batch_tokens,
+            checkpointing: plan.checkpointing,
+            interrupt,
+            progress: None,
+        }
     }
 
     /// Like `packing`, but puts all responses of a worker into one micro-batch, which may exceed the token budget because lengths vary.

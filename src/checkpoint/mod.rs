@@ -18,13 +18,16 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::output::shell;
+
 /// Checks that an output folder does not exist yet.
 ///
 /// # Errors
 /// If it exists. If it is a run folder, the message says how to resume the run.
 pub fn ensure_absent(folder: &Path) -> Result<()> {
     let is_run = folder.join("config.toml").exists();
-    let resume = if is_run { format!(", or continue that run with --resume {}", folder.display()) } else { String::new() };
+    let command = || shell::line(&["train", "--resume", &folder.to_string_lossy()]);
+    let resume = if is_run { format!(", or continue that run with {}", command()) } else { String::new() };
     ensure!(!folder.exists(), "{} already exists and is never overwritten: choose another --out{resume}", folder.display());
     Ok(())
 }

@@ -1,16 +1,16 @@
 //! Arguments that several commands share (device and kernels, data folder, chat template), and the progress display of downloads.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
 use clap::Args;
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::HumanBytes;
 use toml::{Table, Value};
 
 use crate::data::{DataStore, DownloadProgress, OnProgress};
 use crate::kernels::{Backend, ComputeSettings, DeviceChoice, Kernels, Precision};
+use crate::output::Progress;
 use crate::source;
 use crate::text::ChatSettings;
 
@@ -91,31 +91,32 @@ impl ChatArgs {
     }
 }
 
-/// Minimum size of a download that prints a line if there is no terminal for a progress bar.
+/// Minimum size of a download that prints a line if there is no terminal for a progress display.
 const LARGE_BYTES: u64 = 10 << 20;
 
-/// Shows downloads, one file at a time: a progress bar, or one line for a large file if stderr is not a terminal.
+/// Shows downloads, one file at a time: in the progress display, or one line for a large file if nothing is drawn.
 pub fn download_progress() -> OnProgress {
-    let current: Mutex<Option<(String, ProgressBar)>> = Mutex::new(None);
+    // The file, the display, and the name of the work that the download interrupts.
+    let current: Mutex<Option<(String, Progress, String)>> = Mutex::new(None);
     Arc::new(move |transfer: &DownloadProgress| {
         let mut current = current.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (received, total) = (transfer.received_bytes, transfer.total_bytes.unwrap_or(0));
-        if current.as_ref().is_none_or(|(name, _)| *name != transfer.name) {
+        if current.as_ref().is_none_or(|(name, ..)| *name != transfer.name) {
             // A file that is complete at the first report was already on disk.
             if received > 0 && received == total {
                 return;
             }
-            if total >= LARGE_BYTES && !std::io::stderr().is_terminal() {
+            let progress = Progress::new();
+            if total >= LARGE_BYTES && !progress.is_drawn() {
                 message!("downloading {}, {}", transfer.name, HumanBytes(total));
             }
-            let bar = ProgressBar::new(total).with_message(transfer.name.clone());
-            let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta} left");
-            *current = Some((transfer.name.clone(), style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style))));
+            let before = progress.work();
+            *current = Some((transfer.name.clone(), progress, before));
         }
-        let Some((_, bar)) = current.as_ref() else { return };
-        bar.set_position(received);
+        let Some((name, progress, before)) = current.as_ref() else { return };
+        progress.transfer(&format!("downloading {name}"), received, total);
         if received > 0 && received == total {
-            bar.finish_and_clear();
+            progress.begin(before);
             *current = None;
         }
     })

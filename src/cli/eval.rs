@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::arguments::{ChatArgs, ComputeArgs, DataArgs, download_progress};
 use super::endpoint::EndpointArgs;
@@ -21,6 +20,7 @@ use crate::eval::settings::PUBLISHED;
 use crate::eval::store::{self, Store};
 use crate::eval::{EvalSet, EvalSettings, Evaluator, FailedRequests, LocalModel, sets};
 use crate::interrupt::{Interrupt, Interrupted};
+use crate::output::{Progress, shell};
 use crate::rollout::limits::EngineSettings;
 use crate::source;
 use crate::text;
@@ -92,6 +92,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
         None => recorded_date(&args)?.unwrap_or_else(text::today),
     });
     let settings = settings(&args, &sets);
+    let progress = Progress::with_lines();
     let interrupt = Arc::new(Interrupt::default());
     if let Some(endpoint) = args.endpoint.open(&args.model, &chat, &interrupt)? {
         usage(
@@ -100,8 +101,9 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
                 .map_or(Ok(()), |context_length| sets::ensure_prompt_fits(settings.max_new_tokens, context_length, &sets)),
         )?;
         signals::listen(&interrupt, CtrlC::Stops)?;
-        return evaluate(&args, &sets, Evaluator { generator: &endpoint, settings: &settings, store: None });
+        return evaluate(&args, &sets, Evaluator { generator: &endpoint, settings: &settings, store: None }, &progress);
     }
+    progress.begin(format!("loading {}", args.model));
     let model = source::load(&args.model, &chat, &args.compute.open(&args.model)?, &download_progress())?;
     usage(sets::ensure_prompt_fits(settings.max_new_tokens, model.decoder.config.context_length, &sets))?;
     signals::listen(&interrupt, CtrlC::Stops)?;
@@ -115,20 +117,19 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
         workers: &workers,
         engine: &engine,
         interrupt: &interrupt,
+        progress: &progress,
     };
     let evaluator = Evaluator { generator: &generator, settings: &settings, store: None };
-    evaluate(&args, &sets, evaluator)
+    evaluate(&args, &sets, evaluator, &progress)
 }
 
 /// Evaluates a local model or an endpoint on the sets, stores the responses in `--out`, and prints the scores.
-fn evaluate(args: &EvalArgs, sets: &[EvalSet], evaluator: Evaluator) -> Result<ExitCode> {
+fn evaluate(args: &EvalArgs, sets: &[EvalSet], evaluator: Evaluator, progress: &Progress) -> Result<ExitCode> {
     let conditions = evaluator.conditions(sets);
     let open = |out: &PathBuf| if args.resume { Store::resume(out, &conditions) } else { Store::create(out, &conditions) };
     let store = usage(args.out.as_ref().map(open).transpose())?;
-    let responses: usize = conditions.values().map(|pass| pass.problems * pass.samples).sum();
-    let bar = ProgressBar::new(responses as u64).with_style(ProgressStyle::with_template("{bar:24} {pos}/{len} responses, {eta} left")?);
-    let passes = Evaluator { store: store.as_ref(), ..evaluator }.evaluate(sets, &|| bar.inc(1));
-    bar.finish_and_clear();
+    let passes = Evaluator { store: store.as_ref(), ..evaluator }.evaluate(sets, progress);
+    progress.finish();
     if let Some(Interrupted { signal }) = passes.as_ref().err().and_then(|error| error.downcast_ref()) {
         match &args.out {
             Some(out) => {
@@ -153,8 +154,20 @@ fn evaluate(args: &EvalArgs, sets: &[EvalSet], evaluator: Evaluator) -> Result<E
         store.write_scores(passes.iter().map(|pass| (pass.name.clone(), pass.score.clone())).collect())?;
     }
     scores::print(&passes, &scores::experiment(&args.model));
-    args.out.iter().for_each(|out| message!("graded responses are in {}", out.display()));
+    print_next(args);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says where the graded responses are and what to do with them.
+fn print_next(args: &EvalArgs) {
+    match &args.out {
+        Some(out) => {
+            let out = out.to_string_lossy();
+            let command = shell::command(&[&["compare"], &["OTHER"], &[&out]], "  ");
+            message!("\nThe graded responses are in {out}. To compare them with another evaluation, problem by problem:\n{command}");
+        }
+        None => message!("\nThe graded responses are not saved: add --out DIR to keep, show and compare them."),
+    }
 }
 
 /// Loads the requested sets, with the requested decoding and number of samples.

@@ -11,9 +11,11 @@ macro_rules! print_result {
 mod arguments;
 mod bench;
 mod compare;
+mod completions;
 mod data;
 mod endpoint;
 mod eval;
+mod examples;
 mod init;
 mod logging;
 mod numbers;
@@ -35,16 +37,14 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::reward;
-
-/// Printed at the end of help texts.
-const TERMS: &str = "See docs/glossary.md for the meaning of terms such as group, rollout, step, saturation and pass.";
+use crate::{reward, version};
+pub use logging::parse;
 
 /// Reinforcement learning with verifiable rewards from one training example.
 ///
 /// `rlvr train` without arguments trains the embedded base model on one example and shows how its accuracy on unseen problems changes.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, after_help = TERMS)]
+#[command(version, long_version = version::long(), propagate_version = true, after_help = examples::RLVR)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -55,38 +55,56 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Train a model on one or a few examples, with evaluations along the way
-    #[command(after_help = TERMS)]
+    #[command(after_help = examples::TRAIN)]
     Train(train::TrainArgs),
     /// Run a grid of training runs and summarize them in one table
+    #[command(after_help = examples::STUDY)]
     Study(study::StudyArgs),
     /// Estimate a run's memory, disk space, tokens and time without loading weights
+    #[command(after_help = examples::PLAN)]
     Plan(plan::PlanArgs),
     /// Evaluate a model on benchmarks
+    #[command(after_help = examples::EVAL)]
     Eval(eval::EvalArgs),
     /// Write or serve a report about runs or a study: one HTML file with pictures, tables and responses
-    #[command(after_help = report::EXAMPLES)]
+    #[command(after_help = examples::REPORT)]
     Report(report::ReportArgs),
     /// Compare two evaluations problem by problem
+    #[command(after_help = examples::COMPARE)]
     Compare(compare::CompareArgs),
     /// List, download and check the published data files
+    #[command(after_help = examples::DATA)]
     Data(data::DataCommand),
     /// Rank examples by how much their accuracy varied in training
     ///
     /// Ranks by the standard deviation of the accuracy, largest first. Without arguments, ranks the published history: pi1, pi2, ...,
     /// pi1209.
+    #[command(after_help = examples::SELECT)]
     Select(select::SelectArgs),
     /// Sample responses to prompts
+    #[command(after_help = examples::SAMPLE)]
     Sample(sample::SampleArgs),
     /// Compute log-probabilities and entropies of given completions
+    #[command(after_help = examples::SCORE)]
     Score(score::ScoreArgs),
     /// Grade responses against gold answers
+    #[command(after_help = examples::VERIFY)]
     Verify(verify::VerifyArgs),
     /// Pre-train a small base model, like the embedded one, from scratch
+    #[command(after_help = examples::PRETRAIN)]
     Pretrain(pretrain::PretrainArgs),
     /// Write a model folder: the embedded base model or random weights
+    #[command(after_help = examples::INIT)]
     Init(init::InitArgs),
     /// Measure the speed of rollouts, updates and training steps on this machine
+    #[command(after_help = examples::BENCH)]
     Bench(bench::BenchArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions(completions::CompletionsArgs),
+    /// Write the manual pages
+    #[command(after_help = examples::MAN)]
+    Man(completions::ManArgs),
     /// Run a program that is killed when its parent ends, as runs do with their reward command
     #[command(hide = true, name = reward::parent_guard::SUBCOMMAND)]
     WithParent {
@@ -120,6 +138,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Pretrain(args) => pretrain::run(args).map(done),
         Command::Init(args) => init::run(args).map(done),
         Command::Bench(args) => bench::run(args).map(done),
+        Command::Completions(args) => completions::run(args).map(done),
+        Command::Man(args) => completions::man(args).map(done),
         Command::WithParent { pid, program } => Err(reward::parent_guard::exec_with_parent_guard(pid, &program)),
     }
 }

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use toml::{Table, Value};
 
@@ -17,6 +16,7 @@ use crate::eval::{EvalSettings, Evaluator, LocalModel, sets};
 use crate::interrupt::Interrupt;
 use crate::metrics::{percent, table};
 use crate::model::export::{Format, WeightDtype};
+use crate::output::Progress;
 use crate::rollout::limits::EngineSettings;
 use crate::tiny::answer_style;
 use crate::tiny::pretrain::{PretrainSettings, Pretraining};
@@ -48,16 +48,17 @@ pub fn run(args: PretrainArgs) -> Result<()> {
     let started = Instant::now();
     let mut pretraining = Pretraining::new(settings.clone())?;
     message!("{} parameters, {} steps of {} documents", pretraining.decoder().config.parameter_count(), settings.steps, settings.batch);
-    let bar = ProgressBar::new(settings.steps).with_style(ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}, {eta} left")?);
+    let progress = Progress::with_lines();
+    progress.begin("pre-training step");
+    progress.expect(settings.steps as usize);
     let mut losses = Vec::new();
     for step in 1..=settings.steps {
         let loss = pretraining.step()?;
         ensure!(loss.is_finite(), "the loss is not finite at step {step}: lower optim.lr");
         losses.push(loss);
-        bar.set_message(format!("loss {loss:.3}"));
-        bar.inc(1);
+        progress.add();
     }
-    bar.finish_and_clear();
+    progress.finish();
     let elapsed_s = started.elapsed().as_secs_f64();
     let model = pretraining.into_model("the new base")?;
     write_folder_with_manifest(&args.out, |path| {
@@ -88,10 +89,11 @@ fn report(model: &Model) -> Result<()> {
     let settings = EvalSettings { max_new_tokens: 80, ..EvalSettings::default() };
     let engine = EngineSettings::default();
     let (revision, date, interrupt) = ("new".into(), String::new(), &Interrupt::default());
-    let generator = LocalModel { model, revision, date, workers: &workers, engine: &engine, interrupt };
+    let progress = Progress::new();
+    let generator = LocalModel { model, revision, date, workers: &workers, engine: &engine, interrupt, progress: &progress };
     let evaluator = Evaluator { generator: &generator, settings: &settings, store: None };
     let mut rows = Vec::new();
-    for pass in evaluator.evaluate(&sets, &|| ())? {
+    for pass in evaluator.evaluate(&sets, &progress)? {
         print_result!("{}", json!({"pass": pass.name, "score": pass.score}));
         let styles: Vec<String> = pass.score.styles.iter().map(|(style, share)| format!("{style} {}", percent(*share))).collect();
         rows.push(vec![pass.name, percent(pass.score.mean()), percent(pass.score.boxed), styles.join(", ")]);

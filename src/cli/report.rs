@@ -11,21 +11,10 @@ use clap::Args;
 
 use super::signals::{self, CtrlC};
 use crate::interrupt::Interrupt;
-use crate::report::ReportOptions;
 use crate::report::subject::{Subject, write_page};
 use crate::report::watch::ReportServer;
+use crate::report::{ReportOptions, ResponseLimit};
 use crate::usage::usage;
-
-/// Printed at the end of the help text.
-pub const EXAMPLES: &str = "\
-Examples:
-  rlvr report runs/tiny-334+556                     writes runs/tiny-334+556/report.html
-  rlvr report runs/tiny-334+556 -o first-run.html   writes another file
-  rlvr report runs/a runs/b runs/c                  compares runs; those with the same settings except the seed are one group
-  rlvr report runs/rewards                          a study that rlvr study has run, with its table and a picture of each arm
-  rlvr report --watch runs/tiny-334+556             serves the report, and refreshes it while the run goes
-
-The file is complete: it needs no network and can be sent as it is. A run in progress can be reported too.";
 
 /// How often a served report looks for a signal.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -38,6 +27,9 @@ pub struct ReportArgs {
     /// File to write, or - for stdout (default: report.html in the folder of the run or study; in this folder for several runs)
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Responses to include: as many as fit this number of bytes, compressed, or all (a served report always has all)
+    #[arg(long, value_name = "BYTES|all", default_value = "1200000", value_parser = response_limit)]
+    responses: ResponseLimit,
     /// Serve the report on this machine and keep it up to date until Ctrl-C, instead of writing a file; the folder may not exist yet
     #[arg(long, conflicts_with = "output")]
     watch: bool,
@@ -48,7 +40,7 @@ pub struct ReportArgs {
 
 pub fn run(args: ReportArgs) -> Result<ExitCode> {
     let subject = Subject::of(&args.runs);
-    let options = ReportOptions::default();
+    let options = ReportOptions { responses: args.responses };
     if args.watch {
         return watch(subject, options, args.port);
     }
@@ -108,4 +100,11 @@ impl LiveReport {
             Err(error) => message!("the report is no longer served, and cannot be written: {error:#}"),
         }
     }
+}
+
+fn response_limit(text: &str) -> Result<ResponseLimit, String> {
+    if text == "all" {
+        return Ok(ResponseLimit::All);
+    }
+    text.parse().map(ResponseLimit::Bytes).map_err(|_| "expected a number of bytes, or all".to_owned())
 }

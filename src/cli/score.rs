@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -14,6 +13,7 @@ use super::numbers::{COUNT_FROM_1, within};
 use crate::checkpoint::Model;
 use crate::metrics::jsonl;
 use crate::model::Packed;
+use crate::output::{Progress, progress};
 use crate::source;
 use crate::text::ChatSettings;
 use crate::usage::usage;
@@ -53,11 +53,14 @@ struct Pair {
 
 pub fn run(args: ScoreArgs) -> Result<()> {
     let lines: Vec<(String, Line)> = usage(jsonl::read_input(&args.input))?;
+    let shown = Progress::new();
+    shown.begin(format!("loading {}", args.model));
     let model = source::load(&args.model, &ChatSettings::default(), &args.compute.open(&args.model)?, &download_progress())?;
     let pairs = lines.into_iter().map(|(location, line)| pair(&model, line).context(location));
     let pairs = usage(pairs.collect::<Result<Vec<_>>>())?;
     let tokens: usize = pairs.iter().map(Pair::tokens).sum();
-    let bar = ProgressBar::new(tokens as u64).with_style(ProgressStyle::with_template("{bar:24} {pos}/{len} tokens, {eta} left")?);
+    shown.begin("scoring tokens");
+    shown.expect(tokens);
     let workers = Workers::new(model.decoder.default_workers())?;
     let mut rest = pairs.as_slice();
     while !rest.is_empty() {
@@ -79,12 +82,12 @@ pub fn run(args: ScoreArgs) -> Result<()> {
             );
             let sum: f64 = logprobs.iter().map(|logprob| f64::from(*logprob)).sum();
             let line = json!({"id": pair.id, "logprobs": logprobs, "entropies": scores.entropies[range], "sum": sum});
-            writeln!(std::io::stdout(), "{line}").context("cannot write to stdout")?;
-            bar.inc(pair.tokens() as u64);
+            progress::aside(|| writeln!(std::io::stdout(), "{line}")).context("cannot write to stdout")?;
+            shown.add_parts(pair.tokens());
         }
         rest = after;
     }
-    bar.finish_and_clear();
+    shown.finish();
     Ok(())
 }
 

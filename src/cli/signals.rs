@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::interrupt::Interrupt;
+use crate::output::mode::{self, Format};
 
 /// The effect of the first SIGINT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +40,7 @@ fn handle(interrupt: &Interrupt, signal: i32, ctrl_c: CtrlC) {
 
 /// Prints a message. In a terminal it starts on a new line, since the terminal has just echoed `^C`.
 fn print_line(text: &str) {
-    let line_end = if std::io::stderr().is_terminal() { "\n" } else { "" };
+    let line_end = if mode::current().format == Format::Text && std::io::stderr().is_terminal() { "\n" } else { "" };
     message!("{line_end}{text}");
 }
 

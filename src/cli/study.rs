@@ -12,7 +12,7 @@ use super::numbers::within;
 use super::signals::{self, CtrlC};
 use crate::config::range::whole;
 use crate::interrupt::Interrupt;
-use crate::output;
+use crate::output::{self, Progress};
 use crate::study::{Arm, Launcher, RunOutcome, Study, StudyRunner};
 use crate::train::RunSettings;
 use crate::usage::usage;
@@ -57,7 +57,10 @@ pub fn run(args: StudyArgs) -> Result<ExitCode> {
     let interrupt = Arc::new(Interrupt::default());
     interrupt.begin("the steps in progress of all runs");
     signals::listen(&interrupt, CtrlC::Finishes)?;
+    let progress = Progress::new();
+    progress.begin("running the study");
     let ending = runner.run(&interrupt)?;
+    progress.finish();
     print_result!("{}", runner.table()?.markdown.trim_end());
     message!("the table is in {} and {}", out.join("study.md").display(), out.join("study.json").display());
     match ending {

@@ -15,7 +15,7 @@ use super::signals::{self, CtrlC};
 use crate::config;
 use crate::data::example;
 use crate::interrupt::{Interrupt, Interrupted};
-use crate::output;
+use crate::output::{self, Progress};
 use crate::reward::parent_guard;
 use crate::train::{self, Outcome, PrepareFor, RunRequest, Start};
 use crate::usage::usage;
@@ -106,10 +106,12 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let prepared = train::prepare(args.request(if args.dry_run { PrepareFor::DryRun } else { PrepareFor::Run })?)?;
-    prepared.messages()?.iter().for_each(|line| output::print_message(line));
+    prepared.messages()?.iter().for_each(|(level, line)| output::print(*level, line, &[]));
     if args.dry_run {
+        prepared.examples_as_read().iter().for_each(|example| output::print_message(example));
         // Not an error: the settings are valid, and another machine may have enough memory.
-        prepared.check_machine()?.refusal.iter().for_each(|refusal| message!("this machine would refuse the run: {refusal:#}"));
+        let refusal = prepared.check_machine()?.refusal;
+        refusal.iter().for_each(|refusal| output::print_warning(&format!("this machine would refuse the run: {refusal:#}")));
         print_result!("{}", toml::to_string(&prepared.settings)?.trim_end());
         return Ok(ExitCode::SUCCESS);
     }
@@ -154,8 +156,10 @@ impl TrainArgs {
             data_dir: self.data.data_dir.clone(),
             dump_gradients: self.dump_gradients.clone(),
             guard: parent_guard::this_program(),
-            print: &output::print_message,
+            print: &|level, text| output::print(level, text, &[]),
             on_progress: download_progress(),
+            progress: Progress::new(),
+            print_result: &output::print_result,
         })
     }
 

@@ -39,21 +39,24 @@ pub fn inline(question: &str, answer: Option<&str>) -> String {
 
 /// Returns a short name for a specification: an inline problem's `id` (by default `inline`), or the specification itself.
 pub fn title(specification: &str) -> String {
-    let inline_problem = is_inline(specification).then(|| rows::read_inline(specification)).and_then(Result::ok);
-    let problem = inline_problem.and_then(|row| row.question(INLINE).ok());
-    problem.map_or_else(|| specification.to_owned(), |(problem, _)| problem.id)
+    titled_problem(specification).map_or_else(|| specification.to_owned(), |problem| problem.id)
 }
 
 /// Returns a specification for a heading: an inline problem's question in quotes, cut after 80 characters, or the specification itself.
 pub fn heading(specification: &str) -> String {
-    let inline_problem = is_inline(specification).then(|| rows::read_inline(specification)).and_then(Result::ok);
-    let Some((problem, _)) = inline_problem.and_then(|row| row.question(INLINE).ok()) else { return specification.to_owned() };
+    let Some(problem) = titled_problem(specification) else { return specification.to_owned() };
     let question: Vec<&str> = problem.question.split_whitespace().collect();
     let question = question.join(" ");
     match question.char_indices().nth(HEADING_LENGTH) {
         Some((end, _)) => format!("“{}…”", question[..end].trim_end()),
         None => format!("“{question}”"),
     }
+}
+
+/// Returns the problem of a specification that is an inline problem, and a sound one.
+fn titled_problem(specification: &str) -> Option<Problem> {
+    let row = is_inline(specification).then(|| rows::read_inline(specification))?.ok()?;
+    row.question(INLINE).ok().map(|(problem, _)| problem)
 }
 
 /// Whether a row must have an answer to become a problem.

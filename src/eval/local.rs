@@ -11,6 +11,7 @@ use crate::checkpoint::Model;
 use crate::flow::Completion;
 use crate::interrupt::Interrupt;
 use crate::kernels::{Filter, device_name};
+use crate::output::Progress;
 use crate::rng::Purpose;
 use crate::rollout::limits::EngineSettings;
 use crate::rollout::{Engine, Event, Request, SamplingSettings};
@@ -30,6 +31,8 @@ pub struct LocalModel<'a> {
     pub engine: &'a EngineSettings,
     /// Stops generation at the next token when interrupted. Responses complete by then have been passed on.
     pub interrupt: &'a Interrupt,
+    /// Counts the sampled tokens.
+    pub progress: &'a Progress,
 }
 
 impl Generator for LocalModel<'_> {
@@ -81,11 +84,12 @@ impl Generator for LocalModel<'_> {
             let text = self.model.text.decode(&completion.ids)?;
             on_response(numbers[request], Response { text, tokens: completion.ids.len(), finish: Some(completion.finish) })
         };
-        let observe = |event: Event| {
-            if let Event::Finished { request, completion } = event
-                && let Err(error) = report(request, completion)
-            {
-                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        let observe = |event: Event| match event {
+            Event::Token { .. } => self.progress.add_token(),
+            Event::Finished { request, completion } => {
+                if let Err(error) = report(request, completion) {
+                    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                }
             }
         };
         engine.generate(&requests, &sampling, &observe)?;

@@ -18,6 +18,7 @@ use super::store::{RecordedAnswers, Store};
 use super::text_stats;
 use crate::data::benchmark::Decoding;
 use crate::metrics::JsonLines;
+use crate::output;
 use crate::verify::{self, Extraction, Grader, Mode};
 
 /// The result of one pass over one set.
@@ -78,19 +79,19 @@ impl Evaluator<'_> {
         passes.map(|(set, decoding)| (set.pass_name(decoding), Conditions::of(&identity, set, decoding, self.settings))).collect()
     }
 
-    /// Runs all passes over all sets. Calls `on_answer` for every response, including stored ones.
+    /// Runs all passes over all sets. Reports every response to `progress`, including stored ones.
     ///
     /// # Errors
     /// [`FailedRequests`] if some requests failed permanently; the remaining passes run first if the generator can still send requests.
     /// Also if the store or the generator fails, two problems of a set share an id, or responses are missing.
-    pub fn evaluate(&self, sets: &[EvalSet], on_answer: &(dyn Fn() + Sync)) -> Result<Vec<Pass>> {
+    pub fn evaluate(&self, sets: &[EvalSet], progress: &output::Progress) -> Result<Vec<Pass>> {
         let mut passes = Vec::new();
         let mut failed: Option<FailedRequests> = None;
         for (set, decoding) in sets.iter().flat_map(|set| set.decodings.iter().map(move |decoding| (set, *decoding))) {
             if failed.as_ref().is_some_and(|failed| failed.ended.is_some()) {
                 break;
             }
-            match self.pass(set, decoding, on_answer) {
+            match self.pass(set, decoding, progress) {
                 Ok(pass) => passes.push(pass),
                 Err(error) => {
                     let later = error.downcast::<FailedRequests>()?;
@@ -104,12 +105,14 @@ impl Evaluator<'_> {
         failed.map_or(Ok(passes), |failed| Err(failed.into()))
     }
 
-    fn pass(&self, set: &EvalSet, decoding: Decoding, on_answer: &(dyn Fn() + Sync)) -> Result<Pass> {
+    fn pass(&self, set: &EvalSet, decoding: Decoding, shown: &output::Progress) -> Result<Pass> {
         let _span = tracing::info_span!("evaluate", set = set.name, temperature = decoding.temperature).entered();
         let (start, name) = (Instant::now(), set.pass_name(decoding));
         let earlier = self.store.map_or_else(|| Ok(RecordedAnswers::new()), |store| store.recorded(&name))?;
         let known = known(set, decoding.samples, earlier)?;
-        known.iter().flatten().for_each(|_| on_answer());
+        shown.begin(format!("evaluating {name}"));
+        shown.expect(known.len());
+        shown.add_parts(known.iter().flatten().count());
         let missing: Vec<usize> = (0..known.len()).filter(|index| known[*index].is_none()).collect();
         let is_complete = missing.is_empty() && self.store.is_some_and(|store| store.is_complete(&name));
         let store = self.store.filter(|_| !is_complete);
@@ -124,7 +127,7 @@ impl Evaluator<'_> {
             let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
             progress.journal.as_mut().map_or(Ok(()), |journal| journal.write(&answer))?;
             progress.answers[missing[request]] = Some(answer);
-            on_answer();
+            shown.add();
             Ok(())
         };
         if !requests.is_empty() {
@@ -133,6 +136,7 @@ impl Evaluator<'_> {
         let answers: Vec<Answer> = progress.into_inner().unwrap_or_else(PoisonError::into_inner).answers.into_iter().flatten().collect();
         let expected = set.problems.len() * decoding.samples;
         ensure!(answers.len() == expected, "{name}: {} of {expected} responses are missing", expected - answers.len());
+        shown.begin(format!("scoring {name}"));
         store.map_or(Ok(()), |store| store.finish(&name, &answers))?;
         let scoring = Instant::now();
         let score = Score::of(&answers, decoding.samples, self.settings.grader, &text_stats::words(&self.settings.reflection_words));
@@ -257,7 +261,7 @@ mod tests {
     fn evaluate(failing: Option<u32>, store: &Store) -> Result<Pass> {
         let (generator, settings) = (Oracle { failing }, EvalSettings::default());
         let evaluator = Evaluator { generator: &generator, settings: &settings, store: Some(store) };
-        Ok(evaluator.evaluate(&[set()], &|| ())?.remove(0))
+        Ok(evaluator.evaluate(&[set()], &output::Progress::hidden())?.remove(0))
     }
 
     #[test]

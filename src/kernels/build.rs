@@ -1,4 +1,4 @@
-//! Computes the digest by which confirmations identify the kernels. With the feature `cuda`, also compiles the kernels into one file for all
+//! The part of the build script for the kernels: computes the digest by which confirmations identify the kernels. With the feature `cuda`, also compiles the kernels into one file for all
 //! GPUs, which is embedded in the program.
 
 use std::path::{Path, PathBuf};
@@ -19,7 +19,8 @@ const SOURCES: [&str; 7] = [
     "src/kernels/shape.rs",
 ];
 
-fn main() {
+/// Runs as a part of the build script.
+pub fn build() {
     println!("cargo:rerun-if-changed=src/kernels/build.rs");
     println!("cargo:rustc-env=RLVR_KERNELS_DIGEST={:016x}", digest(&SOURCES));
     if std::env::var_os("CARGO_FEATURE_CUDA").is_none() {

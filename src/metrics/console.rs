@@ -1,14 +1,15 @@
-//! The progress display of a run, on stderr. In a terminal it is a bar with the latest numbers and the time left; elsewhere (log files,
-//! batch jobs) it prints a line after every tenth of the run. Results go to stdout and are printed elsewhere.
+//! The progress display of a run, on stderr. In a terminal it has a bar with the latest numbers and the time left, and a line with the work
+//! in progress; elsewhere (log files, batch jobs) it prints a line after every tenth of the run. Results go to stdout and are printed
+//! elsewhere.
 
-use std::io::Write;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Value, json};
 
 use super::phases::PhaseTimes;
-use crate::output::{Stderr, escape_controls};
+use super::time_left::{Schedule, TimeLeft};
+use crate::output::{self, Headline, Level, Progress, duration};
 
 /// The numbers of a step to display.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,98 +36,131 @@ pub struct StepLine {
 
 /// The progress display of one run. Threads may share it by reference.
 pub struct Console {
-    total_steps: u32,
+    progress: Progress,
+    print: Print,
+    total_steps: u64,
     /// True if lines end with the times by phase.
     shows_times: bool,
-    screen: Screen,
     clock: Mutex<Clock>,
 }
 
-enum Screen {
-    Bar(ProgressBar),
-    Lines(Mutex<Box<dyn Write + Send>>),
+/// Prints a message with its fields, as [`output::print`] does.
+type Print = Box<dyn Fn(Level, &str, &[(&str, Value)]) + Send + Sync>;
+
+struct Clock {
+    time_left: TimeLeft,
+    /// The last step that was passed to the display.
+    last_step: u64,
+    /// The times at the last step, and the seconds of evaluations and checkpoints since then.
+    last_times: PhaseTimes,
+    other_s: f64,
+    /// The times at the last line that printed them.
+    printed_times: PhaseTimes,
 }
 
 impl Console {
-    /// Makes a display for the steps after `start_step` (0 for a new run) up to `total_steps`: a bar if stderr is a terminal, else lines.
-    /// With `shows_times`, each line also has the times by phase since the previous one.
-    pub fn new(total_steps: u32, start_step: u32, shows_times: bool) -> Self {
-        let target = ProgressDrawTarget::stderr();
-        if target.is_hidden() {
-            return Self::plain(total_steps, start_step, shows_times, Box::new(Stderr));
-        }
-        let bar = ProgressBar::with_draw_target(Some(u64::from(total_steps)), target).with_position(u64::from(start_step));
-        let template = "{bar:24.cyan/black.bright} {msg}";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("━╸━"));
-        }
-        bar.set_message(format!("{start_step}/{total_steps}"));
-        Self::on(total_steps, start_step, shows_times, Screen::Bar(bar))
+    /// Makes a display for the steps after `start_step` (0 for a new run). `progress` shows the steps if it is drawn, and the work in progress.
+    /// With `shows_times`, lines also have the times by phase since the previous one.
+    pub fn new(progress: Progress, schedule: Schedule, start_step: u64, shows_times: bool) -> Self {
+        Self::printing(progress, schedule, start_step, shows_times, Box::new(output::print))
     }
 
-    /// Makes a display that prints plain lines to `sink`.
-    pub fn plain(total_steps: u32, start_step: u32, shows_times: bool, sink: Box<dyn Write + Send>) -> Self {
-        Self::on(total_steps, start_step, shows_times, Screen::Lines(Mutex::new(sink)))
+    fn printing(progress: Progress, schedule: Schedule, start_step: u64, shows_times: bool, print: Print) -> Self {
+        let clock = Clock {
+            time_left: TimeLeft::new(schedule, start_step),
+            last_step: start_step,
+            last_times: PhaseTimes::default(),
+            other_s: 0.0,
+            printed_times: PhaseTimes::default(),
+        };
+        progress.set_headline(Headline { done: start_step, total: schedule.steps, fields: Vec::new() }, None);
+        Self { progress, print, total_steps: schedule.steps, shows_times, clock: Mutex::new(clock) }
+    }
+
+    /// Returns the display of the work in progress.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// Shows a finished step. Without a bar, prints a line only after each tenth of the run.
     pub fn step(&self, line: &StepLine) {
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = clock.time_left(line.step, self.total_steps, Instant::now());
-        let starts_tenth = tenth(line.step, self.total_steps) > tenth(clock.last_step, self.total_steps);
-        clock.last_step = line.step;
-        let is_shown = starts_tenth || matches!(self.screen, Screen::Bar(_));
-        let mut text = format!("{}/{}  {}", line.step, self.total_steps, numbers(line));
-        if let Some(left) = left {
-            text += &format!("  {} left", short(left));
-        }
-        if self.shows_times && is_shown {
-            text += &format!("  {}", line.times.since(&clock.times).summary());
-            clock.times = line.times;
-        }
+        let step = u64::from(line.step);
+        let seconds = line.times.since(&clock.last_times).sum() - std::mem::take(&mut clock.other_s);
+        clock.last_times = line.times;
+        clock.time_left.add_step(step, seconds.max(0.0));
+        let left = clock.time_left.seconds();
+        let starts_tenth = tenth(step, self.total_steps) > tenth(clock.last_step, self.total_steps);
+        clock.last_step = step;
+        let times = (self.shows_times && (starts_tenth || self.progress.is_drawn())).then(|| {
+            let since = std::mem::replace(&mut clock.printed_times, line.times);
+            line.times.since(&since).summary()
+        });
         drop(clock);
-        match &self.screen {
-            Screen::Bar(bar) => {
-                // The step count is part of the message, so that count and numbers always change together.
-                bar.set_position(u64::from(line.step));
-                bar.set_message(text);
-            }
-            Screen::Lines(_) if is_shown => self.note(&format!("step {text}")),
-            Screen::Lines(_) => {}
+        if self.progress.is_drawn() {
+            let headline = Headline { done: step, total: self.total_steps, fields: fields(line).into_iter().chain(times).collect() };
+            self.progress.set_headline(headline, left.map(Duration::from_secs_f64));
+        } else if starts_tenth {
+            self.print_step(line, left, times);
         }
     }
 
-    /// Prints a permanent message, such as an evaluation or a checkpoint. In a terminal it appears above the bar.
+    /// Records the duration of an evaluation of the last step.
+    pub fn evaluated(&self, seconds: f64) {
+        self.add_other(seconds, TimeLeft::add_evaluation);
+    }
+
+    /// Sets the first estimate of an evaluation's duration.
+    pub fn expect_evaluation(&self, seconds: f64) {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner).time_left.expect_evaluation(seconds);
+    }
+
+    /// Records the duration of a checkpoint of the last step.
+    pub fn saved(&self, seconds: f64) {
+        self.add_other(seconds, TimeLeft::add_checkpoint);
+    }
+
+    fn add_other(&self, seconds: f64, add: fn(&mut TimeLeft, f64)) {
+        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        add(&mut clock.time_left, seconds);
+        clock.other_s += seconds;
+    }
+
+    /// Prints a message, such as an evaluation or a checkpoint. In a terminal it appears above the bar.
     pub fn note(&self, text: &str) {
-        let text = &*escape_controls(text);
-        match &self.screen {
-            Screen::Bar(bar) => bar.println(text),
-            Screen::Lines(sink) => {
-                let mut sink = sink.lock().unwrap_or_else(PoisonError::into_inner);
-                // A closed stderr must not stop the run, which is recorded in files.
-                let _ = writeln!(sink, "{text}").and_then(|()| sink.flush());
-            }
-        }
+        (self.print)(Level::Info, text, &self.step_field());
+    }
+
+    /// Prints a warning.
+    pub fn warn(&self, text: &str) {
+        (self.print)(Level::Warning, text, &self.step_field());
     }
 
     /// Removes the bar, so that final tables can follow.
     pub fn finish(&self) {
-        if let Screen::Bar(bar) = &self.screen {
-            bar.finish_and_clear();
-        }
+        self.progress.finish();
     }
 
-    /// Hides the bar while `print` writes to the terminal, for example from a log subscriber. Returns its result.
-    pub fn suspend<R>(&self, print: impl FnOnce() -> R) -> R {
-        match &self.screen {
-            Screen::Bar(bar) => bar.suspend(print),
-            Screen::Lines(_) => print(),
-        }
+    fn step_field(&self) -> [(&'static str, Value); 1] {
+        [("step", json!(self.clock.lock().unwrap_or_else(PoisonError::into_inner).last_step))]
     }
 
-    fn on(total_steps: u32, start_step: u32, shows_times: bool, screen: Screen) -> Self {
-        let clock = Mutex::new(Clock { first: None, last_step: start_step, times: PhaseTimes::default() });
-        Self { total_steps, shows_times, screen, clock }
+    fn print_step(&self, line: &StepLine, left_s: Option<f64>, times: Option<String>) {
+        let left = left_s.map(|left| format!("{} left", duration(Duration::from_secs_f64(left))));
+        let texts: Vec<String> = fields(line).into_iter().chain(left).chain(times).collect();
+        let text = format!("step {}/{}  {}", line.step, self.total_steps, texts.join("  "));
+        let mut numbers = vec![
+            ("step", json!(line.step)),
+            ("steps", json!(self.total_steps)),
+            ("train_accuracy", json!(line.train_accuracy)),
+            ("reward", json!(line.reward)),
+            ("entropy", json!(line.entropy)),
+            ("response_tokens", json!(line.response_length)),
+            ("loss", json!(line.loss)),
+        ];
+        numbers.extend(line.groups_with_signal.map(|groups| ("groups_with_signal", json!(groups))));
+        numbers.extend(left_s.map(|left| ("left_s", json!(left))));
+        (self.print)(Level::Info, &text, &numbers);
     }
 }
 
@@ -137,54 +171,22 @@ impl Drop for Console {
     }
 }
 
-/// Estimates the time left. Starts at the first finished step, because the base model's evaluation before it does not repeat. Evaluations
-/// between steps do repeat, and count.
-struct Clock {
-    /// The first finished step, and its time.
-    first: Option<(u32, Instant)>,
-    /// The last step that was passed to the display.
-    last_step: u32,
-    /// The times at the last line that printed them.
-    times: PhaseTimes,
-}
-
-impl Clock {
-    /// Estimates the time left after a step; `None` for the first step and the last.
-    fn time_left(&mut self, step: u32, total: u32, now: Instant) -> Option<Duration> {
-        let (first_step, first_time) = *self.first.get_or_insert((step, now));
-        let done = step.checked_sub(first_step).filter(|&done| done > 0)?;
-        let remaining = total.checked_sub(step).filter(|&steps| steps > 0)?;
-        let per_step = now.saturating_duration_since(first_time).div_f64(f64::from(done));
-        Some(per_step * remaining)
-    }
-}
-
 /// Returns the number of completed tenths of the run.
-fn tenth(step: u32, total: u32) -> u64 {
-    u64::from(step) * 10 / u64::from(total.max(1))
+fn tenth(step: u64, total: u64) -> u64 {
+    step * 10 / total.max(1)
 }
 
-/// Formats a duration as `45s`, `1m 40s` or `2h 05m`.
-fn short(time: Duration) -> String {
-    let seconds = time.as_secs_f64().round() as u64;
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, s) => format!("{s}s"),
-        (0, m, s) => format!("{m}m {s:02}s"),
-        (h, m, _) => format!("{h}h {m:02}m"),
-    }
-}
-
-/// Formats the numbers of a step.
-fn numbers(line: &StepLine) -> String {
-    let signal = line.groups_with_signal.map_or_else(String::new, |groups| format!("  signal in {groups} of {} groups", line.groups));
-    format!(
-        "train {:.1}%  reward {:.3}  entropy {:.3}  {:.0} tokens  loss {:+.4}{signal}",
-        100.0 * line.train_accuracy,
-        line.reward,
-        line.entropy,
-        line.response_length,
-        line.loss,
-    )
+/// Formats the numbers of a step, the most important first.
+fn fields(line: &StepLine) -> Vec<String> {
+    let mut fields = vec![
+        format!("train {:.1}%", 100.0 * line.train_accuracy),
+        format!("reward {:.3}", line.reward),
+        format!("entropy {:.3}", line.entropy),
+        format!("{:.0} tokens", line.response_length),
+        format!("loss {:+.4}", line.loss),
+    ];
+    fields.extend(line.groups_with_signal.map(|groups| format!("signal in {groups} of {} groups", line.groups)));
+    fields
 }
 
 #[cfg(test)]

@@ -4,11 +4,13 @@
 pub mod console;
 pub mod jsonl;
 pub mod phases;
-mod table;
+pub mod table;
 pub mod tensorboard;
+pub mod time_left;
 
 pub use console::{Console, StepLine};
 pub use jsonl::JsonLines;
 pub use phases::{Phase, PhaseTimes, Stopwatch};
-pub use table::{percent, table};
+pub use table::{beside, percent, table, table_within};
 pub use tensorboard::EventFile;
+pub use time_left::{Schedule, TimeLeft};

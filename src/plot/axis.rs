@@ -63,9 +63,10 @@ impl Axis {
     /// Returns the range and at most `most` ticks (at least 2) for these values.
     pub(super) fn ruler(&self, values: impl Iterator<Item = f64>, ends: Ends, most: usize) -> Ruler {
         let visible = |value: &f64| value.is_finite() && (self.scale == Scale::Linear || *value > 0.0);
+        let values: Vec<f64> = values.filter(visible).map(|value| value.clamp(-LARGEST, LARGEST)).collect();
         let given = self.range.filter(|(low, high)| visible(low) && visible(high) && low < high);
         let (low, high) = given.unwrap_or_else(|| {
-            let range = values.filter(visible).fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+            let range = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(*v), high.max(*v)));
             match self.scale {
                 Scale::Linear => linear_range(range, ends),
                 Scale::Log => log_range(range),
@@ -74,7 +75,10 @@ impl Axis {
         let (low, high) = (low.clamp(-LARGEST, LARGEST), high.clamp(-LARGEST, LARGEST));
         let mut ruler = Ruler { unit: self.unit, scale: self.scale, low, high, ticks: Vec::new() };
         match self.scale {
-            Scale::Linear => ruler.add_linear_ticks(if given.is_some() { Ends::Data } else { ends }, most.max(2)),
+            Scale::Linear => {
+                let is_whole = self.unit == Unit::Number && values.iter().all(|value| value.fract() == 0.0);
+                ruler.add_linear_ticks(if given.is_some() { Ends::Data } else { ends }, most.max(2), is_whole);
+            }
             Scale::Log => ruler.add_log_ticks(most.max(2)),
         }
         ruler
@@ -101,10 +105,14 @@ impl Ruler {
         (self.low..=self.high).contains(&value)
     }
 
-    fn add_linear_ticks(&mut self, ends: Ends, most: usize) {
+    /// Adds ticks at equal distances, which are whole numbers if `is_whole`.
+    fn add_linear_ticks(&mut self, ends: Ends, most: usize, is_whole: bool) {
         let (divisor, name) = self.unit.divisor(self.low.abs().max(self.high.abs()));
         let (low, high) = (self.low / divisor, self.high / divisor);
-        let (step, exponent) = tick_step(high - low, most);
+        let (mut step, mut exponent) = tick_step(high - low, most);
+        if is_whole && step * divisor < 1.0 {
+            (step, exponent) = (1.0 / divisor, 0);
+        }
         // A tiny tolerance, because 0.3 / 0.1 is below 3.
         let (first, last) = match ends {
             Ends::Data => ((low / step - 1e-9).ceil(), (high / step + 1e-9).floor()),
@@ -132,17 +140,21 @@ impl Ruler {
         let (lowest, highest) = (self.low * (1.0 - 1e-9), self.high * (1.0 + 1e-9));
         let values =
             powers.iter().filter(|power| *power % every == 0).flat_map(|power| digits.iter().map(move |d| d * 10_f64.powi(*power)));
-        let text = |value: f64| self.unit.text(value).replace(".0%", "%").replace(".00", "");
+        let text = |value: f64| self.unit.text(value).replace(".0%", "%");
         self.ticks = values.filter(|value| (lowest..=highest).contains(value)).map(|value| (value, text(value))).collect();
     }
 }
 
-/// Extends a range of data so that it is not empty, and to 0 if 0 is near or the data is constant.
+/// Extends a range of data so that it is not empty. If it ends at ticks, also extends it to 0 if 0 is near or the data is constant.
 fn linear_range((low, high): (f64, f64), ends: Ends) -> (f64, f64) {
     if low > high {
         return (0.0, 1.0);
     }
     let is_constant = high - low <= (1e-12 * low.abs().max(high.abs())).max(SMALLEST);
+    if is_constant && ends == Ends::Data {
+        let room = (1e-3 * low.abs()).max(1.0);
+        return (low - room, low + room);
+    }
     let near = if ends == Ends::Ticks { 0.5 } else { 0.0 };
     let (mut low, mut high) = (low, high);
     if low > 0.0 && (is_constant || low <= near * high) {
@@ -158,7 +170,7 @@ fn log_range((low, high): (f64, f64)) -> (f64, f64) {
     if low > high {
         return (1.0, 10.0);
     }
-    let (low, high) = (low.max(SMALLEST), high.clamp(SMALLEST, LARGEST));
+    let (low, high) = (low.clamp(SMALLEST, LARGEST / 100.0), high.clamp(SMALLEST, LARGEST));
     if high / low >= 10.0 {
         return (low, high);
     }
@@ -198,6 +210,8 @@ mod tests {
         let number = axis(Unit::Number, Scale::Linear);
         check(&number, &[0.0, 300.0], Ends::Data, &["0", "100", "200", "300"]);
         check(&number, &[1.0, 2000.0], Ends::Data, &["500", "1,000", "1,500", "2,000"]);
+        check(&number, &[0.0, 2.0], Ends::Data, &["0", "1", "2"]);
+        check(&number, &[3.0], Ends::Data, &["2", "3", "4"]);
         check(&number, &[0.013, 0.04], Ends::Ticks, &["0", "0.01", "0.02", "0.03", "0.04"]);
         check(&number, &[1e-7, 3e-7], Ends::Ticks, &["0", "0.0000001", "0.0000002", "0.0000003"]);
         check(&number, &[-3.0, 7.0], Ends::Ticks, &["-4", "-2", "0", "2", "4", "6", "8"]);

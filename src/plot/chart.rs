@@ -14,6 +14,7 @@ mod stacked;
 pub use super::axis::{Axis, Scale};
 pub use super::frame::Size;
 pub use super::number::Unit;
+pub use super::theme::style_sheet;
 
 /// A chart of lines over a numeric x axis, usually the training step.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -158,3 +159,6 @@ pub struct StackedChart {
     /// The size of the picture.
     pub size: Size,
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,11 +108,11 @@ fn chart(curve: &Curve) -> LineChart {
     let plain = |values: &mut dyn Iterator<Item = (u32, f64)>| values.map(|(step, y)| Sample::new(f64::from(step), y)).collect::<Vec<_>>();
     let held_out =
         |points: &[Point]| points.iter().map(|p| Sample { x: f64::from(p.step), y: p.value, low: p.low, high: p.high }).collect();
-    let name = if window > 1 { format!("training example, mean of {window} steps") } else { "training example".to_owned() };
+    let name = if window > 1 { format!("training example (mean of {window})") } else { "training example".to_owned() };
     // Later lines cover earlier ones; greedy accuracy, the headline, is on top.
     let mut lines = vec![Line { name, points: plain(&mut mean.into_iter()), style: LineStyle::Plain(TRAIN) }];
     if window > 1 {
-        lines.insert(0, Line { name: "each step".to_owned(), points: plain(&mut raw.into_iter()), style: LineStyle::Faint(TRAIN) });
+        lines.push(Line { name: "each step".to_owned(), points: plain(&mut raw.into_iter()), style: LineStyle::Faint(TRAIN) });
     }
     for (name, points, color) in [("held-out, sampled", &curve.sampled, SAMPLED), ("held-out, greedy", &curve.greedy, GREEDY)] {
         lines.push(Line { name: name.to_owned(), points: held_out(points), style: LineStyle::Markers(color) });

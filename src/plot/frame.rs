@@ -1,6 +1,7 @@
 //! The plot area of a chart: its position, the rulers of its axes, and the grid.
 
 use super::axis::{Ruler, Scale};
+use super::number::exact;
 use super::svg::{Canvas, Stroke, TextStyle};
 use super::text::text_width;
 use super::theme::Ink;
@@ -93,6 +94,18 @@ impl Frame {
         vec![(left, self.top), (right, self.top), (right, self.bottom), (left, self.bottom)]
     }
 
+    /// Removes the ticks, whose numbers mean nothing without data.
+    pub fn clear_ticks(&mut self) {
+        self.x.ticks.clear();
+        self.y.ticks.clear();
+    }
+
+    /// Says that there is no data.
+    pub fn draw_no_data(&self, canvas: &mut Canvas, size: Size) {
+        let middle = ((self.left + self.right) / 2.0, (self.top + self.bottom) / 2.0 + 0.36 * size.font());
+        canvas.text(middle, TextStyle { anchor: "middle", ..size.text(Ink::Muted) }, "no data");
+    }
+
     /// Draws horizontal grid lines with their texts, and the x axis with its label. Returns the y of the lower edge.
     pub fn draw(&self, canvas: &mut Canvas, size: Size, x_label: &str) -> f64 {
         let tick = size.text(Ink::Muted);
@@ -129,10 +142,10 @@ impl Frame {
         let pixels = |position: f64| format!("{position:.1}");
         vec![
             ("chart", chart.to_owned()),
-            ("x0", self.x.low.to_string()),
-            ("x1", self.x.high.to_string()),
-            ("y0", self.y.low.to_string()),
-            ("y1", self.y.high.to_string()),
+            ("x0", exact(self.x.low)),
+            ("x1", exact(self.x.high)),
+            ("y0", exact(self.y.low)),
+            ("y1", exact(self.y.high)),
             ("left", pixels(self.left)),
             ("right", pixels(self.right)),
             ("top", pixels(self.top)),
@@ -143,7 +156,7 @@ impl Frame {
     }
 }
 
-/// Returns the largest number of ticks, at most 8, for which `texts` of that many ticks fit side by side.
+/// Returns the ruler with the most ticks, at most 8, whose texts fit side by side. `ruler` makes one with at most that many ticks.
 pub(super) fn most_ticks(ruler: impl Fn(usize) -> Ruler, width: f64, font: f64) -> Ruler {
     let fits = |ruler: &Ruler| {
         let widest = ruler.ticks.iter().map(|(_, text)| text_width(text, font)).fold(0.0, f64::max);

@@ -34,23 +34,50 @@ pub(super) fn draw_heading(canvas: &mut Canvas, size: Size, label: &str, top: f6
     top + size.line_height()
 }
 
-/// Draws the legend with its upper edge at `top`. Returns the y of its lower edge.
-pub(super) fn draw(canvas: &mut Canvas, size: Size, entries: &[Entry], top: f64) -> f64 {
-    let (font, row) = (size.font(), size.line_height());
-    let (left, right) = (size.side(), size.width() - size.side());
-    let key_width = 1.4 * font;
-    let (mut x, mut y) = (left, top);
-    for entry in entries {
-        let name = shorten(&entry.name, font, right - left - key_width - 0.4 * font);
-        let needed = key_width + 0.4 * font + text_width(&name, font);
-        if x > left && x + needed > right {
-            (x, y) = (left, y + row);
-        }
-        draw_key(canvas, size, entry.key, (x, x + key_width), y + 0.5 * row);
-        canvas.text((x + key_width + 0.4 * font, y + 0.5 * row + 0.36 * font), size.text(Ink::Text), &name);
-        x += needed + 1.1 * font;
+/// Returns the height of a legend.
+pub(super) fn height(size: Size, entries: &[Entry]) -> f64 {
+    rows(size, entries).last().map_or(0.0, |entry| entry.row as f64 + 1.0) * size.line_height()
+}
+
+/// Draws the legend with its upper edge at `top`.
+pub(super) fn draw(canvas: &mut Canvas, size: Size, entries: &[Entry], top: f64) {
+    for (entry, Placed { x, row, name }) in entries.iter().zip(rows(size, entries)) {
+        let y = top + (row as f64 + 0.5) * size.line_height();
+        draw_key(canvas, size, entry.key, (x, x + KEY * size.font()), y);
+        canvas.text((x + (KEY + KEY_GAP) * size.font(), y + 0.36 * size.font()), size.text(Ink::Text), &name);
     }
-    if entries.is_empty() { top } else { y + row }
+}
+
+/// The width of keys and their distance to the name, in font sizes.
+const KEY: f64 = 1.4;
+const KEY_GAP: f64 = 0.4;
+/// The distance of two entries, in font sizes.
+const GAP: f64 = 1.1;
+
+/// Where an entry is.
+struct Placed {
+    x: f64,
+    row: usize,
+    name: String,
+}
+
+/// Puts as many entries in each row as fit. Cuts names that are wider than a row.
+fn rows(size: Size, entries: &[Entry]) -> Vec<Placed> {
+    let font = size.font();
+    let (left, right) = (size.side(), size.width() - size.side());
+    let key = (KEY + KEY_GAP) * font;
+    let (mut x, mut row) = (left, 0);
+    let mut placed = Vec::new();
+    for entry in entries {
+        let name = shorten(&entry.name, font, right - left - key);
+        let width = key + text_width(&name, font);
+        if x > left && x + width > right {
+            (x, row) = (left, row + 1);
+        }
+        placed.push(Placed { x, row, name });
+        x += width + GAP * font;
+    }
+    placed
 }
 
 fn draw_key(canvas: &mut Canvas, size: Size, key: Key, (left, right): (f64, f64), y: f64) {

@@ -64,7 +64,7 @@ fn significant(number: f64) -> String {
     }
     let before_point = size.log10().floor() as i32 + 1;
     let decimals = (3 - before_point).max(0) as usize;
-    grouped(&format!("{number:.decimals$}"))
+    grouped(trimmed(&format!("{number:.decimals$}")))
 }
 
 /// Writes a tick's number with `decimals` digits after the point; small numbers get an exponent.
@@ -78,6 +78,15 @@ pub(super) fn tick(number: f64, decimals: usize) -> String {
         return format!("{}e{exponent}", trimmed(digits));
     }
     grouped(&format!("{number:.decimals$}"))
+}
+
+/// Writes a number for programs, in a short form that reads back as the same number.
+pub(super) fn exact(number: f64) -> String {
+    if number != 0.0 && !(1e-6..1e15).contains(&number.abs()) {
+        return format!("{number:e}");
+    }
+    // Adding 0 turns -0 into 0.
+    (number + 0.0).to_string()
 }
 
 /// Removes zeros at the end of a decimal fraction.
@@ -127,7 +136,7 @@ mod tests {
             (1234.0, "1,234"),
             (99_999.0, "99,999"),
             (123_456.0, "123k"),
-            (1.2e6, "1.20M"),
+            (1.2e6, "1.2M"),
             (-2.0e9, "-2G"),
             (1e18, "1e6T"),
             (1e300, "1e288T"),
@@ -146,9 +155,17 @@ mod tests {
         check(Unit::Seconds, 0.0, "0 s");
         check(Unit::Seconds, 0.25, "250 ms");
         check(Unit::Seconds, 12.34, "12.3 s");
-        check(Unit::Seconds, 252.0, "4.20 min");
-        check(Unit::Seconds, 9000.0, "2.50 h");
+        check(Unit::Seconds, 252.0, "4.2 min");
+        check(Unit::Seconds, 9000.0, "2.5 h");
         check(Unit::Seconds, 432_000.0, "5 d");
+    }
+
+    #[test]
+    fn exact_reads_back_as_the_same_number() {
+        for (number, expected) in [(-0.0, "0"), (300.0, "300"), (0.1, "0.1"), (1e-300, "1e-300"), (-1.5e15, "-1.5e15")] {
+            assert_eq!(exact(number), expected);
+            assert_eq!(expected.parse(), Ok(number + 0.0));
+        }
     }
 
     #[test]

@@ -85,7 +85,7 @@ impl Canvas {
         let paper = Ink::Paper;
         let (class, color) = (paper.fill_class(), paper.light());
         format!(
-            r#"<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" font-family="{FONT}"{data}>
+            r#"<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" font-family="{FONT}" stroke-linejoin="round" stroke-linecap="round"{data}>
 <title>{title}</title>
 <desc>{description}</desc>
 <style>{style}</style>
@@ -124,9 +124,7 @@ impl Canvas {
         let d: String = pieces.iter().filter(|piece| piece.len() > 1).map(|piece| path_data(piece)).collect();
         if !d.is_empty() {
             let (class, color) = (ink.stroke_class(), ink.light());
-            self.line(format_args!(
-                r#"<path d="{d}"{name} fill="none" class="{class}" stroke="{color}" stroke-width="{width}" stroke-linejoin="round" stroke-linecap="round"{extra}/>"#
-            ));
+            self.line(format_args!(r#"<path d="{d}"{name} fill="none" class="{class}" stroke="{color}" stroke-width="{width}"{extra}/>"#));
         }
         for piece in pieces {
             if let [(x, y)] = piece {

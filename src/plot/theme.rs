@@ -29,7 +29,7 @@ pub(super) enum Ink {
 }
 
 /// The number of different colors of series.
-const SERIES: usize = 8;
+pub(super) const SERIES: usize = 8;
 
 /// The colors of series in light mode: Okabe and Ito's palette, which people with any common color vision can distinguish. Purple and
 /// yellow are darker here, to be visible on white.
@@ -99,8 +99,9 @@ impl Ink {
     }
 }
 
-/// Returns the style sheet, which is the same for all pictures. A page sets `--rp-paper` to its own background. Print uses light mode.
-pub(super) fn style_sheet() -> String {
+/// Returns the style sheet inside every picture. It is always the same, so that a page's security policy can name its hash. A page sets
+/// `--rp-paper` to its own background. Print uses the light colors.
+pub fn style_sheet() -> String {
     let fixed = [Ink::Text, Ink::Muted, Ink::Grid, Ink::Axis, Ink::Shade, Ink::Level];
     let series = (0..SERIES).flat_map(|index| [Ink::Series(index), Ink::Label(index)]);
     let paper = |color: &str| format!(".rp-fp{{fill:var(--rp-paper,{color})}}.rp-sp{{stroke:var(--rp-paper,{color})}}");

@@ -83,7 +83,7 @@ impl Caveats {
             );
         }
         format!(
-            "Part of the gain on {pass} is format: {} of {} are answers that were right before too, but not boxed.",
+            "Part of the gain on {pass} is format: {} of {} come from boxing right answers, not from more right answers.",
             points_with_interval(format),
             points(gain.mean)
         )
@@ -131,7 +131,7 @@ mod tests {
             &all,
             &[
                 "one seed (3)",
-                "+10.0 points [+9.0, +11.0] of +30.0 points are answers that were right before too",
+                "+10.0 points [+9.0, +11.0] of +30.0 points come from boxing right answers",
                 "right for 20.0% of the problems, and its majority vote reaches 10.0%; one response of the trained model is right in 15.0%",
                 "Only the first 1,000 problems",
                 "The best step (80)",

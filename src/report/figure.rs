@@ -74,6 +74,6 @@ mod tests {
         for part in ["data-csv=\"entropy-data\"", "a &lt; b", "c &amp; d", "<svg></svg>", "id=\"entropy-caption\""] {
             assert!(markup.contains(part), "{part}: {markup}");
         }
-        assert_eq!((figure.data().id.as_str(), data_of(&[figure.clone()])), ("entropy-data", vec![figure.data()]));
+        assert_eq!((figure.data().id.as_str(), data_of(std::slice::from_ref(&figure))), ("entropy-data", vec![figure.data()]));
     }
 }

@@ -27,17 +27,21 @@ pub use facts::Facts;
 pub use figure::Figure;
 pub use packed::DataBlock;
 pub use page::{Page, Section};
+pub use responses::ResponseLimit;
 pub use run_record::{EvaluationScores, MetricColumns, RunRecord, RunState};
 
 /// What a report contains.
 #[derive(Clone, Debug, Default)]
-pub struct ReportOptions {}
+pub struct ReportOptions {
+    /// How many responses it includes.
+    pub responses: ResponseLimit,
+}
 
 /// Returns the page about one run.
 ///
 /// # Errors
-/// If the responses cannot be selected.
-pub fn run_page(run: &RunRecord, _options: &ReportOptions) -> Result<Page> {
+/// If the responses cannot be packed.
+pub fn run_page(run: &RunRecord, options: &ReportOptions) -> Result<Page> {
     let facts = Facts::of(run);
     let mut sections = vec![sections::start::section(run, &facts)];
     sections.extend(sections::benchmarks::section(run, &facts));
@@ -46,6 +50,7 @@ pub fn run_page(run: &RunRecord, _options: &ReportOptions) -> Result<Page> {
     sections.extend(sections::subjects::section(run, &facts));
     sections.extend(sections::words::section(run, &facts));
     sections.extend(sections::pass_at_k::section(run, &facts));
+    sections.push(responses::section(run, options.responses)?);
     sections.push(sections::configuration::section(run));
     Ok(Page { title: run.name.clone(), subtitle: subtitle(run), sections, watch: None })
 }

@@ -34,9 +34,10 @@ pub fn count(number: usize) -> String {
     groups.join(",")
 }
 
-/// Writes a duration: `48 s`, `12 min`, `3.4 h`, `2.1 days`.
+/// Writes a duration: `0.31 s`, `48 s`, `12 min`, `3.4 h`, `2.1 days`.
 pub fn duration(seconds: f64) -> String {
     match seconds {
+        seconds if seconds < 10.0 => format!("{seconds:.2} s"),
         seconds if seconds < 100.0 => format!("{seconds:.0} s"),
         seconds if seconds < 6_000.0 => format!("{:.0} min", seconds / 60.0),
         seconds if seconds < 172_800.0 => format!("{:.1} h", seconds / 3600.0),
@@ -70,7 +71,7 @@ mod tests {
         assert_eq!(points_with_interval(&estimate), "+10.2 points [+0.0, +100.0]");
         assert_eq!((points(-0.0456), percent(0.00049)), ("−4.6 points".to_owned(), "0.0%".to_owned()));
         assert_eq!([0, 999, 1000, 1234567].map(count), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([48.2, 720.0, 12_240.0, 200_000.0].map(duration), ["48 s", "12 min", "3.4 h", "2.3 days"]);
+        assert_eq!([0.312, 48.2, 720.0, 12_240.0, 200_000.0].map(duration), ["0.31 s", "48 s", "12 min", "3.4 h", "2.3 days"]);
         assert_eq!((six_digits(1.0 / 3.0), six_digits(0.0), six_digits(123_456_789.0)), (0.333333, 0.0, 123_457_000.0));
         assert!(six_digits(f64::NAN).is_nan());
     }

@@ -34,8 +34,15 @@ pub struct Page {
     pub watch: Option<String>,
 }
 
-const STYLE: &str = include_str!("assets/page.css");
-const SCRIPT: &str = concat!(include_str!("assets/page.js"), include_str!("assets/charts.js"), include_str!("assets/responses.js"));
+const STYLE: &str = concat!(include_str!("assets/page.css"), include_str!("assets/responses.css"));
+const SCRIPT: &str = concat!(
+    include_str!("assets/page.js"),
+    include_str!("assets/charts.js"),
+    include_str!("assets/response_parts.js"),
+    include_str!("assets/response_diff.js"),
+    include_str!("assets/responses.js"),
+    include_str!("assets/rollouts.js"),
+);
 
 /// The script of a served page, which runs before the others.
 const WATCH_SCRIPT: &str = include_str!("assets/watch.js");

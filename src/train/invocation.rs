@@ -6,8 +6,15 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::write_file;
+use crate::output::shell;
+use crate::version;
 
 const FILE: &str = "launch.json";
+
+/// Returns the command that continues the run in `root`. It needs no other flags, because the run's folder records them.
+pub fn resume_command(root: &str) -> String {
+    shell::line(&["train", "--resume", root])
+}
 
 /// How a run was started.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +26,8 @@ pub struct Invocation {
     pub data_dir: Option<PathBuf>,
     /// A description of the machine and the kernels.
     pub computed_on: String,
+    /// The program's version and commit; empty in the records of older versions.
+    pub version: String,
 }
 
 impl Invocation {
@@ -30,7 +39,7 @@ impl Invocation {
         let reading = "cannot read the current folder";
         let directory = std::env::current_dir().context(reading)?;
         let data_dir = data_dir.map(std::path::absolute).transpose().context(reading)?;
-        Ok(Self { directory, data_dir, computed_on: String::new() })
+        Ok(Self { directory, data_dir, computed_on: String::new(), version: version::short() })
     }
 
     /// Writes `launch.json` to a run folder.

@@ -13,10 +13,11 @@
 //!   diverges or cannot learn.
 //! - **On disk**: [`RunFolder`] knows the paths of all records, [`invocation`] records how the run was started, and [`resumption`] chooses
 //!   the checkpoint to resume from.
-//! - **After a run**: [`run_summary`] prints the results, and [`selection`] reads the accuracy of each example at each step.
+//! - **After a run**: `ending` prints the results, which [`run_summary`] describes, and [`selection`] reads the accuracy of each example at each step.
 
 pub mod critic;
 pub mod dynamic_sampling;
+mod ending;
 mod folder;
 pub mod history;
 pub mod invocation;

@@ -1,5 +1,7 @@
 //! Detects which answer format a prompt requests, by its words. Owns these words. Knows nothing about rewards.
 
+use crate::output::Level;
+
 /// A format that a prompt can request for the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnswerFormat {
@@ -79,26 +81,27 @@ pub struct PromptFormats {
 
 /// Returns messages for the user: which prompts keep their own instruction and, if `reads_boxes`, which prompts request only formats that
 /// the reward does not read.
-pub fn messages(prompts: &[PromptFormats], reads_boxes: bool) -> Vec<String> {
+pub fn messages(prompts: &[PromptFormats], reads_boxes: bool) -> Vec<(Level, String)> {
     let mut lines = Vec::new();
     let left_out: Vec<&PromptFormats> = prompts.iter().filter(|prompt| prompt.is_left_out).collect();
     if !left_out.is_empty() {
         let which = counted(&left_out, prompts.len());
-        lines.push(format!(
-            "prompt.instruction is left out of {which}, which have their own instruction (prompt.append=always appends it anyway)"
-        ));
+        let text =
+            format!("prompt.instruction is left out of {which}, which have their own instruction (prompt.append=always appends it anyway)");
+        lines.push((Level::Info, text));
     }
     let is_unread = |prompt: &&PromptFormats| reads_boxes && !prompt.formats.is_empty() && !prompt.formats.contains(&AnswerFormat::Boxed);
     let unread: Vec<&PromptFormats> = prompts.iter().filter(is_unread).collect();
     if let Some(first) = unread.first() {
         let which = counted(&unread, prompts.len());
         let formats: Vec<&str> = first.formats.iter().map(|format| format.name()).collect();
-        lines.push(format!(
-            "warning: {which} ask for the answer as {}, but the reward reads \\boxed{{}} only, so responses that follow the prompt earn nothing: ask for \
+        let text = format!(
+            "{which} ask for the answer as {}, but the reward reads \\boxed{{}} only, so responses that follow the prompt earn nothing: ask for \
              \\boxed{{}} in the question, or remove the instruction from it (prompt.instruction is then appended), or use your own reward \
              program (reward.name=command)",
             formats.join(" or ")
-        ));
+        );
+        lines.push((Level::Warning, text));
     }
     lines
 }
@@ -141,9 +144,10 @@ mod tests {
             |id: &str, is_left_out: bool, formats: &[AnswerFormat]| PromptFormats { id: id.into(), is_left_out, formats: formats.to_vec() };
         let prompts = [prompt("a", false, &[Boxed]), prompt("b", true, &[Line]), prompt("c", true, &[Boxed, Tag]), prompt("d", false, &[])];
         let found = messages(&prompts, true);
-        assert!(found[0].starts_with("prompt.instruction is left out of 2 of 4 prompts (b, c)"), "{found:?}");
+        assert!(found[0].1.starts_with("prompt.instruction is left out of 2 of 4 prompts (b, c)"), "{found:?}");
         assert!(
-            found[1].starts_with("warning: 1 of 4 prompts (b) ask for the answer as \"Answer:\", but the reward reads \\boxed{} only"),
+            found[1].0 == Level::Warning
+                && found[1].1.starts_with("1 of 4 prompts (b) ask for the answer as \"Answer:\", but the reward reads \\boxed{} only"),
             "{found:?}"
         );
         assert_eq!((found.len(), messages(&prompts, false).len()), (2, 1));

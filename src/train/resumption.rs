@@ -10,9 +10,11 @@ use anyhow::{Result, bail, ensure};
 
 use super::folder::RunFolder;
 use super::history::Summary;
+use super::invocation::resume_command;
 use super::settings::RunSettings;
 use crate::checkpoint::manifest;
 use crate::checkpoint::state::{Progress, WEIGHTS};
+use crate::output::Level;
 use records::{MissingRecords, RecordIndex};
 
 /// Where to resume a run, and why.
@@ -87,8 +89,9 @@ impl ResumePoint {
         ensure!(
             folder.exported_steps()?.is_empty() && (every == 0 || steps <= every),
             "{root} has records of {steps} steps but no checkpoint with a state, so checkpoints were deleted: restore one from a backup, or start over \
-             from the initial model with --resume {root} --at 0",
-            root = folder.root().display()
+             from the initial model with {resume} --at 0",
+            root = folder.root().display(),
+            resume = resume_command(&folder.root().to_string_lossy()),
         );
         Ok(Self {
             skipped_checkpoints: Vec::new(),
@@ -154,20 +157,21 @@ impl ResumePoint {
     ///
     /// # Errors
     /// If the run's records cannot be read.
-    pub fn messages(&self) -> Result<Vec<String>> {
+    pub fn messages(&self) -> Result<Vec<(Level, String)>> {
         let root = self.folder.root().display();
-        let mut lines: Vec<String> =
+        let mut faults: Vec<String> =
             self.skipped_checkpoints.iter().map(|(step, fault)| format!("skipped the checkpoint of step {step}: {fault}")).collect();
-        lines.extend(
+        faults.extend(
             self.evaluations_to_repeat.iter().map(|(step, fault)| format!("{fault}: the evaluation of {} is repeated", model_at(*step))),
         );
-        lines.extend(
+        faults.extend(
             self.missing.iter().map(|record| format!("the run continues without a lost record, which summary.json lists: {record}")),
         );
+        let mut lines: Vec<(Level, String)> = faults.into_iter().map(|fault| (Level::Warning, fault)).collect();
         if self.is_explicit {
-            lines.extend(self.deleted()?);
+            lines.extend(self.deleted()?.map(|deleted| (Level::Info, deleted)));
         } else if self.from == 0 {
-            lines.push(format!("{root} has no checkpoint yet: the run starts over at step 0 with its recorded settings"));
+            lines.push((Level::Info, format!("{root} has no checkpoint yet: the run starts over at step 0 with its recorded settings")));
         }
         Ok(lines)
     }
@@ -202,20 +206,17 @@ fn ensure_usable(folder: &RunFolder, unusable: &[UnusableCheckpoint]) -> Result<
     if unusable.is_empty() {
         return Ok(());
     }
-    let root = folder.root().display();
+    let (root, resume) = (folder.root().display(), resume_command(&folder.root().to_string_lossy()));
     let mut text = format!("no checkpoint of {root} is intact with all its records:");
     unusable.iter().for_each(|one| {
         let _ = write!(text, "\n  step {}: {}", one.step, one.fault);
     });
     text += "\nNothing was changed. Restore the listed files from a backup";
     if let Some(usable) = unusable.iter().find(|one| one.is_intact) {
-        let _ = write!(
-            text,
-            "; or continue from step {0} without those records, which summary.json will list: --resume {root} --at {0}",
-            usable.step
-        );
+        let _ =
+            write!(text, "; or continue from step {0} without those records, which summary.json will list: {resume} --at {0}", usable.step);
     }
-    let _ = write!(text, "; or start over from the initial model: --resume {root} --at 0");
+    let _ = write!(text, "; or start over from the initial model: {resume} --at 0");
     bail!(text)
 }
 

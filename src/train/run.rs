@@ -18,6 +18,7 @@ use serde_json::{Map, Value};
 
 use super::critic::Critic;
 use super::dynamic_sampling;
+use super::ending;
 use super::folder::RunFolder;
 use super::history::History;
 use super::measures::Measures;
@@ -26,7 +27,6 @@ use super::plan::{self, ActivationPlan};
 use super::reference::Reference;
 use super::replay::Replay;
 use super::rollouts::{self, Sources};
-use super::run_summary;
 use super::schedules::Schedules;
 use super::settings::RunSettings;
 use super::update::PolicyScorer;
@@ -35,13 +35,14 @@ use crate::checkpoint::state::TrainedParameters;
 use crate::eval::EvalSet;
 use crate::flow::{Prompt, ScoredRollout};
 use crate::interrupt::Interrupt;
-use crate::metrics::{Console, EventFile, JsonLines, Phase, PhaseTimes, Stopwatch};
+use crate::metrics::{Console, EventFile, JsonLines, Phase, PhaseTimes, Schedule, Stopwatch};
 use crate::model::gradients::parameters;
 use crate::model::{Decoder, Gradients, Lora};
 use crate::optim::AdamW;
+use crate::output::{self, Progress};
 use crate::reward::Rewards;
 use crate::reward::label::Relabeled;
-use crate::rollout::{Engine, Request};
+use crate::rollout::{Engine, Event, Request};
 use crate::workers::Workers;
 use failure::{Batch, PolicyState};
 use records::record_labels;
@@ -69,7 +70,14 @@ pub struct RunInputs<'a> {
     /// The path of the `rlvr` program, which starts reward programs so that none outlives the run
     /// ([`reward::parent_guard`](crate::reward::parent_guard)); `None` to start them directly.
     pub guard: Option<&'a Path>,
+    /// Shows the work in progress.
+    pub progress: Progress,
+    /// Receives the final tables.
+    pub print_result: &'a dyn Fn(&str),
 }
+
+/// The width of the final tables if stdout is not a terminal.
+const RESULT_COLUMNS: usize = 80;
 
 /// How a run ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,7 +169,12 @@ impl<'a> Run<'a> {
         let critic = settings.has_critic().then(|| Critic::new(&settings, decoder, workers.count())).transpose()?;
         let rewards = Rewards::new(&settings.reward, settings.rollout.max_new_tokens)?;
         let shows_times = tracing::enabled!(tracing::Level::INFO);
-        let console = Console::new(settings.train.steps as u32, step as u32, shows_times);
+        let schedule = Schedule {
+            steps: settings.train.steps,
+            evaluation_every: (!inputs.sets.is_empty()).then_some(settings.eval.every),
+            checkpoint_every: settings.checkpoint.every,
+        };
+        let console = Console::new(inputs.progress.clone(), schedule, step, shows_times);
         let history = History::new(&settings.eval);
         let monitor = Monitor::new(records::run_traits(&settings, &rewards, &inputs));
         Ok(Self {
@@ -231,7 +244,9 @@ impl<'a> Run<'a> {
         self.write_summary()?;
         self.stopwatch.lap(Phase::Save);
         let times = self.earlier_times.plus(&self.stopwatch.total()).table(self.elapsed_s());
-        run_summary::print(&self.settings, &self.folder, &self.history, &times)?;
+        let columns = output::stdout_columns().unwrap_or(RESULT_COLUMNS);
+        (self.inputs.print_result)(&format!("\n{}", ending::tables(&self.history, &times, columns)));
+        ending::print(&self.settings, &self.folder, &self.history);
         Ok(Outcome::Done)
     }
 
@@ -251,10 +266,12 @@ impl<'a> Run<'a> {
     }
 
     fn checkpoint(&mut self) -> Result<()> {
+        let before_s = self.stopwatch.total().sum();
         self.policy_state = PolicyState::Saving;
         self.save()?;
         self.policy_state = PolicyState::Recorded;
         self.stopwatch.lap(Phase::Save);
+        self.console.saved(self.stopwatch.total().sum() - before_s);
         Ok(())
     }
 
@@ -329,7 +346,15 @@ impl<'a> Run<'a> {
             vocabulary: model.text.vocabulary(),
             interrupt: self.active_interrupt(),
         };
-        let completions = engine.generate(requests, &rollouts::sampling(settings), &|_| ())?;
+        let progress = self.console.progress();
+        progress.begin("rollouts");
+        progress.expect(requests.len());
+        let observe = |event: Event| match event {
+            Event::Token { .. } => progress.add_token(),
+            Event::Finished { .. } => progress.add(),
+        };
+        let completions = engine.generate(requests, &rollouts::sampling(settings), &observe)?;
+        progress.begin("grading responses");
         let rollouts = rollouts::decode(model, &self.inputs.prompts, examples, requests, completions)?;
         self.stopwatch.lap(Phase::Sample);
         let graded = self.retry_on_out_of_memory(|run| {

@@ -8,7 +8,7 @@ use crate::fixture::{bytes, fail, metrics, repository, stderr, succeed};
 /// Trains the embedded model without evaluation, with `sets` as settings. Returns the printed messages.
 fn train(out: &Path, steps: u64, sets: &[&str]) -> String {
     let (steps, out) = (steps.to_string(), out.to_str().unwrap());
-    let mut arguments = vec!["train", "--steps", &steps, "--out", out, "--set", "eval.benchmarks="];
+    let mut arguments = vec!["-v", "train", "--steps", &steps, "--out", out, "--set", "eval.benchmarks="];
     arguments.extend(sets.iter().flat_map(|set| ["--set", set]));
     stderr(&succeed(&arguments))
 }
@@ -138,7 +138,7 @@ fn settings_that_contradict_each_other_are_refused_before_the_run_starts() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("never");
     let check = |sets: &[&str], expected: &str| {
-        let mut arguments = vec!["train", "--model", "no/such-model", "--out", out.to_str().unwrap()];
+        let mut arguments = vec!["-v", "train", "--model", "no/such-model", "--out", out.to_str().unwrap()];
         arguments.extend(sets.iter().flat_map(|set| ["--set", set]));
         let messages = fail(&arguments, 2);
         assert!(messages.contains(expected), "{sets:?}: {messages}");

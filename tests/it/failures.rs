@@ -51,7 +51,12 @@ fn step_that_cannot_be_recorded_names_the_last_intact_checkpoint() {
     succeed(&small(&whole, &more));
     write(&format!("rm -r {}/rollouts", out.display()));
     let messages = fail(&small(&out, &more), &["step 3 updated the policy but could not be recorded, so it was not saved", "cannot write"]);
-    assert!(messages.contains("continue from the checkpoint of step 2 with --resume") && !messages.contains("is saved:"), "{messages}");
+    assert!(
+        messages.contains("continue from the checkpoint of step 2, which repeats the steps from 3 on")
+            && messages.contains(" train --resume ")
+            && !messages.contains("is saved:"),
+        "{messages}"
+    );
     std::fs::create_dir(out.join("rollouts")).unwrap();
     // The resumed run starts the program anew at step 3, so it must continue the count.
     let text = "n=16\nwhile read -r line; do n=$((n+1)); echo $((n % 3)); done\n";
@@ -83,7 +88,7 @@ fn diverged_run_saves_nothing_and_goes_back_to_a_good_state() {
     let states = |step: u64| out.join(format!("checkpoints/{step:05}/state")).exists();
     assert!(states(4) && states(8));
     set_lr(&out, 1e38);
-    let back = format!("go back to step 4 with --resume {run} --at 4");
+    let back = format!(" train --resume {run} --at 4\nCause: ");
     let messages = fail(&["train", "--resume", run, "--at", "4"], &["the run diverged and was stopped", &back, "have grown to a norm of"]);
     assert!(
         messages.contains("Lower optim.lr (now 1e38) in ") && messages.contains("diverged/00005.jsonl.gz (readable with --replay)"),
@@ -99,7 +104,7 @@ fn diverged_run_saves_nothing_and_goes_back_to_a_good_state() {
     // In the first steps, there is no state yet.
     let out = folder.path().join("first");
     let run = out.to_str().unwrap();
-    fail(&small(&out, &["--steps", "3", "--set", "optim.lr=1e38"]), &["No state was saved yet", "start over with --resume", "--at 0"]);
+    fail(&small(&out, &["--steps", "3", "--set", "optim.lr=1e38"]), &["No state was saved yet", "start over:\n", " --at 0"]);
     assert_eq!(std::fs::read_dir(out.join("checkpoints")).unwrap().count(), 0);
     set_lr(&out, 1e-4);
     succeed(&["train", "--resume", run, "--at", "0"]);
@@ -125,8 +130,10 @@ fn ensure_updates_stops_the_run_after_three_skipped_steps() {
         &["--algo", "dr_grpo", "--set", "loss.policy=1e6"],
     ]
     .concat();
-    let messages =
-        fail(&small(&out, &more), &["the updates of 3 consecutive steps, up to step 5, were skipped", "go back to step 1 with --resume"]);
+    let messages = fail(
+        &small(&out, &more),
+        &["the updates of 3 consecutive steps, up to step 5, were skipped", "go back to step 1 (saved states: ", " --at 1\nCause: "],
+    );
     assert_eq!(messages.matches("an update was skipped: the ").count(), 3, "{messages}");
     let batch = out.join("diverged/00005.jsonl.gz");
     assert!(messages.contains(&format!("{} (readable with --replay)", batch.display())), "{messages}");
@@ -157,7 +164,7 @@ fn monitor_warns_once_of_a_ruined_policy() {
     };
     let (messages, metrics, out) = run("ruined", "optim.lr=1e3");
     assert_eq!(messages.matches("of the responses are not readable text").count(), 1, "{messages}");
-    assert!(messages.contains("warning, step 2: "), "{messages}");
+    assert!(messages.contains("warning: step 2: "), "{messages}");
     assert!(messages.contains("the policy's entropy is ") && messages.contains("the gradient is exactly 0"), "{messages}");
     assert_eq!(metrics[0]["watch/warnings"], 0.0);
     assert!(metrics[1..].iter().all(|line| line["watch/garbled"] == 1.0 && line["watch/warnings"].as_f64() >= Some(1.0)), "{metrics:?}");
@@ -166,7 +173,7 @@ fn monitor_warns_once_of_a_ruined_policy() {
     let has = |bytes: Vec<u8>| bytes.windows(13).any(|window| window == b"watch/garbled");
     assert!(events.any(has));
     let (messages, metrics, _) = run("normal", "optim.lr=1e-4");
-    assert!(!messages.contains("warning, step"), "{messages}");
+    assert!(!messages.contains("warning: step"), "{messages}");
     assert!(metrics.iter().all(|line| line["watch/warnings"] == 0.0));
 }
 
@@ -180,7 +187,7 @@ fn monitor_and_dry_run_warn_of_a_run_that_cannot_learn() {
         &["--steps", "22", "--question", "If 5y+29=74, find y.", "--answer", "9999", "--set", "rollout.max_new_tokens=8"],
     )));
     assert_eq!(
-        messages.matches("warning, step 20: for 20 steps, all responses of each group had the same reward").count(),
+        messages.matches("warning: step 20: for 20 steps, all responses of each group had the same reward").count(),
         1,
         "{messages}"
     );

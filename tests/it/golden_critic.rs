@@ -99,7 +99,7 @@ fn check(name: &str, case: &str, numbers_of_case: &Value, clip: f32) -> Result<(
     let sequences: Vec<Sequence> = samples.iter().map(|sample| sample.sequence).collect();
     let interrupt = Interrupt::default();
     let (micro_batch_tokens, checkpointing) = (settings.train.micro_batch_tokens, settings.train.activation_checkpointing);
-    let packing = Packing { workers: &workers, micro_batch_tokens, checkpointing, interrupt: &interrupt };
+    let packing = Packing { workers: &workers, micro_batch_tokens, checkpointing, interrupt: &interrupt, progress: None };
     let updater = Updater { settings: &settings, packing, policy: &policy, reference: Some(&reference) };
     let label = format!("{name}, {case}");
     assert_close(&format!("{label}, values"), &critic.values(&packing, &sequences)?.concat(), &numbers(&inputs["values"]));

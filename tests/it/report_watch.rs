@@ -22,17 +22,17 @@ impl Served {
     /// Starts the program, and reads its messages up to the address.
     fn start(arguments: &[&str]) -> Self {
         let mut child = command(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut messages = BufReader::new(child.stderr.take().unwrap());
+        let messages = BufReader::new(child.stderr.take().unwrap());
+        let mut served = Self { child, messages, address: String::new() };
         let mut seen = String::new();
-        loop {
+        while served.address.is_empty() {
             let mut line = String::new();
-            assert!(messages.read_line(&mut line).unwrap() > 0, "no address in: {seen}");
-            if let Some((_, rest)) = line.split_once("http://") {
-                let address = rest.split('/').next().unwrap().to_owned();
-                return Self { child, messages, address };
-            }
+            assert!(served.messages.read_line(&mut line).unwrap() > 0, "no address in: {seen}");
+            let address = line.split_once("http://").and_then(|(_, rest)| rest.split('/').next());
+            served.address = address.unwrap_or_default().to_owned();
             seen += &line;
         }
+        served
     }
 
     /// Sends a request. Returns the status and the body.

@@ -108,7 +108,7 @@ fn train_label_flag_replaces_the_label() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let messages = stderr(&succeed(&[&train(out.to_str().unwrap(), "1", "reward.name=outcome")[..], &["--label", "13"]].concat()));
-    assert!(messages.contains("label 13)") && messages.contains("tiny/addition/334+556 13 instead of 890"), "{messages}");
+    assert!(messages.contains("-> label 13 (tiny/") && messages.contains("tiny/addition/334+556 13 instead of 890"), "{messages}");
     assert_eq!(json_lines(&out.join("labels.jsonl"))[0]["label"], "13");
     let is_correct = |response: &Value| response["text"].as_str().unwrap().contains("\\boxed{13}");
     assert!(rollouts(&out, 1).iter().all(|response| (response["correct"] == true) == is_correct(response)));
@@ -132,7 +132,7 @@ fn train_accepts_unlabeled_questions_with_label_free_rewards() {
     std::fs::write(&unlabeled, "{\"question\": \"Compute 12+13.\"}\n{\"question\": \"Compute 2+3.\", \"answer\": 5}\n").unwrap();
     let example = ["--example", unlabeled.as_str(), "--model", "tiny"];
     let messages = stderr(&succeed(&[&train(&path("file"), "1", "reward.name=format")[..], &example].concat()));
-    assert!(messages.contains("2 examples x 1 group x 8 responses"), "{messages}");
+    assert!(messages.contains("examples   2 of ") && messages.contains("2 groups x 8 responses"), "{messages}");
 }
 
 /// A reward program fails at the second step. After the program is fixed, the resumed run ends like a run without the failure.

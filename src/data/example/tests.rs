@@ -227,3 +227,12 @@ fn from_file_does_not_panic_on_corrupt_parquet() {
         let _ = from_file(&path);
     }
 }
+
+#[test]
+fn heading_quotes_an_inline_question() {
+    let check = |specification: &str, expected: &str| assert_eq!(heading(specification), expected);
+    check("pi1,pi13", "pi1,pi13");
+    check(&inline("What is\n943-205?", Some("738")), "“What is 943-205?”");
+    check(&inline(&"é".repeat(80), None), &format!("“{}”", "é".repeat(80)));
+    check(&inline(&"é".repeat(81), None), &format!("“{}…”", "é".repeat(80)));
+}

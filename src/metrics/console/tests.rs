@@ -1,33 +1,33 @@
-//! Tests the display without a terminal, and the clock with fixed times.
+//! Tests what the display prints without a terminal.
 #![allow(clippy::unwrap_used, reason = "a test may stop")]
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 use super::*;
 
-/// A writer whose text can be read while the console owns a clone.
-#[derive(Clone, Default)]
-struct Buffer(Arc<Mutex<Vec<u8>>>);
+type Printed = Arc<Mutex<Vec<(Level, String, Map<String, Value>)>>>;
 
-impl Write for Buffer {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+/// Returns a display without a terminal, and what it prints.
+fn console(total: u64, start: u64, shows_times: bool) -> (Console, Printed) {
+    let printed = Printed::default();
+    let sink = printed.clone();
+    let print = move |level: Level, text: &str, fields: &[(&str, Value)]| {
+        let fields = fields.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+        sink.lock().unwrap().push((level, text.to_owned(), fields));
+    };
+    let schedule = Schedule { steps: total, evaluation_every: None, checkpoint_every: 0 };
+    (Console::printing(Progress::hidden(), schedule, start, shows_times, Box::new(print)), printed)
 }
 
-impl Buffer {
-    fn lines(&self) -> Vec<String> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.lines().map(str::to_owned).collect()
-    }
+fn texts(printed: &Printed) -> Vec<String> {
+    printed.lock().unwrap().iter().map(|(_, text, _)| text.clone()).collect()
 }
 
+/// Returns the line of a step, each of which takes half a second.
 fn at(step: u32) -> StepLine {
+    let times = Map::from_iter([("perf/phase/sample_s".to_owned(), json!(f64::from(step) * 0.5))]);
     StepLine {
         step,
         train_accuracy: 0.984,
@@ -37,17 +37,15 @@ fn at(step: u32) -> StepLine {
         loss: -0.0123,
         groups: 8,
         groups_with_signal: Some(5),
-        times: PhaseTimes::default(),
+        times: PhaseTimes::from_record(&times),
     }
 }
 
 fn printed_steps(total: u32, start: u32) -> Vec<u32> {
-    let buffer = Buffer::default();
-    let console = Console::plain(total, start, false, Box::new(buffer.clone()));
+    let (console, printed) = console(u64::from(total), u64::from(start), false);
     (start + 1..=total).for_each(|step| console.step(&at(step)));
-    console.finish();
     let number = |line: &String| line.split([' ', '/']).nth(1).unwrap().parse().unwrap();
-    buffer.lines().iter().map(number).collect()
+    texts(&printed).iter().map(number).collect()
 }
 
 #[test]
@@ -60,41 +58,33 @@ fn console_step_prints_every_tenth_without_a_terminal() {
 }
 
 #[test]
-fn console_note_prints_a_line_between_steps() {
-    let buffer = Buffer::default();
-    let console = Console::plain(10, 0, false, Box::new(buffer.clone()));
+fn console_step_prints_numbers_and_the_time_left() {
+    let (console, printed) = console(10, 0, false);
     console.note("base model: greedy 9.8%");
     console.step(&at(1));
-    let step = "step 1/10  train 98.4%  reward 0.970  entropy 0.125  48 tokens  loss -0.0123  signal in 5 of 8 groups";
-    assert_eq!(buffer.lines(), ["base model: greedy 9.8%", step]);
-    console.step(&at(2));
-    assert!(buffer.lines()[2].ends_with("s left"), "{:?}", buffer.lines());
+    console.warn("the gradient is 0");
+    let printed = printed.lock().unwrap();
+    let step = "step 1/10  train 98.4%  reward 0.970  entropy 0.125  48 tokens  loss -0.0123  signal in 5 of 8 groups  5s left";
+    let levels = [(Level::Info, "base model: greedy 9.8%"), (Level::Info, step), (Level::Warning, "the gradient is 0")];
+    assert!(printed.iter().map(|(level, text, _)| (*level, text.as_str())).eq(levels), "{printed:?}");
+    assert_eq!([0, 1, 2].map(|line| printed[line].2["step"].clone()), [json!(0), json!(1), json!(1)]);
+    assert_eq!((&printed[1].2["left_s"], &printed[1].2["groups_with_signal"]), (&json!(4.5), &json!(5)));
 }
 
 #[test]
 fn console_step_prints_times_since_the_previous_line() {
-    let buffer = Buffer::default();
-    let console = Console::plain(20, 0, true, Box::new(buffer.clone()));
-    for step in 1..=4 {
-        let line = Map::from_iter([("perf/phase/sample_s".to_owned(), Value::from(f64::from(step) * 0.5))]);
-        console.step(&StepLine { times: PhaseTimes::from_record(&line), ..at(step) });
-    }
-    let lines = buffer.lines();
-    assert_eq!(lines.len(), 2);
-    assert!(lines.iter().all(|line| line.ends_with("  1.00 s: sample 1.00")), "{lines:?}");
+    let (console, printed) = console(20, 0, true);
+    (1..=4).for_each(|step| console.step(&at(step)));
+    let lines = texts(&printed);
+    assert!(lines.len() == 2 && lines.iter().all(|line| line.ends_with(" left  1.00 s: sample 1.00")), "{lines:?}");
 }
 
 #[test]
-fn clock_time_left_extrapolates_from_finished_steps() {
-    let mut clock = Clock { first: None, last_step: 0, times: PhaseTimes::default() };
-    let start = Instant::now();
-    let after = |seconds| start + Duration::from_secs(seconds);
-    // The first step has no estimate, since the time before it also covers the setup.
-    assert_eq!(clock.time_left(10, 100, after(50)), None);
-    let left = clock.time_left(15, 100, after(60));
-    assert_eq!(left, Some(Duration::from_secs(2 * 85)));
-    assert_eq!(clock.time_left(100, 100, after(500)), None);
-    for (seconds, text) in [(0, "0s"), (59, "59s"), (100, "1m 40s"), (7_530, "2h 05m")] {
-        assert_eq!(short(Duration::from_secs(seconds)), text);
-    }
+fn console_counts_evaluations_apart_from_steps() {
+    let (console, printed) = console(10, 0, false);
+    console.evaluated(100.0);
+    // The times of phases include the evaluation.
+    let times = Map::from_iter([("perf/phase/sample_s".to_owned(), json!(1.0)), ("perf/phase/evaluate_s".to_owned(), json!(100.0))]);
+    console.step(&StepLine { times: PhaseTimes::from_record(&times), ..at(1) });
+    assert_eq!(printed.lock().unwrap()[0].2["left_s"], json!(9.0));
 }

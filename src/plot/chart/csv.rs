@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{BarChart, Line, LineChart, StackedChart};
+use crate::plot::number::exact;
 
 impl LineChart {
     /// Returns the points of all lines as CSV, one row for each x: x, then each line's value, and the ends of its band if it has one.
@@ -101,11 +102,7 @@ fn columns(name: &str, with_ends: bool) -> Vec<String> {
 }
 
 fn number(value: f64) -> String {
-    match value {
-        _ if !value.is_finite() => String::new(),
-        _ if value != 0.0 && !(1e-6..1e15).contains(&value.abs()) => format!("{value:e}"),
-        _ => value.to_string(),
-    }
+    if value.is_finite() { exact(value) } else { String::new() }
 }
 
 fn table(header: &[String], rows: impl Iterator<Item = Vec<String>>) -> String {

@@ -2,13 +2,13 @@
 
 use super::marks::{self, Placed};
 use super::series::{Drawn, stroke_of};
-use super::{LineChart, LineStyle, Sample};
+use super::{Line, LineChart, LineStyle, Sample};
 use crate::plot::axis::{Ends, Ruler};
 use crate::plot::frame::{Frame, most_ticks};
 use crate::plot::labels::{self, EndLabel};
 use crate::plot::legend::{self, Entry, Key};
 use crate::plot::note::{Note, draw_note};
-use crate::plot::svg::{Canvas, Head, Shape, Stroke, TextStyle};
+use crate::plot::svg::{Canvas, Head, Shape, Stroke};
 use crate::plot::text::{bold_width, text_width};
 use crate::plot::theme::Ink;
 
@@ -27,8 +27,6 @@ pub(in crate::plot) struct Extras<'a> {
 
 /// The style of levels.
 const LEVEL: Stroke = Stroke { ink: Ink::Level, width: 1.5, opacity: 1.0, dashes: "1.5 4" };
-/// The opacity of bands.
-pub(super) const BAND: f64 = 0.18;
 
 impl LineChart {
     /// Draws the chart as SVG.
@@ -44,9 +42,10 @@ impl LineChart {
 pub(in crate::plot) fn draw(canvas: &mut Canvas, chart: &LineChart, extras: &Extras, top: f64) -> (Frame, f64) {
     let size = chart.size;
     let top = legend::draw_heading(canvas, size, &chart.y.label, top);
-    let top = legend::draw(canvas, size, &entries(chart, extras), top);
-    let (frame, placed) = layout(chart, extras, top);
+    let height = legend::height(size, &entries(chart, extras, |_| false));
+    let (frame, placed) = layout(chart, extras, top + height);
     let series = Drawn::all(chart, &frame);
+    legend::draw(canvas, size, &entries(chart, extras, |index| series[index].has_markers()), top);
 
     if let Some(x) = extras.shade_from.map(|x| frame.x(x)).filter(|x| x.is_finite()) {
         canvas.areas(&[frame.slice(x, frame.right)], Ink::Shade, 1.0, None);
@@ -60,14 +59,13 @@ pub(in crate::plot) fn draw(canvas: &mut Canvas, chart: &LineChart, extras: &Ext
         drawn.draw_bands(canvas);
     }
     marks::draw(canvas, size, &frame, &placed);
-    for drawn in &series {
-        drawn.draw_line(canvas);
+    for is_faint in [true, false] {
+        series.iter().filter(|drawn| drawn.is_faint() == is_faint).for_each(|drawn| drawn.draw_line(canvas));
     }
     draw_edge_levels(canvas, chart, extras, &frame);
     labels::draw(canvas, size, &frame, &end_labels(chart, extras, &frame));
     if series.iter().all(Drawn::is_empty) {
-        let middle = ((frame.left + frame.right) / 2.0, (frame.top + frame.bottom) / 2.0);
-        canvas.text(middle, TextStyle { anchor: "middle", ..size.text(Ink::Muted) }, "no data");
+        frame.draw_no_data(canvas, size);
     } else if let Some(note) = &extras.note {
         let levels = chart.levels.iter().map(|level| frame.y(level.y));
         let lines: Vec<_> = series.iter().flat_map(Drawn::outlines).collect();
@@ -77,12 +75,13 @@ pub(in crate::plot) fn draw(canvas: &mut Canvas, chart: &LineChart, extras: &Ext
 }
 
 /// Returns the entries of the legend; none for a single line, which the label of the y axis describes, or that has the same name.
-fn entries(chart: &LineChart, extras: &Extras) -> Vec<Entry> {
-    let scale = chart.size.line_scale();
+fn entries(chart: &LineChart, extras: &Extras, has_markers: impl Fn(usize) -> bool) -> Vec<Entry> {
+    let key = |(index, line): (usize, &Line)| {
+        Key::Line(stroke_of(line.style, chart.size.line_scale()), line.style.shape().filter(|_| has_markers(index)))
+    };
     let is_alone = chart.lines.len() == 1 && (chart.lines[0].name == chart.y.label || chart.lines[0].name.is_empty());
-    let named = chart.lines.iter().filter(|line| !is_alone && !line.name.is_empty());
-    let mut entries: Vec<Entry> =
-        named.map(|line| Entry { key: Key::Line(stroke_of(line.style, scale), line.style.shape()), name: line.name.clone() }).collect();
+    let named = chart.lines.iter().enumerate().filter(|(_, line)| !is_alone && !line.name.is_empty());
+    let mut entries: Vec<Entry> = named.map(|(index, line)| Entry { key: key((index, line)), name: line.name.clone() }).collect();
     let has_band = chart.lines.iter().any(|line| line.points.iter().any(Sample::has_band));
     entries.extend(extras.band_name.filter(|_| has_band).map(|name| Entry { key: Key::Area(Ink::Level, 0.4), name: name.to_owned() }));
     entries.extend(chart.levels.iter().map(|level| Entry { key: Key::Line(LEVEL, None), name: level.label.clone() }));
@@ -94,7 +93,7 @@ fn entries(chart: &LineChart, extras: &Extras) -> Vec<Entry> {
 fn layout(chart: &LineChart, extras: &Extras, top: f64) -> (Frame, Vec<Placed>) {
     let size = chart.size;
     let font = size.font();
-    let y = y_ruler(chart, extras, if size.plot_height() < 200.0 { 4 } else { 6 });
+    let y = y_ruler(chart, extras, if size.plot_height() < 200.0 { 5 } else { 6 });
     let widest = y.ticks.iter().map(|(_, text)| text_width(text, font)).fold(0.0, f64::max);
     let left = size.side() + widest + 6.0;
     let values = chart.lines.iter().filter_map(|line| last_value(&line.points)).map(|last| last.y);
@@ -108,6 +107,9 @@ fn layout(chart: &LineChart, extras: &Extras, top: f64) -> (Frame, Vec<Placed>) 
     };
     let x = most_ticks(|most| chart.x.ruler(xs(), Ends::Data, most), right - left, font);
     let mut frame = Frame { left, right, top, bottom: top, x, y };
+    if xs().next().is_none() {
+        frame.clear_ticks();
+    }
     let placed = marks::place(&chart.marks, &frame, size);
     let rows = placed.iter().map(|mark| mark.row + 1).max().unwrap_or(0);
     frame.top = top + rows as f64 * size.line_height() + 0.6 * font;

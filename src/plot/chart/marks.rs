@@ -21,11 +21,14 @@ pub(super) struct Placed {
 }
 
 /// Finds a place for each label: right of its line, left of it, or as near as the picture's edges allow, and in the lowest row with room.
+/// Starts with the last mark, because the line of a later one would cross a label in the same or a higher row.
 pub(super) fn place(marks: &[Mark], frame: &Frame, size: Size) -> Vec<Placed> {
     let (edges, gap) = ((size.side(), size.width() - size.side()), 0.4 * size.font());
     let mut taken: Vec<Vec<(f64, f64)>> = vec![Vec::new(); ROWS];
     let mut placed: Vec<Placed> = Vec::new();
-    for mark in marks.iter().filter(|mark| frame.x(mark.x).is_finite()) {
+    let mut shown: Vec<&Mark> = marks.iter().filter(|mark| frame.x(mark.x).is_finite()).collect();
+    shown.sort_by(|one, other| other.x.total_cmp(&one.x));
+    for mark in shown {
         let x = frame.x(mark.x);
         let mut label = shorten(&mark.label, 1.1 * size.font(), edges.1 - edges.0);
         let width = bold_width(&label, size.font());

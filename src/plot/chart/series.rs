@@ -1,14 +1,15 @@
 //! Draws one line of a chart with its band and its markers. Long lines are reduced to what a picture can show.
 
-use super::line::BAND;
 use super::{Line, LineChart, LineStyle, Sample};
 use crate::plot::frame::Frame;
 use crate::plot::reduce::{buckets, extremes};
 use crate::plot::svg::{Canvas, Shape, Stroke};
 use crate::plot::theme::Ink;
 
+/// The opacity of bands.
+const BAND: f64 = 0.18;
 /// Points of all lines and bands in a picture together, so that its size stays bounded.
-const POINTS: usize = 1600;
+const POINTS: usize = 1400;
 /// Points of one line.
 const POINTS_OF_LINE: usize = 300;
 /// Markers of all lines in a picture together.
@@ -42,7 +43,7 @@ impl Sample {
 pub(super) fn stroke_of(style: LineStyle, scale: f64) -> Stroke {
     let dashes = if style.index() % 8 >= 4 { "7 4" } else { "" };
     match style {
-        LineStyle::Faint(index) => Stroke { opacity: 0.4, ..Stroke::solid(Ink::Series(index), 1.2 * scale) },
+        LineStyle::Faint(index) => Stroke { opacity: 0.5, ..Stroke::solid(Ink::Series(index), 1.2 * scale) },
         LineStyle::Plain(index) | LineStyle::Markers(index) => Stroke { dashes, ..Stroke::solid(Ink::Series(index), 2.4 * scale) },
     }
 }
@@ -70,7 +71,7 @@ impl<'a> Drawn<'a> {
     }
 
     fn new(chart: &'a LineChart, line: &'a Line, frame: &Frame, most: usize, with_markers: bool) -> Self {
-        let samples: Vec<&Sample> = line.points.iter().filter(|point| point.x.is_finite()).collect();
+        let samples: Vec<&Sample> = line.points.iter().filter(|point| frame.x(point.x).is_finite()).collect();
         let values: Vec<f64> = samples.iter().map(|point| frame.y(point.y)).collect();
         let points: Vec<_> = extremes(&values, most).into_iter().map(|index| (frame.x(samples[index].x), values[index])).collect();
         let band = band(&samples, frame, most);
@@ -85,6 +86,16 @@ impl<'a> Drawn<'a> {
             Vec::new()
         };
         Self { chart, line, points, band, markers }
+    }
+
+    /// Whether the line has markers.
+    pub fn has_markers(&self) -> bool {
+        !self.markers.is_empty()
+    }
+
+    /// Whether the line is a pale one, which is behind the others.
+    pub fn is_faint(&self) -> bool {
+        matches!(self.line.style, LineStyle::Faint(_))
     }
 
     /// Whether there is nothing to draw.

@@ -5,12 +5,12 @@ use crate::plot::axis::Ends;
 use crate::plot::frame::{Frame, most_ticks};
 use crate::plot::legend::{self, Entry, Key};
 use crate::plot::reduce::buckets;
-use crate::plot::svg::{Canvas, Head, Stroke, TextStyle};
+use crate::plot::svg::{Canvas, Head};
 use crate::plot::text::text_width;
 use crate::plot::theme::Ink;
 
 /// Points of all layers in a picture together.
-const POINTS: usize = 700;
+const POINTS: usize = 720;
 /// Points of one layer.
 const POINTS_OF_LAYER: usize = 200;
 
@@ -32,7 +32,8 @@ impl StackedChart {
             name: name.clone(),
         };
         let entries: Vec<Entry> = self.layers.iter().enumerate().map(entry).collect();
-        let top = legend::draw(canvas, size, &entries, top);
+        legend::draw(canvas, size, &entries, top);
+        let top = top + legend::height(size, &entries);
         let (xs, sums) = self.sums();
         let frame = self.frame(top, &xs, &sums);
         let bottom = frame.draw(canvas, size, &self.x.label);
@@ -45,11 +46,9 @@ impl StackedChart {
                 _ => upper.iter().chain(lower.iter().rev()).copied().collect(),
             };
             canvas.areas(&[outline], Ink::Series(index), opacity(index), Some(name));
-            canvas.path(&upper, Stroke::solid(Ink::Paper, 1.0));
         }
         if xs.is_empty() || self.layers.is_empty() {
-            let middle = ((frame.left + frame.right) / 2.0, (frame.top + frame.bottom) / 2.0);
-            canvas.text(middle, TextStyle { anchor: "middle", ..size.text(Ink::Muted) }, "no data");
+            frame.draw_no_data(canvas, size);
         }
         (frame, bottom)
     }
@@ -57,14 +56,18 @@ impl StackedChart {
     fn frame(&self, top: f64, xs: &[f64], sums: &[Vec<f64>]) -> Frame {
         let size = self.size;
         let y = Axis { scale: Scale::Linear, ..self.y.clone() };
-        let most = if size.plot_height() < 200.0 { 4 } else { 6 };
+        let most = if size.plot_height() < 200.0 { 5 } else { 6 };
         let highest = sums.last().into_iter().flatten().copied();
         let y = y.ruler(highest.chain([0.0]), Ends::Ticks, most);
         let widest = y.ticks.iter().map(|(_, text)| text_width(text, size.font())).fold(0.0, f64::max);
         let (left, right) = (size.side() + widest + 6.0, size.width() - 1.5 * size.font());
         let x = most_ticks(|most| self.x.ruler(xs.iter().copied(), Ends::Data, most), right - left, size.font());
         let top = top + 0.6 * size.font();
-        Frame { left, right, top, bottom: top + size.plot_height(), x, y }
+        let mut frame = Frame { left, right, top, bottom: top + size.plot_height(), x, y };
+        if xs.is_empty() || self.layers.is_empty() {
+            frame.clear_ticks();
+        }
+        frame
     }
 
     /// Returns the x to draw, and the sum of the layers below each layer and of all layers, at each x. Long series are averaged in buckets,
@@ -75,7 +78,11 @@ impl StackedChart {
         let buckets: Vec<&[usize]> = buckets(shown.len(), most).map(|bucket| &shown[bucket]).filter(|bucket| !bucket.is_empty()).collect();
         let mean =
             |bucket: &[usize], value: &dyn Fn(usize) -> f64| bucket.iter().map(|index| value(*index)).sum::<f64>() / bucket.len() as f64;
-        let xs = buckets.iter().map(|bucket| mean(bucket, &|index| self.xs[index])).collect();
+        let mut xs: Vec<f64> = buckets.iter().map(|bucket| mean(bucket, &|index| self.xs[index])).collect();
+        // The areas span all of the data.
+        if let ([first, .., last], [from, .., to]) = (xs.as_mut_slice(), shown.as_slice()) {
+            (*first, *last) = (self.xs[*from], self.xs[*to]);
+        }
         let mut sums = vec![vec![0.0; buckets.len()]];
         for (_, values) in &self.layers {
             let value = |index: usize| values.get(index).copied().filter(|value| value.is_finite()).unwrap_or(0.0).max(0.0);

@@ -42,7 +42,7 @@ fn svg_shows_a_typical_run() {
         ">tiny, GRPO<",
         ">Held-out greedy 10.0% to 88.9%.<",
         ">train accuracy saturates at step 131<",
-        ">training example, mean of 5 steps<",
+        ">training example (mean of 5)<",
         ">each step<",
         ">held-out, greedy<",
         ">88.9%<",

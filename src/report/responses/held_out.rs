@@ -124,17 +124,18 @@ pub fn pack(reader: &Reader, order: &[usize], limit: ResponseLimit, head: &str) 
         ResponseLimit::All => usize::MAX,
     };
     let mut included = packing.fill(order, limit_bytes);
-    let index = loop {
+    loop {
         let index = DataBlock::new("responses-index", format!("{head},\"problems\":[{}]}}", packing.lines.join(",")).as_bytes());
-        if packing.text_bytes + index.size_bytes() <= limit_bytes || packing.blocks.is_empty() {
-            break index;
+        if packing.text_bytes + index.size_bytes() <= limit_bytes {
+            let data = std::iter::once(index).chain(packing.blocks).collect();
+            return Packed { data, included: order[..included].to_vec() };
         }
         // The index is larger than estimated, so the last block does not fit.
-        packing.drop_last();
+        if !packing.drop_last() {
+            return Packed { data: Vec::new(), included: Vec::new() };
+        }
         included = packing.lines.len();
-    };
-    let data = std::iter::once(index).chain(packing.blocks).collect();
-    Packed { data, included: order[..included].to_vec() }
+    }
 }
 
 struct Packing<'a> {
@@ -197,10 +198,11 @@ impl Packing<'_> {
         true
     }
 
-    fn drop_last(&mut self) {
-        if let Some(block) = self.blocks.pop() {
-            self.text_bytes -= block.size_bytes();
-            self.lines.truncate(self.blocks.len() * BLOCK);
-        }
+    /// Removes the last block; returns false if there is none.
+    fn drop_last(&mut self) -> bool {
+        let Some(block) = self.blocks.pop() else { return false };
+        self.text_bytes -= block.size_bytes();
+        self.lines.truncate(self.blocks.len() * BLOCK);
+        true
     }
 }

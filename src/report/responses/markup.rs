@@ -70,15 +70,25 @@ fn inclusion(run: &RunRecord, recorded: &Recorded, packed: &Packed) -> String {
     let all: usize = recorded.entries.iter().map(responses).sum();
     let included: usize = packed.included.iter().map(|index| responses(&recorded.entries[*index])).sum();
     if included == all {
-        return format!("All {all} responses are included.");
+        return format!("All {} responses are included.", thousands(all));
     }
     format!(
-        "{included} of {all} responses are included, to {} of {} problems: first those whose verdict changed between the first and the last \
-         of these evaluations, then the others; in both, the subjects take turns, in an order drawn with the run's seed ({}).",
-        packed.included.len(),
-        recorded.entries.len(),
+        "{} of {} responses are included, in {} of {} entries (an entry is one problem in one pass, with one sample): first the entries \
+         whose verdict changed between the first and the last of these evaluations, then the others; in both, the subjects take turns, in \
+         an order drawn with the run's seed ({}).",
+        thousands(included),
+        thousands(all),
+        thousands(packed.included.len()),
+        thousands(recorded.entries.len()),
         run.settings.seed
     )
+}
+
+/// Writes a number with commas between groups of three digits.
+fn thousands(number: usize) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    groups.join(",")
 }
 
 /// Returns a problem as it can be read without script.
@@ -129,9 +139,9 @@ fn training(rollouts: &PackedRollouts) -> Markup {
                 p { "The run has no recorded rollouts." }
             } @else {
                 p {
-                    "Responses from which the policy learned, at " (rollouts.steps.len()) " of " (rollouts.recorded) " recorded steps: the "
+                    "Responses from which the policy learned, at " (rollouts.steps.len()) " of " (thousands(rollouts.recorded)) " recorded steps: the "
                     "first and the last ones, those around saturation, and others between. Up to " (rollouts.per_step)
-                    " responses are shown per step, half of them right and half wrong where there are enough of both. "
+                    " responses are shown per step, half of them right and half wrong where there are enough of both; identical ones are shown once. "
                     (gibberish(rollouts))
                 }
                 noscript { p { "The responses need script." } }
@@ -149,6 +159,20 @@ fn gibberish(rollouts: &PackedRollouts) -> String {
     match rollouts.gibberish {
         Some(step) => format!("From step {step} on, most responses are unreadable ({measure}), so the list ends soon after it."),
         None if most => format!("Most responses are unreadable at all of these steps ({measure})."),
-        None => format!("At no step are most responses unreadable from there on ({measure})."),
+        None => format!("There is no step from which most responses are unreadable ({measure})."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_groups_digits() {
+        let check = |number: usize, expected: &str| assert_eq!(thousands(number), expected);
+        check(0, "0");
+        check(999, "999");
+        check(12_000, "12,000");
+        check(1_234_567, "1,234,567");
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::verify::{Extraction, Line, Method, Stage, Trace, Verdict};
 
-/// Returns where the answer was found, which method decided, and the finding that decided, such as `Decided by exact rational values: the
-/// values differ: 1217 and 1218`.
+/// Returns where the answer was found if it is not in a box, the finding that decided, and its method, such as `The values differ: 1217 and
+/// 1218 (decided by exact rational values)`.
 pub fn reason(verdict: &Verdict, trace: &Trace) -> String {
     let lines = trace.lines();
     let extraction = lines.iter().rfind(|line| line.stage == Stage::Extract).map_or("no answer", |line| line.text.as_str());
@@ -11,8 +11,11 @@ pub fn reason(verdict: &Verdict, trace: &Trace) -> String {
         return capitalized(extraction);
     }
     let found = if verdict.extraction == Extraction::Boxed { String::new() } else { format!("{}. ", capitalized(extraction)) };
-    let finding = deciding(verdict, lines).map_or(String::new(), |line| format!(": {}", line.text));
-    format!("{found}Decided by {}{finding}", verdict.method.describe())
+    let method = verdict.method.describe();
+    match deciding(verdict, lines) {
+        Some(line) => format!("{found}{} (decided by {method})", capitalized(&line.text)),
+        None => format!("{found}Decided by {method}"),
+    }
 }
 
 /// Returns the line of the stage that decided; `None` if no stage recorded it.
@@ -51,16 +54,16 @@ mod tests {
             let (verdict, trace) = verifier.explain(gold, response);
             assert_eq!(reason(&verdict, &trace), expected, "{trace}");
         };
-        check("1217", r"\boxed{1217}", "Decided by the text: equal: both are `1217` when normalized");
-        check("1217", r"\boxed{1218}", "Decided by exact rational values: the values differ: 1217 and 1218");
-        check("(2,3)", r"\boxed{(2,3,4)}", "Decided by the structure of the answers: not equal: different numbers of members");
+        check("1217", r"\boxed{1217}", "Equal: both are `1217` when normalized (decided by the text)");
+        check("1217", r"\boxed{1218}", "The values differ: 1217 and 1218 (decided by exact rational values)");
+        check("(2,3)", r"\boxed{(2,3,4)}", "Not equal: different numbers of members (decided by the structure of the answers)");
         check(
             "78",
             "So the answer is 78.",
-            "No box; from the stated answer: `78`. Decided by the text: equal: both are `78` when normalized",
+            "No box; from the stated answer: `78`. Equal: both are `78` when normalized (decided by the text)",
         );
         check("78", "I do not know", "No answer: no box, no stated answer and no number");
         check("78", "", "No answer: no box, no stated answer and no number");
-        check("78", r"\boxed{}", "Decided by a missing answer: not equal: the answer is empty");
+        check("78", r"\boxed{}", "Not equal: the answer is empty (decided by a missing answer)");
     }
 }

@@ -1,6 +1,6 @@
 //! The rollouts of the training example by step, packed for a page: an index of steps, and a block of texts for each step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -72,6 +72,8 @@ struct ShownRollout<'a> {
     boxed: bool,
     finish: &'a str,
     chars: usize,
+    /// The number of responses of the step with the same text.
+    copies: usize,
     /// Empty if the reward does not depend on the answer, or the example is not at hand.
     reason: String,
 }
@@ -88,8 +90,15 @@ struct ShownExample {
 /// The rollouts of one step.
 struct Step {
     summary: StepSummary,
-    /// The responses that may be shown.
-    picked: Vec<RolloutRecord>,
+    /// The responses that may be shown, with different texts.
+    picked: Vec<Distinct>,
+}
+
+/// A response, and the number of responses of the step with the same text and verdict.
+#[derive(Clone)]
+struct Distinct {
+    record: RolloutRecord,
+    copies: usize,
 }
 
 /// Chooses steps and responses and packs them into their share of the limit.
@@ -154,8 +163,8 @@ fn fit(run: &RunRecord, questions: &Questions, mut shown: Vec<Step>, per_step: u
 }
 
 fn blocks(run: &RunRecord, questions: &Questions, shown: &[Step], packed: &PackedRollouts) -> Vec<DataBlock> {
-    let picked: Vec<Vec<&RolloutRecord>> = shown.iter().map(|step| pick(&step.picked, packed.per_step)).collect();
-    let ids = picked.iter().flatten().map(|record| record.example.as_str());
+    let picked: Vec<Vec<&Distinct>> = shown.iter().map(|step| pick(&step.picked, packed.per_step)).collect();
+    let ids = picked.iter().flatten().map(|one| one.record.example.as_str());
     let examples: BTreeMap<String, ShownExample> =
         ids.filter_map(|id| Some((safe(id).into_owned(), shown_example(questions, id)?))).collect();
     let summaries: Vec<&StepSummary> = shown.iter().map(|step| &step.summary).collect();
@@ -165,8 +174,8 @@ fn blocks(run: &RunRecord, questions: &Questions, shown: &[Step], packed: &Packe
         "saturation": run.saturation_step(),
         "examples": examples,
     });
-    let text = |(step, records): (&Step, &Vec<&RolloutRecord>)| {
-        let rollouts: Vec<ShownRollout> = records.iter().map(|record| shown_rollout(run, questions, record)).collect();
+    let text = |(step, records): (&Step, &Vec<&Distinct>)| {
+        let rollouts: Vec<ShownRollout> = records.iter().map(|one| shown_rollout(run, questions, one)).collect();
         // Serializing plain records never fails.
         DataBlock::new(format!("rollouts-{}", step.summary.step), &serde_json::to_vec(&rollouts).unwrap_or_default())
     };
@@ -174,8 +183,8 @@ fn blocks(run: &RunRecord, questions: &Questions, shown: &[Step], packed: &Packe
     std::iter::once(DataBlock::new("rollouts-index", index.to_string().as_bytes())).chain(texts).collect()
 }
 
-fn pick(records: &[RolloutRecord], count: usize) -> Vec<&RolloutRecord> {
-    let kinds: Vec<(usize, bool)> = records.iter().map(|record| (record.group, record.correct)).collect();
+fn pick(records: &[Distinct], count: usize) -> Vec<&Distinct> {
+    let kinds: Vec<(usize, bool)> = records.iter().map(|one| (one.record.group, one.record.correct)).collect();
     steps::pick(&kinds, count).into_iter().map(|index| &records[index]).collect()
 }
 
@@ -188,7 +197,8 @@ fn shown_example(questions: &Questions, id: &str) -> Option<ShownExample> {
     })
 }
 
-fn shown_rollout<'a>(run: &RunRecord, questions: &Questions, record: &'a RolloutRecord) -> ShownRollout<'a> {
+fn shown_rollout<'a>(run: &RunRecord, questions: &Questions, distinct: &'a Distinct) -> ShownRollout<'a> {
+    let Distinct { record, copies } = distinct;
     let settings =
         verify::Settings { mode: Mode::Reward, grader: run.settings.reward.grader, after_think: run.settings.reward.after_think };
     let problem = questions.example(&record.example).map(|problem| match questions.label(&record.example) {
@@ -208,6 +218,7 @@ fn shown_rollout<'a>(run: &RunRecord, questions: &Questions, record: &'a Rollout
         boxed: record.boxed,
         finish: &record.finish,
         chars: record.text.chars().count(),
+        copies: *copies,
         reason: explained.map_or(String::new(), |(verdict, trace)| safe(&reason(&verdict, &trace)).into_owned()),
     }
 }
@@ -226,12 +237,28 @@ fn read_steps(run: &RunRecord, steps: &[u64], readability: Readability, per_step
             reward: records.iter().map(|record| record.reward).sum::<f64>() / records.len().max(1) as f64,
             tokens: lengths.get(step).copied(),
         };
-        let picked = pick(&records, per_step).into_iter().cloned().collect();
-        ((!records.is_empty()).then_some(Step { summary, picked }), missing)
+        let picked = pick(&distinct(records), per_step).into_iter().cloned().collect();
+        ((summary.responses > 0).then_some(Step { summary, picked }), missing)
     };
     let (found, notes): (Vec<_>, Vec<_>) = steps.par_iter().map(read).collect::<Vec<_>>().into_iter().unzip();
     missing.extend(notes.into_iter().flatten());
     found.into_iter().flatten().collect()
+}
+
+/// Joins responses with the same text and verdict.
+fn distinct(records: Vec<RolloutRecord>) -> Vec<Distinct> {
+    let mut known: HashMap<(String, bool), usize> = HashMap::new();
+    let mut found: Vec<Distinct> = Vec::new();
+    for record in records {
+        match known.get(&(record.text.clone(), record.correct)) {
+            Some(index) => found[*index].copies += 1,
+            None => {
+                known.insert((record.text.clone(), record.correct), found.len());
+                found.push(Distinct { record, copies: 1 });
+            }
+        }
+    }
+    found
 }
 
 /// Reads the rollouts of a step. Skips lines that are not rollouts, and stops where the file cannot be read.

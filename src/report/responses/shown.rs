@@ -142,7 +142,7 @@ mod tests {
         let found = shown("7", "\u{1b}[2J\u{202e}\\boxed{7}", true, true);
         assert_eq!(found.text, "\\u{1b}[2J\\u{202e}\\boxed{7}");
         assert_eq!((found.answer.as_deref(), found.finish), (Some("7"), ""));
-        assert_eq!(found.reason, "Decided by the text: equal: both are `7` when normalized");
+        assert_eq!(found.reason, "Equal: both are `7` when normalized (decided by the text)");
         assert_eq!(shown("7", "", false, false).reason, "No answer: no box, no stated answer and no number");
     }
 

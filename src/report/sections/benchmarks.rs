@@ -42,14 +42,14 @@ pub fn section(run: &RunRecord, facts: &Facts) -> Option<Section> {
 
 /// Returns the evaluations of the table with their titles.
 fn columns(facts: &Facts) -> Vec<(String, &Evaluation)> {
-    let mut columns: Vec<(String, &Evaluation)> = Vec::new();
-    let mut add = |title: String, evaluation: Option<&'_ Evaluation>| evaluation.map(|one| (title, one.step));
+    let at = |name: &str, evaluation: &Evaluation| (format!("{name} (step {})", evaluation.step), evaluation.step);
     let named = [
-        add("base".to_owned(), facts.base()),
-        facts.saturated().and_then(|one| add(format!("saturation (step {})", one.step), Some(one))),
-        facts.last().and_then(|one| add(format!("last (step {})", one.step), Some(one))),
-        facts.best().and_then(|one| add(format!("best (step {})", one.step), Some(one))),
+        facts.base().map(|base| ("base".to_owned(), base.step)),
+        facts.saturated().map(|saturated| at("saturation", saturated)),
+        facts.last().map(|last| at("last", last)),
+        facts.best().map(|best| at("best", best)),
     ];
+    let mut columns: Vec<(String, &Evaluation)> = Vec::new();
     for (title, step) in named.into_iter().flatten() {
         let evaluation = facts.history.evaluations.iter().find(|one| one.step == step);
         columns.extend(evaluation.filter(|_| columns.iter().all(|(_, one)| one.step != step)).map(|one| (title, one)));

@@ -1,6 +1,6 @@
 //! The section about configuration and environment: all settings, the machine, versions, data, and the commands to reproduce and resume.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{Markup, html};
 use toml::{Table, Value};
@@ -52,7 +52,7 @@ fn commands(run: &RunRecord) -> Markup {
     html! {
         p {
             "To repeat the run with the same settings and seed"
-            @if let Some(directory) = directory { ", in the folder " code { (directory) } }
+            @if let Some(directory) = directory { ", in the folder " code.path { (directory) } }
             ":"
         }
         pre tabindex="0" { "rlvr train --config " (folder) "/config.toml" (data) " --out NEW_FOLDER" }
@@ -77,13 +77,9 @@ fn quoted(argument: &str) -> String {
 }
 
 fn environment(run: &RunRecord) -> Markup {
-    let conditions: Vec<Conditions> = run
-        .evaluations
-        .iter()
-        .rev()
-        .find_map(|evaluation| run.conditions(evaluation.step).ok().filter(|found| !found.is_empty()))
-        .map(|found| found.into_values().collect())
-        .unwrap_or_default();
+    let newest = run.evaluations.iter().rev().find_map(|one| run.conditions(one.step).ok().filter(|found| !found.is_empty()));
+    let conditions: Vec<Conditions> = newest.map(|found| found.into_values().collect()).unwrap_or_default();
+    let sets: BTreeMap<&str, &Conditions> = conditions.iter().map(|one| (one.set.as_str(), one)).collect();
     let computed = run.invocation.as_ref().map(|invocation| invocation.computed_on.clone()).filter(|text| !text.is_empty());
     let distinct = |of: fn(&Conditions) -> String| {
         let values: BTreeSet<String> = conditions.iter().map(of).filter(|value| !value.is_empty()).collect();
@@ -105,7 +101,7 @@ fn environment(run: &RunRecord) -> Markup {
         div.scroll tabindex="0" role="region" aria-label="Environment" {
             table.facts {
                 tbody { @for (name, value) in &rows { tr { th scope="row" { (name) } td { (value) } } } }
-                @for one in &conditions {
+                @for one in sets.values() {
                     tbody {
                         tr {
                             th scope="row" { "data of " (one.set) }
@@ -126,7 +122,7 @@ fn environment(run: &RunRecord) -> Markup {
 fn changed_settings(run: &RunRecord) -> BTreeSet<String> {
     let defaults = defaults_of(&run.settings);
     let (Ok(defaults), Ok(table)) = (Table::try_from(defaults), Table::try_from(&run.settings)) else { return BTreeSet::new() };
-    let defaults: std::collections::BTreeMap<String, &Value> = config::flatten(&defaults).into_iter().collect();
+    let defaults: BTreeMap<String, &Value> = config::flatten(&defaults).into_iter().collect();
     let is_changed = |(path, value): &(String, &Value)| defaults.get(path) != Some(value);
     config::flatten(&table).into_iter().filter(is_changed).map(|(path, _)| path).collect()
 }
@@ -156,7 +152,7 @@ fn settings_table(run: &RunRecord, changed: &BTreeSet<String>) -> Markup {
                         tr.changed[changed.contains(path)] {
                             th scope="row" { code { (path) } @if changed.contains(path) { span.mark title="changed from the default" { " •" } } }
                             td { code { (value) } }
-                            td { (about(path)) }
+                            td { (inline_markdown(about(path))) }
                         }
                     }
                 }
@@ -165,9 +161,29 @@ fn settings_table(run: &RunRecord, changed: &BTreeSet<String>) -> Markup {
     }
 }
 
+/// Writes the Markdown of a settings row: code in backticks, and the texts of links, whose pages are not part of the report.
+fn inline_markdown(text: &str) -> Markup {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("](") {
+        let (before, label) = before.rsplit_once('[').unwrap_or((before, ""));
+        plain.extend([before, label]);
+        rest = after.split_once(')').map_or("", |(_, rest)| rest);
+    }
+    plain.push_str(rest);
+    html! { @for (index, part) in plain.split('`').enumerate() { @if index % 2 == 1 { code { (part) } } @else { (part) } } }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn inline_markdown_keeps_code_and_the_texts_of_links() {
+        let check = |text: &str, expected: &str| assert_eq!(inline_markdown(text).into_string(), expected, "{text}");
+        check("`a` < b ([runs.md](runs.md), `c`). See [x](y).", "<code>a</code> &lt; b (runs.md, <code>c</code>). See x.");
+        check("plain", "plain");
+    }
 
     #[test]
     fn quoted_protects_arguments_from_the_shell() {

@@ -15,8 +15,11 @@ use crate::report::run_record::RunRecord;
 /// A pass whose gain is split.
 type Split<'a> = (&'a str, GainParts);
 
-/// The parts with their definitions, in the order of the picture.
-const PARTS: [(&str, &str, fn(&GainParts) -> Estimate); 4] = [
+/// A part of the gain: its name, its definition, and its size.
+type Part = (&'static str, &'static str, fn(&GainParts) -> Estimate);
+
+/// The parts in the order of the picture.
+const PARTS: [Part; 4] = [
     (
         "format",
         "Right answers that get their box. This is the gain that disappears when unboxed answers count too; the other parts split what \
@@ -81,12 +84,12 @@ fn definitions() -> Markup {
 fn parts_figure(splits: &[Split]) -> Figure {
     let value = |parts: &GainParts| {
         let parts = PARTS.iter().map(|(_, _, part)| part(parts)).chain([parts.gain]);
-        parts.map(|part| bar(Some(part))).collect()
+        parts.map(|part| bar(Some(in_points(part)))).collect()
     };
     let chart = BarChart {
         title: "The gain in accuracy, split into parts".to_owned(),
         description: splits.iter().map(|(pass, parts)| format!("{pass}: {}. ", in_words(parts))).collect(),
-        value: Axis::new("percentage points of accuracy", Unit::Percent),
+        value: Axis::new("percentage points of accuracy", Unit::Number),
         categories: PARTS.iter().map(|(name, _, _)| (*name).to_owned()).chain(["whole gain".to_owned()]).collect(),
         series: splits.iter().map(|(pass, parts)| BarSeries { name: (*pass).to_owned(), values: value(parts) }).collect(),
         size: Size::Full,
@@ -98,6 +101,10 @@ fn parts_figure(splits: &[Split]) -> Figure {
         svg: without_style(&chart.svg()),
         csv: chart.csv(),
     }
+}
+
+fn in_points(share: Estimate) -> Estimate {
+    Estimate { mean: 100.0 * share.mean, low: 100.0 * share.low, high: 100.0 * share.high }
 }
 
 fn in_words(parts: &GainParts) -> String {

@@ -14,7 +14,7 @@ use crate::report::figure::{Figure, data_of};
 use crate::report::numbers::{count, percent};
 use crate::report::page::Section;
 use crate::report::run_record::RunRecord;
-use crate::train::history::{Evaluation, set_of};
+use crate::train::history::Evaluation;
 
 /// A way to divide the problems of a benchmark.
 struct Division {
@@ -42,7 +42,7 @@ pub fn section(run: &RunRecord, facts: &Facts) -> Option<Section> {
         p {
             "Accuracy of boxed answers, with 95% intervals over the problems of each part."
             @if let Some(subject) = trained.filter(has_subject) {
-                " The training example belongs to " strong { (subject) } ", marked with an arrow; all gains elsewhere are on other subjects."
+                " The training example belongs to " strong { (subject) } ", marked with an arrow. The model was not trained on any problem of the other subjects."
             }
         }
         @for figure in &figures { (figure.markup()) }
@@ -87,8 +87,8 @@ fn chart(facts: &Facts, newest: &Evaluation, pass: &str, division: &Division, tr
     let shown = if names.len() < parts.len() { format!(" The {} largest of {}.", names.len(), parts.len()) } else { String::new() };
     Some(Figure {
         id: element_id(division.name, pass),
-        title: format!("{} by {}", set_of(pass), division.name),
-        caption: html! { (pass) ", " (problems) " problems for each " (division.name) "." (shown) },
+        title: format!("{pass} by {}", division.name),
+        caption: html! { (problems) " problems for each " (division.name) "." (shown) },
         svg: without_style(&chart.svg()),
         csv: chart.csv(),
     })

@@ -58,6 +58,8 @@ const WITH_SIGNAL: &str = "groups with signal";
 
 /// Steps in the mean that smooths a chart: a fiftieth of the run.
 const SMOOTHING: usize = 50;
+/// The most points of a mean in a picture.
+const POINTS: usize = 150;
 /// The most bars of time in the chart of phases.
 const TIME_BUCKETS: u64 = 60;
 
@@ -108,8 +110,15 @@ impl Quantity {
         let mut lines = vec![line(points.to_vec(), LineStyle::Plain(TRAIN))];
         if window > 1 {
             lines[0].style = LineStyle::Faint(TRAIN);
-            lines[0].name.clear();
-            lines.push(Line { name: self.label.to_owned(), ..line(smoothed(points, window), LineStyle::Plain(TRAIN)) });
+            let mean = smoothed(points, window);
+            // Between two points of the mean, most of its steps are the same.
+            let stride = mean.len().div_ceil(POINTS).min(window).max(1);
+            lines.push(line(
+                mean.into_iter().rev().step_by(stride).collect::<Vec<_>>().into_iter().rev().collect(),
+                LineStyle::Plain(TRAIN),
+            ));
+            // The section says what pale and strong lines are.
+            lines.iter_mut().for_each(|line| line.name.clear());
         }
         let ends = [points.first(), points.last()].map(|point| point.map_or(f64::NAN, |point| point.y));
         let chart = LineChart {

@@ -44,6 +44,7 @@ fn pass(tokens: usize, workers: usize, known: Option<&[Estimate]>) -> Result<Pas
         micro_batch_tokens: tokens,
         checkpointing: settings.train.activation_checkpointing,
         interrupt: &interrupt,
+        progress: None,
     };
     let sequences: Vec<Sequence> = responses.iter().map(|(prompt, response)| Sequence { prompt, response, mask: None }).collect();
     // Every second response has a reward of 1 at its last token.

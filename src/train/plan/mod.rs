@@ -11,6 +11,7 @@ mod time;
 
 pub use activations::{ActivationPlan, step_load};
 pub use disk::Disk;
+pub use display::grouped;
 pub use memory::{Memory, PhaseMemory};
 pub use time::Rates;
 

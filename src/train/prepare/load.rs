@@ -14,6 +14,7 @@ use crate::flow::{Problem, Prompt};
 use crate::interrupt::Interrupt;
 use crate::kernels::Kernels;
 use crate::model::{Decoder, parameters};
+use crate::output::Level;
 use crate::source;
 use crate::text::ChatSettings;
 use crate::train::{Invocation, Replay, ResumePoint, Run, RunInputs, RunSettings};
@@ -43,20 +44,38 @@ impl<'a> Prepared<'a> {
         let MachineCheck { kernels, computed_on, refusal } = self.check_machine()?;
         usage(refusal.map_or(Ok(()), Err))?;
         let Self { mut settings, replay, resumed, problems, labels, sets, chat, root, invocation, request } = self;
+        let progress = request.progress.clone();
+        progress.begin(format!("loading {}", settings.model));
         let model = source::load(&settings.model, &chat, &kernels, &request.on_progress)?;
         usage(settings.validate_for(&model.decoder.config))?;
         if model.text.prints_date() {
             settings.prompt.date = chat.date.unwrap_or_default();
         }
+        progress.begin("preparing the run");
         let prompts = prompts(&settings, &model, problems)?;
         let replay = replay.map(|replay| validated(replay, &settings, &model, resumed.is_none(), request.print));
         let replay = usage(replay.transpose()).with_context(|| settings.rollout.replay.clone())?;
         usage(sets::ensure_prompt_fits(settings.eval.max_new_tokens, model.decoder.config.context_length, &sets))?;
         let reference = usage(reference(&settings, &model, &kernels, request.print, &request.on_progress))?;
         interrupt.begin(if resumed.is_none() && !sets.is_empty() { "the evaluation of the base model" } else { "the next step" });
+        progress.begin(format!("computing the checksum of {}", settings.model));
         let revision = source::revision(&settings.model)?;
-        let (dump_gradients, guard) = (request.dump_gradients, request.guard);
-        let inputs = RunInputs { revision, model, reference, prompts, labels, replay, dump_gradients, sets, interrupt, guard };
+        progress.begin("preparing the run");
+        let (dump_gradients, guard, print_result) = (request.dump_gradients, request.guard, request.print_result);
+        let inputs = RunInputs {
+            revision,
+            model,
+            reference,
+            prompts,
+            labels,
+            replay,
+            dump_gradients,
+            sets,
+            interrupt,
+            guard,
+            progress,
+            print_result,
+        };
         Ok(Loaded { settings, inputs, root, resumed, invocation: Invocation { computed_on, ..invocation } })
     }
 }
@@ -99,17 +118,18 @@ fn prompts(settings: &RunSettings, model: &Model, problems: Vec<Problem>) -> Res
 }
 
 /// Cuts a recording's padding and checks the recording against the policy. If the run is new, also compares log-probabilities.
-fn validated(mut replay: Replay, settings: &RunSettings, policy: &Model, is_new: bool, print: &dyn Fn(&str)) -> Result<Replay> {
+fn validated(mut replay: Replay, settings: &RunSettings, policy: &Model, is_new: bool, print: &dyn Fn(Level, &str)) -> Result<Replay> {
     let path = &settings.rollout.replay;
     let cut = replay.cut_padding(&policy.end_tokens)?;
     if cut > 0 {
-        print(&format!("{path}: {cut} responses were padded after their first end token and were cut there"));
+        print(Level::Info, &format!("{path}: {cut} responses were padded after their first end token and were cut there"));
     }
     replay.check(policy.decoder.config.vocabulary, policy.decoder.config.context_length)?;
     if is_new {
         let temperature = replay.temperature(1).unwrap_or(settings.rollout.temperature);
         let gap = replay.gap(&policy.decoder, temperature, settings.train.micro_batch_tokens)?;
-        replay.check_gap(gap, settings.rollout.replay_gap, temperature)?.iter().for_each(|message| print(&format!("{path}: {message}")));
+        let found = replay.check_gap(gap, settings.rollout.replay_gap, temperature)?;
+        found.iter().for_each(|message| print(Level::Warning, &format!("{path}: {message}")));
     }
     Ok(replay)
 }
@@ -119,14 +139,14 @@ fn reference(
     settings: &RunSettings,
     policy: &Model,
     kernels: &Arc<dyn Kernels>,
-    print: &dyn Fn(&str),
+    print: &dyn Fn(Level, &str),
     on_progress: &OnProgress,
 ) -> Result<Option<Decoder>> {
     if settings.reference.is_empty() {
         return Ok(None);
     }
     if !settings.has_reference() {
-        print(&format!("loss.kl and reward.kl are 0, so the reference {} is not used", settings.reference));
+        print(Level::Warning, &format!("loss.kl and reward.kl are 0, so the reference {} is not used", settings.reference));
         return Ok(None);
     }
     let reference = source::load(&settings.reference, &ChatSettings::default(), kernels, on_progress)?.decoder;

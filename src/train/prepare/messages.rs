@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::Prepared;
 use crate::flow::Problem;
+use crate::output::Level;
 use crate::reward::Rewards;
 use crate::text::Text;
 use crate::train::prompt_format::{self, PromptFormats, requested_formats};
@@ -55,29 +56,32 @@ impl Prepared<'_> {
         )
     }
 
-    /// Returns messages for the user, one line each: the headline, the algorithm's settings, notes on surprising settings, and changed
-    /// labels.
+    /// Returns messages for the user: the opening, changed labels, and warnings; as details, the headline, the algorithm's settings and
+    /// notes.
     ///
     /// # Errors
-    /// If `algo` is not a known algorithm or its settings cannot be listed.
-    pub fn messages(&self) -> Result<Vec<String>> {
+    /// If the [opening](Self::opening) fails, or `algo` is not a known algorithm.
+    pub fn messages(&self) -> Result<Vec<(Level, String)>> {
+        let opening = self.opening()?.map(|line| (Level::Info, line));
         let expansion = algorithm::by_name(&self.settings.algo)?.expansion(&self.settings)?;
-        Ok([self.headline(), expansion].into_iter().chain(notes(&self.settings)).chain(labels(self)).collect())
+        let details = [self.headline(), expansion].map(|line| (Level::Detail, line));
+        let labels = labels(self).map(|line| (Level::Info, line));
+        Ok(opening.into_iter().chain(details).chain(notes(&self.settings)).chain(labels).collect())
     }
 }
 
 /// Returns notes on surprising settings: that the published graders are used, and `RunSettings::warnings`.
-fn notes(settings: &RunSettings) -> Vec<String> {
+fn notes(settings: &RunSettings) -> Vec<(Level, String)> {
     let is_graded_as_published = (settings.reward.grader, settings.eval.grader) == (Grader::Deepscaler, Grader::Qwen);
     let graders = "graded as the published run was, so that results are comparable: rewards by deepscaler, evaluations by qwen; \
                    --set reward.grader=strict --set eval.grader=strict uses our grader (docs/graders.md)"
         .to_owned();
-    let warnings = settings.warnings().into_iter().map(|warning| format!("warning: {warning}"));
-    is_graded_as_published.then_some(graders).into_iter().chain(warnings).collect()
+    let warnings = settings.warnings().into_iter().map(|warning| (Level::Warning, warning));
+    is_graded_as_published.then_some((Level::Detail, graders)).into_iter().chain(warnings).collect()
 }
 
 /// Describes the answers that count as correct.
-fn answer(settings: &RunSettings, problem: &Problem) -> String {
+pub(super) fn answer(settings: &RunSettings, problem: &Problem) -> String {
     let any = std::iter::once(&problem.answer).chain(&problem.alternatives).map(String::as_str).collect::<Vec<_>>().join(" or ");
     match any.as_str() {
         "" => "no label".to_owned(),
@@ -106,7 +110,7 @@ fn labels(prepared: &Prepared) -> Option<String> {
 
 /// Returns messages about prompts that request an answer format. Checks the rendered prompt if the model's template is available, or else
 /// the question with its instruction.
-pub(super) fn formats(prepared: &Prepared, text: Option<&Text>) -> Result<Vec<String>> {
+pub(super) fn formats(prepared: &Prepared, text: Option<&Text>) -> Result<Vec<(Level, String)>> {
     let settings = &prepared.settings;
     if prepared.replay.is_some() {
         return Ok(Vec::new());
@@ -134,7 +138,7 @@ fn excerpt(text: &str) -> String {
 }
 
 /// Formats a count as `1 step` or `2 steps`.
-fn pluralized(count: usize, what: &str) -> String {
+pub(super) fn pluralized(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
@@ -146,12 +150,12 @@ mod tests {
     #[test]
     fn notes_mention_published_graders_and_k1_in_the_loss() {
         let published = notes(&RunSettings::published());
-        assert!(published.len() == 1 && published[0].starts_with("graded as the published run was"), "{published:?}");
+        assert!(published.len() == 1 && published[0].1.starts_with("graded as the published run was"), "{published:?}");
         let mut settings = RunSettings::demonstration();
         assert!(notes(&settings).is_empty());
         settings.loss.kl_estimator = KlEstimator::K1;
         let warned = notes(&settings);
-        assert!(warned.len() == 1 && warned[0].starts_with("warning: loss.kl_estimator is k1"), "{warned:?}");
+        assert!(warned.len() == 1 && warned[0].0 == Level::Warning && warned[0].1.starts_with("loss.kl_estimator is k1"), "{warned:?}");
         // Without the KL term, its estimator does not matter.
         settings.loss.kl = 0.0;
         assert!(notes(&settings).is_empty());

@@ -8,6 +8,7 @@ mod examples;
 mod layers;
 mod load;
 mod messages;
+mod opening;
 mod resume;
 mod sizes;
 
@@ -23,6 +24,7 @@ use crate::data::{DataStore, OnProgress, example};
 use crate::eval::{EvalSet, sets};
 use crate::flow::Problem;
 use crate::model::known_models;
+use crate::output::{Level, Progress};
 use crate::reward::label::{Relabeled, relabel};
 use crate::reward::{self, Rewards};
 use crate::source;
@@ -45,9 +47,13 @@ pub struct RunRequest<'a> {
     /// start them directly.
     pub guard: Option<&'a Path>,
     /// Receives messages for the user, one line at a time.
-    pub print: &'a dyn Fn(&str),
+    pub print: &'a dyn Fn(Level, &str),
     /// Receives the progress of downloads.
     pub on_progress: OnProgress,
+    /// Shows the work in progress, during preparation and during the run.
+    pub progress: Progress,
+    /// Receives the final tables of the run.
+    pub print_result: &'a dyn Fn(&str),
 }
 
 /// Where a run starts.
@@ -115,8 +121,10 @@ impl RunRequest<'_> {
             data_dir: None,
             dump_gradients: None,
             guard: None,
-            print: &|_| (),
+            print: &|_, _| (),
             on_progress: Arc::new(|_| ()),
+            progress: Progress::hidden(),
+            print_result: &|_| (),
         }
     }
 }
@@ -128,7 +136,9 @@ impl RunRequest<'_> {
 /// # Errors
 /// Returns the first problem found. Errors that the user can fix by changing the request are marked as usage errors.
 pub fn prepare(request: RunRequest<'_>) -> Result<Prepared<'_>> {
-    let (need, print, data_dir) = (request.need, request.print, request.data_dir.as_deref());
+    let (need, data_dir) = (request.need, request.data_dir.as_deref());
+    let print = &|text: &str| (request.print)(Level::Info, text);
+    request.progress.begin("preparing the run");
     let (settings, replay, invocation, existing) = match &request.start {
         Start::New { layers, .. } => {
             let (settings, replay) = usage(layers::resolve(layers))?;
@@ -141,7 +151,7 @@ pub fn prepare(request: RunRequest<'_>) -> Result<Prepared<'_>> {
         }
     };
     let store = usage(DataStore::open(invocation.data_dir.as_deref()))?.on_progress(request.on_progress.clone());
-    let resumed = existing.map(|(folder, at)| resume::choose_checkpoint(folder, &settings, at, need, print)).transpose()?;
+    let resumed = existing.map(|(folder, at)| resume::choose_checkpoint(folder, &settings, at, need, request.print)).transpose()?;
     usage(settings.validate())?;
     let replay = usage(replay.map(|replay| replay.with_truncation(settings.rollout.truncated)).transpose())?;
     usage(ensure_inputs_exist(&settings, need))?;

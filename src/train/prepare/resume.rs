@@ -8,6 +8,7 @@ use toml::Table;
 use super::PrepareFor;
 use crate::config;
 use crate::optim::Schedule;
+use crate::output::Level;
 use crate::train::resumption::crash_recovery;
 use crate::train::{Invocation, ResumePoint, RunFolder, RunSettings};
 use crate::usage::usage;
@@ -94,21 +95,21 @@ pub(super) fn choose_checkpoint(
     settings: &RunSettings,
     at: Option<u64>,
     need: PrepareFor,
-    print: &dyn Fn(&str),
+    print: &dyn Fn(Level, &str),
 ) -> Result<ResumePoint> {
     if matches!(need, PrepareFor::Plan { .. }) {
         return ResumePoint::unchecked(folder);
     }
     if need == PrepareFor::Run {
         folder.lock()?;
-        crash_recovery::clean_up(&folder)?.iter().for_each(|message| print(message));
+        crash_recovery::clean_up(&folder)?.iter().for_each(|message| print(Level::Info, message));
     }
     let resumption = match at {
         Some(at) => usage(ResumePoint::at(folder, settings, at))?,
         None => ResumePoint::newest(folder, settings)?,
     };
     usage(ensure_steps_left(&resumption, settings))?;
-    resumption.messages()?.iter().for_each(|line| print(line));
+    resumption.messages()?.iter().for_each(|(level, line)| print(*level, line));
     Ok(resumption)
 }
 

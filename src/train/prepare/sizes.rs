@@ -9,6 +9,7 @@ use crate::checkpoint::disk::free_bytes;
 use crate::flow::Problem;
 use crate::kernels::{Kernels, Target};
 use crate::model::ModelConfig;
+use crate::output::Level;
 use crate::rollout::limits::EngineLoad;
 use crate::source::{self, Shape};
 use crate::text::Text;
@@ -67,15 +68,16 @@ impl Prepared<'_> {
         let computed_on = source::compute(&settings.compute, &settings.model)?.describe();
         let before = &self.invocation.computed_on;
         if !before.is_empty() && *before != computed_on {
-            print(&format!("the run was computed on {before} and continues on {computed_on}: from here on, it is not bit-identical"));
+            let text = format!("the run was computed on {before} and continues on {computed_on}: from here on, it is not bit-identical");
+            print(Level::Warning, &text);
         }
         let shape = source::shape(&settings.model, &self.chat)?;
-        messages::formats(self, shape.as_ref().and_then(|shape| shape.text.as_ref()))?.iter().for_each(|line| print(line));
+        messages::formats(self, shape.as_ref().and_then(|shape| shape.text.as_ref()))?.iter().for_each(|(level, line)| print(*level, line));
         let Some(shape) = shape else { return Ok(MachineCheck { kernels, computed_on, refusal: None }) };
         let sizes = self.sizes_of(shape)?;
         let (target, memory) = machine::device_memory(&*kernels);
         let (plan, disk) = (sizes.plan(target)?, free_bytes(&self.root));
-        print(&plan.summary(memory, disk));
+        print(Level::Detail, &plan.summary(memory, disk));
         let in_use = kernels.memory().and_then(|memory| memory.held_by_others());
         let refusal = plan.check(memory, disk).err().map(|error| match in_use {
             Some(in_use) if memory < Some(plan.memory.peak()) => anyhow!("{error:#}; {in_use}"),

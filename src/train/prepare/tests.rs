@@ -72,7 +72,7 @@ fn prepare_starts_and_resumes_a_run() {
     assert_eq!((prepared.problems.len(), prepared.sets.len(), prepared.root.clone()), (1, 0, out.clone()));
     assert_eq!(prepared.load(&interrupt).unwrap().start().unwrap().run().unwrap(), Outcome::Done);
     let messages = std::sync::Mutex::new(Vec::new());
-    let print = |line: &str| messages.lock().unwrap().push(line.to_owned());
+    let print = |_: Level, line: &str| messages.lock().unwrap().push(line.to_owned());
     let start = || Start::Resume { root: out.clone(), at: None, changes: config::parse_override("train.steps=3").unwrap() };
     let prepared = prepare(RunRequest { start: start(), print: &print, ..small(&out) }).unwrap();
     assert_eq!((prepared.resumed.as_ref().map(|resumed| resumed.from), prepared.settings.train.steps), (Some(2), 3));

@@ -73,8 +73,13 @@ impl Replay {
     /// If the workers cannot be started, or a kernel fails.
     pub fn gap(&self, policy: &Decoder, temperature: f32, micro_batch_tokens: usize) -> Result<Gap> {
         let (workers, interrupt) = (Workers::new(policy.default_workers())?, Interrupt::default());
-        let packing =
-            Packing { workers: &workers, micro_batch_tokens, checkpointing: ActivationCheckpointing::None, interrupt: &interrupt };
+        let packing = Packing {
+            workers: &workers,
+            micro_batch_tokens,
+            checkpointing: ActivationCheckpointing::None,
+            interrupt: &interrupt,
+            progress: None,
+        };
         let rollouts = || self.step(1).iter().map(|scored| &scored.rollout);
         let sequences: Vec<Sequence> =
             rollouts().map(|rollout| Sequence { prompt: &rollout.prompt.ids, response: &rollout.completion.ids, mask: None }).collect();

@@ -12,6 +12,7 @@ use crate::flow::ScoredRollout;
 use crate::kernels::{is_lost, wait_for};
 use crate::rollout::NonFiniteLogits;
 use crate::train::folder::write_gzip_lines;
+use crate::train::invocation::resume_command;
 use crate::train::rollouts;
 use crate::train::settings::RunSettings;
 
@@ -131,7 +132,7 @@ impl Run<'_> {
 
 impl DivergenceReport {
     fn message(&self) -> String {
-        let Self { root, .. } = self;
+        let (root, resume) = (&self.root, resume_command(&self.root));
         let batch = match &self.batch {
             None => String::new(),
             Some(Ok(path)) => format!("; the responses of the last update are in {} (readable with --replay)", path.display()),
@@ -140,18 +141,19 @@ impl DivergenceReport {
         let lower = format!("Lower optim.lr (now {:e}) in {root}/config.toml, then", self.lr);
         let steps = self.resumable.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let back = match self.good {
-            Some(good) => format!("{lower} go back to step {good} with --resume {root} --at {good} (saved states: {steps})"),
-            None if self.resumable.is_empty() => format!("No state was saved yet. {lower} start over with --resume {root} --at 0"),
-            None => format!("All saved states ({steps}) are from after the first warning. {lower} start over with --resume {root} --at 0"),
+            Some(good) => format!("{lower} go back to step {good} (saved states: {steps}):\n  {resume} --at {good}"),
+            None if self.resumable.is_empty() => format!("No state was saved yet. {lower} start over:\n  {resume} --at 0"),
+            None => format!("All saved states ({steps}) are from after the first warning. {lower} start over:\n  {resume} --at 0"),
         };
-        format!("the run diverged and was stopped without saving the policy{batch}. {back}. Cause")
+        format!("the run diverged and was stopped without saving the policy{batch}. {back}\nCause")
     }
 }
 
 impl FailureReport {
     fn message(&self) -> String {
         let Self { policy_state, step, root, .. } = self;
-        let fix = format!("fix the error that follows (settings are in {root}/config.toml)");
+        let resume = resume_command(root);
+        let fix = format!("fix the cause (settings are in {root}/config.toml)");
         let from = self.continue_advice();
         if self.is_lost {
             let saved = match self.resumable.last() {
@@ -159,14 +161,14 @@ impl FailureReport {
                 None => "no checkpoint was written yet".to_owned(),
             };
             return format!(
-                "the GPU stopped working and the policy in its memory is lost; {saved}. When the GPU works again (check with nvidia-smi), {from}. Cause"
+                "the GPU stopped working and the policy in its memory is lost; {saved}. When the GPU works again (check with nvidia-smi), {from}"
             );
         }
         match (policy_state, &self.unsaved) {
             (PolicyState::Recorded, None) if *step == self.steps => {
                 format!("all {step} steps are done and saved in {root}; the error that follows occurred afterwards")
             }
-            (PolicyState::Recorded, None) => format!("the run up to step {step} is saved: {fix}, then continue with --resume {root}"),
+            (PolicyState::Recorded, None) => format!("the run up to step {step} is saved: {fix}, then continue:\n  {resume}\nCause"),
             (PolicyState::Recorded, Some(unsaved)) => {
                 format!("the run up to step {step} could not be saved ({unsaved}): {fix}, then {from}")
             }
@@ -182,13 +184,15 @@ impl FailureReport {
 
     /// Says how to continue from the last checkpoint, and which steps are then repeated.
     fn continue_advice(&self) -> String {
-        let root = &self.root;
+        let resume = resume_command(&self.root);
         match self.resumable.last() {
-            Some(last) => format!(
-                "continue from the checkpoint of step {last} with --resume {root}, which repeats the steps from {} on, bit for bit",
-                last + 1
-            ),
-            None => format!("start over with --resume {root}: no checkpoint was written yet"),
+            Some(last) => {
+                let next = last + 1;
+                format!(
+                    "continue from the checkpoint of step {last}, which repeats the steps from {next} on, bit for bit:\n  {resume}\nCause"
+                )
+            }
+            None => format!("start over, because no checkpoint was written yet:\n  {resume}\nCause"),
         }
     }
 }
@@ -212,24 +216,19 @@ mod tests {
         };
         let found = message(&[2, 5]);
         assert!(found.contains("everything up to the checkpoint of step 5 is saved in runs/a"), "{found}");
-        assert!(found.contains("continue from the checkpoint of step 5 with --resume runs/a"), "{found}");
-        assert!(message(&[]).contains("start over with --resume runs/a"));
+        assert!(found.contains("train --resume runs/a"), "{found}");
+        assert!(message(&[]).contains("train --resume runs/a"));
     }
 
     #[test]
     fn failure_report_message_says_what_is_saved_and_how_to_continue() {
-        check(
-            PolicyState::Recorded,
-            None,
-            &[7],
-            &["the run up to step 7 is saved: fix the error that follows", "continue with --resume runs/a"],
-        );
+        check(PolicyState::Recorded, None, &[7], &["the run up to step 7 is saved: fix the cause", " train --resume runs/a\nCause"]);
         let full = Some("no room on the disk");
         check(PolicyState::Recorded, full, &[5], &["up to step 7 could not be saved (no room on the disk)", "the checkpoint of step 5"]);
         check(PolicyState::Saving, None, &[5], &["its checkpoint could not be written", "the checkpoint of step 5"]);
         check(PolicyState::Updating, None, &[2, 5], &["step 8 failed while it updated the policy", "repeats the steps from 6 on"]);
         check(PolicyState::Unrecorded, None, &[5], &["step 7 updated the policy but could not be recorded", "the checkpoint of step 5"]);
-        check(PolicyState::Updating, None, &[], &["start over with --resume runs/a: no checkpoint was written yet"]);
+        check(PolicyState::Updating, None, &[], &["start over, because no checkpoint was written yet:", " train --resume runs/a\nCause"]);
     }
 
     #[test]
@@ -239,9 +238,14 @@ mod tests {
             assert!(expected.iter().all(|part| message.contains(part)), "{message}");
         };
         let batch = || Some(Ok(PathBuf::from("runs/a/diverged/00013.jsonl.gz")));
-        let back = "go back to step 10 with --resume runs/a --at 10 (saved states: 10, 12)";
-        check(Some(10), &[10, 12], batch(), &[back, "(now 1e38) in runs/a/config.toml", "00013.jsonl.gz (readable with --replay)"]);
-        check(None, &[12], None, &["All saved states (12) are from after the first warning", "start over with --resume runs/a --at 0"]);
+        let back = "go back to step 10 (saved states: 10, 12):";
+        check(
+            Some(10),
+            &[10, 12],
+            batch(),
+            &[back, " train --resume runs/a --at 10\nCause", "(now 1e38) in runs/a/config.toml", "00013.jsonl.gz (readable with --replay)"],
+        );
+        check(None, &[12], None, &["All saved states (12) are from after the first warning", " train --resume runs/a --at 0"]);
         check(None, &[], Some(Err("disk full".into())), &["No state was saved yet", "could not be written (disk full)"]);
     }
 }

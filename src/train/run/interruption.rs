@@ -5,6 +5,7 @@ use anyhow::{Error, Result};
 use super::failure::PolicyState;
 use super::{Outcome, Run};
 use crate::interrupt::{Interrupt, Interrupted};
+use crate::train::invocation::resume_command;
 
 impl Run<'_> {
     /// Returns the interrupt that the current work checks. Once a step's updates have started, this interrupt never requests a stop,
@@ -23,10 +24,10 @@ impl Run<'_> {
     /// evaluated.
     pub(super) fn stop(&mut self, signal: usize) -> Result<Outcome> {
         self.console.finish();
-        let (step, root) = (self.step, self.folder.root().display().to_string());
+        let (step, resume) = (self.step, resume_command(&self.folder.root().to_string_lossy()));
         let is_base_unevaluated = step == 0 && self.history.evaluations.is_empty() && !self.inputs.sets.is_empty();
         if is_base_unevaluated {
-            message!("interrupted during the evaluation of the base model, before the first step: --resume {root} starts over at step 0");
+            message!("interrupted during the evaluation of the base model, before the first step; {resume} starts over at step 0");
             return Ok(Outcome::Interrupted { signal });
         }
         if !self.folder.resumable_steps()?.contains(&step) {
@@ -39,9 +40,9 @@ impl Run<'_> {
         }
         match self.unfinished {
             Some(_) => message!(
-                "interrupted during the evaluation after step {step}; everything up to step {step} is saved: continue with --resume {root}, which repeats the evaluation first"
+                "interrupted during the evaluation after step {step}; everything up to step {step} is saved. To continue, first with that evaluation:\n  {resume}"
             ),
-            None => message!("interrupted after step {step}; everything is saved: continue with --resume {root}"),
+            None => message!("interrupted after step {step}; everything is saved. To continue:\n  {resume}"),
         }
         Ok(Outcome::Interrupted { signal })
     }

@@ -17,6 +17,7 @@ use crate::reward::Rewards;
 use crate::reward::label::Relabeled;
 use crate::train::folder::{RunFolder, write_gzip_lines};
 use crate::train::history::Evaluation;
+use crate::train::invocation::resume_command;
 use crate::train::measures::{self, Measures, mean};
 use crate::train::monitor::{RunTraits, StepMetrics};
 use crate::train::resumption::crash_recovery;
@@ -82,6 +83,7 @@ impl Run<'_> {
         if self.inputs.sets.is_empty() {
             return Ok(Map::new());
         }
+        let before_s = self.stopwatch.total().sum();
         let measured = self.measure();
         self.stopwatch.lap(Phase::Evaluate);
         let evaluation = measured?;
@@ -92,6 +94,7 @@ impl Run<'_> {
         self.console.note(&run_summary::evaluation_line(&self.history));
         if self.history.best().is_some_and(|best| best.step == self.step) && self.step > 0 {
             self.ensure_state()?;
+            self.console.progress().begin("saving the best model");
             write_folder_with_manifest(&self.folder.best(), |path| {
                 self.export(path)?;
                 write_file(&path.join("step"), self.step.to_string().as_bytes())
@@ -100,6 +103,7 @@ impl Run<'_> {
         }
         self.write_summary()?;
         self.stopwatch.lap(Phase::Save);
+        self.console.evaluated(self.stopwatch.total().sum() - before_s);
         Ok(accuracies.into_iter().map(|(name, value)| (name, json!(value))).collect())
     }
 
@@ -112,9 +116,10 @@ impl Run<'_> {
             workers: &self.workers,
             engine: &self.settings.rollout.engine,
             interrupt: self.inputs.interrupt,
+            progress: self.console.progress(),
         };
         let evaluator = Evaluator { generator: &generator, settings: &self.settings.eval, store: None };
-        let passes = evaluator.evaluate(&self.inputs.sets, &|| ())?;
+        let passes = evaluator.evaluate(&self.inputs.sets, self.console.progress())?;
         let evaluation = Evaluation::of(self.step, &passes);
         evaluation.record(&self.folder, &passes)?;
         Ok(evaluation)
@@ -125,13 +130,14 @@ impl Run<'_> {
         let step = self.step;
         let warnings = self.monitor.observe(step, StepMetrics::from_record(line));
         if let Some(reason) = skipped {
-            self.console.note(&format!("step {step}: an update was skipped: {reason}"));
+            self.console.warn(&format!("step {step}: an update was skipped: {reason}"));
         }
         for warning in &warnings {
             let back = self.good_state(step).map_or_else(String::new, |good| {
-                format!(" The last good state is that of step {good}: --resume {} --at {good}.", self.folder.root().display())
+                let resume = resume_command(&self.folder.root().to_string_lossy());
+                format!(" To go back to the last good state, that of step {good}: {resume} --at {good}")
             });
-            self.console.note(&format!("warning, step {step}: {}.{back}", warning.text));
+            self.console.warn(&format!("step {step}: {}.{back}", warning.text));
             tracing::info!(step, cause = warning.key, "warned");
         }
         let active: Vec<&str> = self.monitor.active().collect();
@@ -149,6 +155,7 @@ impl Run<'_> {
     /// Writes a checkpoint of the last completed step, and deletes states that `checkpoint.keep_last` no longer keeps.
     pub(super) fn save(&mut self) -> Result<()> {
         self.ensure_state()?;
+        self.console.progress().begin("saving a checkpoint");
         let progress = Progress { step: self.step, updates: self.optimizer.count, elapsed_s: self.elapsed_s(), exact_weights: None };
         let (decoder, lora) = (&self.inputs.model.decoder, self.lora.as_ref());
         let parameters = parameters(decoder, lora);

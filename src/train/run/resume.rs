@@ -12,6 +12,7 @@ use crate::metrics::jsonl::{self, JsonLines};
 use crate::metrics::{EventFile, Phase, PhaseTimes};
 use crate::model::gradients::parameters;
 use crate::train::history::Evaluation;
+use crate::train::invocation::resume_command;
 use crate::train::monitor::StepMetrics;
 use crate::train::resumption::{ResumePoint, crash_recovery};
 use crate::train::settings::RunSettings;
@@ -34,8 +35,8 @@ impl<'a> Run<'a> {
         run.repeat_evaluations(resumption)?;
         if step > 0 {
             run.load(step).with_context(|| {
-                let root = run.folder.root().display();
-                format!("cannot load the checkpoint of step {step}; choose another one with --resume {root} --at STEP")
+                let resume = resume_command(&run.folder.root().to_string_lossy());
+                format!("cannot load the checkpoint of step {step}; choose another one with {resume} --at STEP")
             })?;
         }
         // Nothing is deleted before this point, so a failed resume can be retried.
@@ -118,6 +119,10 @@ impl<'a> Run<'a> {
             }
         }
         self.history.missing.clone_from(&resumption.missing);
+        let evaluations = self.history.evaluations.len();
+        if evaluations > 0 {
+            self.console.expect_evaluation(self.earlier_times.of(Phase::Evaluate) / evaluations as f64);
+        }
         Ok(())
     }
 

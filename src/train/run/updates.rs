@@ -29,6 +29,7 @@ impl Run<'_> {
         if self.inputs.replay.is_some() {
             samples.iter_mut().for_each(|sample| sample.old = Some(sample.sampled.to_vec()));
         } else if self.needs_old_logprobs(settings) {
+            self.begin("scoring responses");
             let old = self.retry_on_out_of_memory(|run| run.updater(settings).logprobs(&sequences))?;
             samples.iter_mut().zip(old).for_each(|(sample, old)| sample.old = Some(old));
         }
@@ -62,8 +63,12 @@ impl Run<'_> {
         let mut reports = Vec::new();
         let size = samples.len() / settings.updates_per_epoch();
         for mini_batch in (0..settings.train.epochs).flat_map(|_| samples.chunks(size)) {
+            if self.reference.is_some() {
+                self.begin("scoring with the reference");
+            }
             let reference = self.retry_on_out_of_memory(|run| run.updater(settings).loss_reference(mini_batch))?;
             self.stopwatch.lap(Phase::Reference);
+            self.begin("update micro-batch");
             let report =
                 self.retry_on_out_of_memory(|run| run.updater(settings).gradient(mini_batch, reference.as_deref(), &run.gradients))?;
             if let Some(path) = self.inputs.dump_gradients.take() {
@@ -72,6 +77,7 @@ impl Run<'_> {
                 trained(&self.inputs.model.decoder, self.lora.as_ref()).write(&path, &gradients)?;
             }
             self.stopwatch.lap(Phase::Update);
+            self.begin("optimizer step");
             reports.push(self.apply(settings, report, skipped)?);
             self.stopwatch.lap(Phase::Optimizer);
         }
@@ -115,6 +121,7 @@ impl Run<'_> {
         if settings.reward.kl == 0.0 {
             return Ok(sequences.iter().map(|sequence| vec![0.0; sequence.response.len()]).collect());
         }
+        self.begin("scoring with the reference");
         let reference = self.retry_on_out_of_memory(|run| run.updater(settings).reference_logprobs(sequences))?;
         let policy = |sample: &Sample| sample.old.clone().unwrap_or_else(|| sample.sampled.to_vec());
         let policy: Vec<Vec<f32>> = samples.iter().map(policy).collect();
@@ -138,6 +145,7 @@ impl Run<'_> {
         let mut report = CriticReport::default();
         let mut known = None;
         if settings.train.updates_per_rollout > 1 {
+            self.begin("critic values");
             let values = self.retry_on_out_of_memory(|run| run.critic()?.values(&run.packing(), sequences))?;
             known = Some(critic::estimates(&settings.advantage, &rewards, &values));
         }
@@ -146,6 +154,7 @@ impl Run<'_> {
         for (number, sequences) in (0..settings.train.epochs).flat_map(|_| sequences.chunks(size).enumerate()) {
             let range = number * size..number * size + sequences.len();
             let (rewards, known_here) = (&rewards[range.clone()], known.as_ref().map(|known| &known[range.clone()]));
+            self.begin("critic micro-batch");
             let (terms, of_these) =
                 self.retry_on_out_of_memory(|run| run.critic()?.gradient(&run.packing(), settings, sequences, rewards, known_here))?;
             if known.is_none() {
@@ -167,9 +176,15 @@ impl Run<'_> {
         self.critic.as_ref().context("this run has no critic")
     }
 
+    /// Shows which work begins. Micro-batches are counted.
+    fn begin(&self, what: &str) {
+        self.console.progress().begin(what);
+    }
+
     fn packing(&self) -> Packing<'_> {
         let ActivationPlan { micro_batch_tokens, checkpointing } = self.activations;
-        Packing { workers: &self.workers, micro_batch_tokens, checkpointing, interrupt: self.active_interrupt() }
+        let progress = Some(self.console.progress());
+        Packing { workers: &self.workers, micro_batch_tokens, checkpointing, interrupt: self.active_interrupt(), progress }
     }
 
     pub(super) fn updater<'s>(&'s self, settings: &'s RunSettings) -> Updater<'s> {
@@ -188,7 +203,7 @@ impl Run<'_> {
                     self.gradients.iter().try_for_each(|gradients| gradients.clear(kernels))?;
                     self.critic.as_ref().map_or(Ok(()), Critic::clear)?;
                     self.activations.micro_batch_tokens = tokens / 2;
-                    self.console.note(&format!(
+                    self.console.warn(&format!(
                         "the device is out of memory: from now on, micro-batches have {} tokens instead of {tokens}",
                         tokens / 2
                     ));

@@ -9,6 +9,7 @@ use crate::flow::{Completion, SamplingMask};
 use crate::interrupt::Interrupt;
 use crate::model::Packed;
 use crate::model::decoder::ActivationCheckpointing;
+use crate::output::Progress;
 use crate::workers::Workers;
 
 /// The tokens of a prompt and a response; only the response is scored.
@@ -40,6 +41,8 @@ pub struct Packing<'a> {
     pub checkpointing: ActivationCheckpointing,
     /// Checked before every micro-batch.
     pub interrupt: &'a Interrupt,
+    /// Counts the micro-batches; `None` to count nothing.
+    pub progress: Option<&'a Progress>,
 }
 
 impl Packing<'_> {
@@ -54,11 +57,13 @@ impl Packing<'_> {
         work: impl Fn(&mut S, usize, &[usize], Packed) -> Result<()> + Sync,
     ) -> Result<Vec<S>> {
         let micro_batches = self.micro_batches(sequences);
+        self.progress.iter().for_each(|progress| progress.expect(micro_batches.len()));
         self.workers.run(|worker| {
             let mut state = S::default();
             for numbers in micro_batches.iter().skip(worker).step_by(self.workers.count()) {
                 self.interrupt.check()?;
                 work(&mut state, worker, numbers, pack(sequences, numbers))?;
+                self.progress.iter().for_each(|progress| progress.add());
             }
             Ok(state)
         })

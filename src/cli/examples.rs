@@ -1,0 +1,134 @@
+//! The examples at the end of each command's help. A test runs them all.
+
+/// Defines the text after a command's help: its examples and a reference to the glossary.
+macro_rules! examples {
+    ($($name:ident = $text:literal;)*) => {
+        $(pub const $name: &str = concat!(
+            "Examples:\n",
+            $text,
+            "\n\nSee docs/glossary.md for the meaning of terms such as group, rollout, step, saturation and pass."
+        );)*
+    };
+}
+
+examples! {
+    RLVR = "  # Train the embedded model on one problem, and look at the result
+  rlvr train --steps 300 --out first
+  rlvr report first
+
+  # Ask the trained model
+  rlvr sample --model first/checkpoints/best --prompt \"What is 12+34?\"
+
+  # The same with your own problem
+  rlvr train --question \"What is 943-205?\" --answer 738";
+
+    TRAIN = "  # The demonstration: the embedded model, one addition problem
+  rlvr train
+
+  # Your own problem, without the entropy bonus
+  rlvr train --question \"What is 943-205?\" --answer 738 --set loss.entropy=0
+
+  # The paper's main run: settings from a file, the model from a folder
+  # Needs a GPU and the model
+  rlvr train --config configs/pi1.toml --model DIR --data-dir DATA
+
+  # Check everything that needs no weights, and print the settings
+  rlvr train --example examples/linear.toml --dry-run
+
+  # Continue a stopped run, and extend it
+  rlvr train --resume runs/tiny-334+556 --steps 400";
+
+    STUDY = "  # Compare loss terms: all arms and seeds, two runs at a time
+  rlvr study configs/tiny/terms.toml --jobs 2
+
+  # Check all runs without starting one
+  rlvr study configs/paper/all.toml --dry-run";
+
+    PLAN = "  # The paper's main run on this machine
+  rlvr plan --model qwen2.5-math-1.5b --example pi1
+
+  # The same on a GPU with 24 GiB that this machine does not have
+  rlvr plan --config configs/pi1-24gb.toml --gpu-memory 24";
+
+    REPORT = "  # One file with the whole run: runs/tiny-334+556/report.html
+  rlvr report runs/tiny-334+556
+
+  # Compare runs; those that differ only in the seed are one group
+  rlvr train --seed 1 --out runs/seed-1
+  rlvr report runs/tiny-334+556 runs/seed-1 -o comparison.html
+
+  # Serve the report, and refresh it while the run goes
+  rlvr report --watch runs/tiny-334+556";
+
+    EVAL = "  # The best checkpoint of a run, on the embedded model's test problems
+  rlvr eval --model runs/tiny-334+556/checkpoints/best --benchmarks tiny
+
+  # Your own problems: JSON Lines with a question and an answer each
+  rlvr eval --model tiny --benchmark-file examples/two.jsonl
+
+  # A model behind a server, recorded in a folder
+  # Needs a server
+  rlvr eval --endpoint http://localhost:8000 --model OWNER/NAME \\
+      --benchmarks math500 --out scores";
+
+    COMPARE = "  # Evaluate two models in the same way, then compare them
+  rlvr eval --model tiny --benchmarks tiny --out base
+  rlvr eval --model runs/tiny-334+556/checkpoints/best \\
+      --benchmarks tiny --out trained
+  rlvr compare base trained";
+
+    DATA = "  # List the paper's data files and where they are
+  rlvr data list
+
+  # Download all of them once
+  # Needs the network
+  rlvr data pull
+
+  # Read every file in a folder, and report each row that cannot be used
+  rlvr data check --data-dir DATA";
+
+    SELECT = "  # The ranking that the paper's examples come from
+  rlvr select
+
+  # The examples whose accuracy varied most in a run of your own
+  rlvr select --run runs/tiny-334+556";
+
+    SAMPLE = "  # Eight responses of the embedded base model
+  rlvr sample --model tiny --prompt \"What is 12+34?\" -n 8
+
+  # The most likely response of a trained checkpoint
+  rlvr sample --model runs/tiny-334+556/checkpoints/best \\
+      --temperature 0 --prompt \"What is the sum of the digits of 978,431?\"";
+
+    SCORE = "  # Each line has a prompt and a completion
+  echo '{\"id\": \"a\", \"prompt\": \"2+2=\", \"completion\": \"4\"}' > pairs.jsonl
+  rlvr score --model tiny --input pairs.jsonl";
+
+    VERIFY = "  # One answer; exits 0 if it is correct, 1 if it is wrong
+  rlvr verify --gold 12.8 --answer '\\frac{64}{5}' --explain
+
+  # Many responses, one per line
+  echo '{\"id\": 1, \"gold\": \"46\", \"response\": \"so \\\\boxed{46}\"}' | rlvr verify";
+
+    PRETRAIN = "  # Pre-train a base model as the embedded one was, without repeated answers
+  rlvr pretrain --out my-base --set mixture.repeats=0";
+
+    INIT = "  # The embedded base model as a folder that transformers loads
+  rlvr init --like tiny --out tiny-hf
+
+  # Random weights with the shape of a known model
+  rlvr init --like qwen2.5-math-1.5b --out random";
+
+    BENCH = "  # Rollouts, updates and steps of the embedded model
+  rlvr bench
+
+  # The shape of a known model with random weights, rollouts only
+  rlvr bench --shape qwen2.5-math-1.5b --sequences 4 \\
+      --response-tokens 32 --work rollout";
+
+    COMPLETIONS = "  # For the current bash session
+  rlvr completions bash > rlvr.bash && source rlvr.bash";
+
+    MAN = "  # Write one page per command, and read one
+  rlvr man --out man && man man/rlvr-train.1";
+}

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Stands for `rlvr` when the documentation's commands are tested. Runs the program with less work than the command asks for.
+set -euo pipefail
+arguments=("$@")
+has() {
+  local argument
+  for argument in "${arguments[@]}"; do
+    [[ $argument == "$1" || $argument == "$1="* ]] && return 0
+  done
+  return 1
+}
+if has --help || has --version || has --help-settings || has --dry-run; then
+  exec "$RLVR_PROGRAM" "$@"
+fi
+# A server runs until it is stopped.
+if has --watch; then
+  timeout --signal=INT 5 "$RLVR_PROGRAM" "$@" || [[ $? == 124 || $? == 130 ]]
+  exit
+fi
+case ${1:-} in
+  train)
+    if ! has --resume && ! has --replay; then
+      arguments+=(--set rollout.groups=2 --set rollout.group_size=2 --set eval.limit=2)
+      if (has --config || has --model) && ! has --steps; then arguments+=(--steps 2); fi
+    fi
+    ;;
+  eval | probe | elicit) has --limit || arguments+=(--limit 2) ;;
+  pretrain) has --steps || arguments+=(--steps 2) ;;
+  bench) arguments+=(--seconds 0 --repeats 1) ;;
+  init)
+    if ! has tiny; then
+      arguments+=(--set hidden_size=64 --set intermediate_size=160 --set num_hidden_layers=2 --set num_attention_heads=4)
+      arguments+=(--set num_key_value_heads=2 --set vocab_size=600)
+    fi
+    ;;
+  study)
+    # The same arms with two steps and one seed.
+    file=$(dirname "$2")/small-$(basename "$2")
+    sed -E '/^(train\.)?steps *=/d; s/^seeds *=.*/seeds = [0]/' "$2" >"$file"
+    grep -q '^\[base\]' "$file" || printf '\n[base]\n' >>"$file"
+    sed -i 's/^\[base\]/[base]\ntrain.steps = 2\neval.limit = 2\nrollout.groups = 2/' "$file"
+    arguments[1]=$file
+    ;;
+  # Whether a run fits depends on the machine, and both answers are valid.
+  plan) "$RLVR_PROGRAM" "$@" || [[ $? == 1 ]]; exit ;;
+esac
+exec "$RLVR_PROGRAM" "${arguments[@]}"
