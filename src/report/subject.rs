@@ -67,7 +67,7 @@ impl Subject {
                         study::FILE
                     )
                 }))?;
-                let run = if one.exists() { RunRecord::read(one) } else { usage(RunRecord::read(one)) }?;
+                let run = if one.join("config.toml").exists() { RunRecord::read(one) } else { usage(RunRecord::read(one)) }?;
                 Ok(Told { page: run_page(&run, options)?, missing: run.missing.clone(), run: Some(run) })
             }
             paths => {
