@@ -55,7 +55,7 @@ pub struct Cli {
 enum Command {
     /// Train a model on one or a few examples, with evaluations along the way
     #[command(after_help = TERMS)]
-    Train(train::TrainArgs),
+    Train(train::TrainCommand),
     /// Run a grid of training runs and summarize them in one table
     Study(study::StudyArgs),
     /// Estimate a run's memory, disk space, tokens and time without loading weights
@@ -111,7 +111,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Select(args) => select::run(args).map(done),
         Command::Sample(args) => sample::run(args).map(done),
         Command::Score(args) => score::run(args).map(done),
-        Command::Verify(args) => verify::run(args).map(done),
+        Command::Verify(args) => verify::run(args),
         Command::Pretrain(args) => pretrain::run(args).map(done),
         Command::Init(args) => init::run(args).map(done),
         Command::Bench(args) => bench::run(args).map(done),

@@ -66,6 +66,13 @@ impl DataStore {
         self
     }
 
+    /// Forbids downloads: a file that is not on this machine is an error.
+    #[must_use]
+    pub fn without_downloads(mut self) -> Self {
+        self.offline = true;
+        self
+    }
+
     /// Returns the local path of the file after verifying its checksum. Downloads the file if needed.
     ///
     /// # Errors

@@ -103,7 +103,7 @@ mod vote;
 mod words;
 
 pub use extract::{Boxed, Extraction, last_boxed, text_before_boxed};
-pub use gold_answer::{GoldAnswer, verify_gold_answer, verify_problem};
+pub use gold_answer::{GoldAnswer, explain_problem, verify_gold_answer, verify_problem};
 pub use grader::Grader;
 pub use trace::{Line, Stage, Trace};
 pub use vote::majority_vote;
