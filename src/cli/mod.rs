@@ -19,11 +19,13 @@ mod logging;
 mod numbers;
 mod plan;
 mod pretrain;
+mod runs;
 mod sample;
 mod score;
 mod scores;
 mod select;
 mod settings_help;
+mod show;
 mod signals;
 mod study;
 mod train;
@@ -60,6 +62,12 @@ enum Command {
     Study(study::StudyArgs),
     /// Estimate a run's memory, disk space, tokens and time without loading weights
     Plan(plan::PlanArgs),
+    /// List runs with their state and last numbers
+    #[command(after_help = runs::EXAMPLES)]
+    Runs(runs::RunsArgs),
+    /// Show what a run recorded: rollouts, and responses to held-out problems with their verdicts
+    #[command(after_help = show::EXAMPLES)]
+    Show(show::ShowArgs),
     /// Evaluate a model on benchmarks
     Eval(eval::EvalArgs),
     /// Compare two evaluations problem by problem
@@ -105,6 +113,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Train(args) => train::run(args),
         Command::Study(args) => study::run(args),
         Command::Plan(args) => plan::run(args).map(done),
+        Command::Runs(args) => runs::run(args).map(done),
+        Command::Show(args) => show::run(args).map(done),
         Command::Eval(args) => eval::run(args),
         Command::Compare(args) => compare::run(args).map(done),
         Command::Data(args) => data::run(args),
