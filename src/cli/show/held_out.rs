@@ -17,8 +17,8 @@ use crate::output::escape_controls;
 use crate::report::KnownProblems;
 use crate::usage::usage;
 
-/// Number of responses in a list without `-n`.
-const LISTED: usize = 5;
+/// Number of responses of each verdict in a list without `-n`.
+const LISTED: usize = 3;
 /// Number of problems in the lists of changed ones without `-n`.
 const CHANGED: usize = 20;
 /// Number of responses to one problem at each step without `-n`.
@@ -46,19 +46,23 @@ pub fn show(page: &mut Page, source: &Source, args: &ShowArgs) -> Result<()> {
 fn list(page: &mut Page, source: &Source, args: &ShowArgs, step: u64) -> Result<()> {
     let pass = source.graded(step, usage(source.pass(args.pass.as_deref()))?)?;
     let of_subject: Vec<&Answer> = usage(of_subject(&pass.answers, args.subject.as_deref()))?;
-    let chosen: Vec<&Answer> = of_subject.iter().copied().filter(|answer| args.wants(answer.correct)).collect();
     let right = of_subject.iter().filter(|answer| answer.correct).count();
-    let shown = args.n.unwrap_or(LISTED).min(chosen.len());
-    let place = [source.step_name(step), args.subject.clone().unwrap_or_default()];
+    let place = [pass.name.clone(), source.step_name(step), args.subject.clone().unwrap_or_default()];
     let place: Vec<&str> = place.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
-    let heading =
-        format!("{} {}: {right} of {} responses right; {shown} of {} shown", pass.name, place.join(", "), of_subject.len(), chosen.len());
+    let heading = format!("{}: {right} of {} responses right", place.join(", "), of_subject.len());
     page.wrapped(0, &Style::new().bold(), &heading);
     let known = source.known_problems();
-    for answer in &chosen[..shown] {
+    for correct in [true, false].into_iter().filter(|correct| args.wants(*correct)) {
+        let chosen = || of_subject.iter().filter(move |answer| answer.correct == correct);
+        let (count, word) = (chosen().count(), if correct { "right" } else { "wrong" });
+        let shown = args.n.unwrap_or(LISTED).min(count);
         page.space();
-        let problem = question(page, &known, &pass, answer);
-        Graded::of_answer(answer).show(page, "", &problem, &grading(pass.grader));
+        page.line(Style::new().bold().apply_to(format!("{word}: {count} responses; {shown} shown")));
+        for answer in chosen().take(shown) {
+            page.space();
+            let problem = question(page, &known, &pass, answer);
+            Graded::of_answer(answer).show(page, "", &problem, &grading(pass.grader));
+        }
     }
     Ok(())
 }
@@ -220,7 +224,7 @@ fn of_subject<'a>(answers: &'a [Answer], subject: Option<&str>) -> Result<Vec<&'
             bail!("the problems have no subjects: leave out --subject");
         }
         let near = nearest(subject, known.iter().copied()).map_or_else(String::new, |near| format!("did you mean {near}? "));
-        bail!("unknown subject {subject:?}; {near}The subjects are {}", known.into_iter().collect::<Vec<_>>().join(", "));
+        bail!("unknown subject {subject:?}; {near}expected one of {}", known.into_iter().collect::<Vec<_>>().join(", "));
     }
     Ok(found)
 }

@@ -5,9 +5,9 @@ use std::path::Path;
 use console::Style;
 
 use super::page::Page;
-use crate::metrics::percent;
+use crate::metrics::{percent, table};
 use crate::output::escape_controls;
-use crate::report::{EvaluationRecord, RunRecord, RunState};
+use crate::report::{EvaluationRecord, EvaluationScores, RunRecord, RunState};
 
 /// Number of steps listed at either end of a long list.
 const LISTED: usize = 4;
@@ -29,15 +29,22 @@ pub fn of_run(page: &mut Page, run: &RunRecord) {
     page.line(format!("  rollouts     {}", steps(&run.rollout_steps())));
     let evaluated: Vec<u64> = run.evaluations.iter().map(|evaluation| evaluation.step).collect();
     page.line(format!("  evaluations  {}", steps(&evaluated)));
-    for pass in run.passes() {
-        let score = |one: &crate::report::EvaluationScores| one.scores.get(pass).map(|score| percent(score.mean()));
-        let ends: Vec<String> = run.milestones().into_iter().filter_map(score).collect();
-        page.line(format!("  {}  {}", escape_controls(pass), ends.join(" → ")));
-    }
     if let Some(step) = run.saturation_step() {
-        page.line(format!("  train accuracy is saturated from step {step}"));
+        page.line(format!("  saturation   step {step}"));
     }
     page.space();
+    let milestones = run.milestones();
+    let name = |one: &&EvaluationScores| if one.step == 0 { "base model".to_owned() } else { format!("step {}", one.step) };
+    let header: Vec<String> = std::iter::once("pass".to_owned()).chain(milestones.iter().map(name)).collect();
+    let row = |pass: &str| {
+        let cell = |one: &&EvaluationScores| one.scores.get(pass).map(|score| percent(score.mean())).unwrap_or_default();
+        std::iter::once(pass.to_owned()).chain(milestones.iter().map(cell)).collect()
+    };
+    let rows: Vec<Vec<String>> = run.passes().into_iter().map(row).collect();
+    if !rows.is_empty() {
+        page.line(escape_controls(&table(&header.iter().map(String::as_str).collect::<Vec<_>>(), &rows)));
+        page.space();
+    }
 }
 
 /// Adds an overview of one evaluation.

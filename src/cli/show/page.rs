@@ -45,7 +45,7 @@ impl Page {
 
     /// Adds a response: wrapped, indented, with its last box marked by `style`.
     pub fn response(&mut self, indent: usize, style: &Style, response: &str) {
-        let text = escape_controls(response.trim_matches('\n'));
+        let text = escape_controls(response.trim_start().trim_end_matches('\n'));
         let marked = boxed(&text);
         self.ranges(indent, &text, |page, range| {
             let (start, end) = (marked.start.clamp(range.start, range.end), marked.end.clamp(range.start, range.end));

@@ -86,8 +86,8 @@ impl Source {
         let Some(wanted) = wanted else { return Ok(first) };
         let found = passes.iter().find(|pass| **pass == wanted);
         found.copied().with_context(|| {
-            let near = nearest(wanted, passes.iter().copied()).map_or_else(String::new, |near| format!("; did you mean {near}?"));
-            format!("unknown pass {wanted:?}{near} The passes are {}", passes.join(", "))
+            let near = nearest(wanted, passes.iter().copied()).map_or_else(String::new, |near| format!("did you mean {near}? "));
+            format!("unknown pass {wanted:?}; {near}expected one of {}", passes.join(", "))
         })
     }
 

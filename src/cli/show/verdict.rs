@@ -7,7 +7,7 @@ use crate::eval::Answer;
 use crate::flow::{FinishReason, Problem};
 use crate::output::escape_controls;
 use crate::report::RolloutRecord;
-use crate::verify::{self, Settings};
+use crate::verify::{self, Mode, Settings};
 
 /// A response as recorded.
 pub struct Graded<'a> {
@@ -33,7 +33,7 @@ impl Outcome {
     pub fn words(self) -> &'static str {
         match self {
             Outcome::Right => "right",
-            Outcome::RightUnboxed => "wrong (right without its box)",
+            Outcome::RightUnboxed => "wrong, right if unboxed answers count",
             Outcome::Wrong => "wrong",
         }
     }
@@ -93,15 +93,18 @@ impl<'a> Graded<'a> {
 /// Returns the extracted and the gold answer with the verifier's reason. Says so if the record has another verdict, as after a change of
 /// the data or the grader.
 fn reason(graded: &Graded, problem: &Problem, settings: &Settings) -> String {
+    let is_unboxed = graded.outcome == Outcome::RightUnboxed;
+    let settings = if is_unboxed { &Settings { mode: Mode::Eval, ..*settings } } else { settings };
     let (verdict, trace) = verify::explain_problem(problem, graded.text, settings);
-    let answer = verdict.extracted.as_deref().map_or_else(|| "no answer".to_owned(), |answer| format!("answer {answer}"));
-    let differs = verdict.correct != (graded.outcome == Outcome::Right);
+    let differs = verdict.correct != (graded.outcome != Outcome::Wrong);
     let differs = if differs { "; the run recorded another verdict, from data that is not at hand or another version" } else { "" };
-    // A missing answer is the reason itself.
-    let finding = trace.reason(verdict.method);
-    let found = if verdict.extracted.is_none() { finding.to_owned() } else { format!("{answer}, gold {}: {finding}", problem.answer) };
-    let gold = if verdict.extracted.is_none() { format!(", gold {}", problem.answer) } else { String::new() };
-    format!("{found}{gold}{differs}").replace('\n', " ")
+    let (finding, gold) = (trace.reason(verdict.method), &problem.answer);
+    let found = match verdict.extracted {
+        Some(answer) => format!("{} {answer}, gold {gold}: {finding}", if is_unboxed { "unboxed answer" } else { "answer" }),
+        // The missing answer is the reason.
+        None => format!("gold {gold}: {finding}"),
+    };
+    format!("{found}{differs}").replace('\n', " ")
 }
 
 /// Returns a problem that has only the recorded gold answer, for a problem that is not at hand.
