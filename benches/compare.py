@@ -29,6 +29,12 @@ def json_lines(command):
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
+def medians(command):
+    """Runs `rlvr bench` and returns the median time of each workload in seconds."""
+    (report,) = json_lines([*command, "--json"])
+    return {measurement["work"]: measurement["median_s"] for measurement in report["measurements"]}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rlvr", default="target/release/rlvr")
@@ -41,10 +47,10 @@ def main():
         model, lengths = folder / "tiny", folder / "lengths.txt"
         subprocess.run([arguments.rlvr, "init", "--like", "tiny", "--out", model], check=True, capture_output=True)
         bench = [arguments.rlvr, "bench", "--model", model, "--seconds", arguments.seconds]
-        ours = {line["work"]: line["median_s"] for line in json_lines([*bench, "--write-lengths", lengths])}
+        ours = medians([*bench, "--write-lengths", lengths])
         torch = [sys.executable, HERE / "peer_torch.py", "--model", model, "--threads", arguments.threads]
         peers = {line["work"]: line for line in json_lines([*torch, "--lengths", lengths, "--seconds", arguments.seconds])}
-        ours_64 = {line["work"]: line["median_s"] for line in json_lines([*bench, "--sequences", 64, "--work", "step"])}
+        ours_64 = medians([*bench, "--sequences", 64, "--work", "step"])
         trl = [sys.executable, HERE / "peer_trl.py", "--model", model, "--threads", arguments.threads, "--steps", arguments.trl_steps]
         (trl,) = json_lines([*trl, "--lr", 0])
     first = next(iter(peers.values()))

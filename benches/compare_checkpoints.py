@@ -62,7 +62,8 @@ def compare(rlvr, arguments, folder, model, work, peer_work, prompt_tokens, sequ
     ours = [rlvr, "bench", "--model", model, "--work", work, "--lengths", lengths, "--prompt-tokens", prompt_tokens]
     theirs = [sys.executable, HERE / "peer_transformers.py", "--model", model, "--work", peer_work, "--prompt-tokens", prompt_tokens]
     theirs += ["--sequences", sequences, "--length", length, "--threads", arguments.threads]
-    return measured([*ours, "--seconds", arguments.seconds]), measured([*theirs, "--seconds", arguments.seconds])
+    (ours,) = measured([*ours, "--seconds", arguments.seconds, "--json"])["measurements"]
+    return ours, measured([*theirs, "--seconds", arguments.seconds])
 
 
 def main():

@@ -32,7 +32,8 @@ def main():
         model = pathlib.Path(folder) / "tiny"
         subprocess.run([args.rlvr, "init", "--like", "tiny", "--out", model], check=True, capture_output=True)
         arguments = ["--model", model, "--data-dir", args.data_dir, "--benchmarks", SETS, "--limit", args.limit, "--max-new-tokens", args.max_new_tokens]
-        passes = json_lines([args.rlvr, "eval", *arguments])
+        (report,) = json_lines([args.rlvr, "eval", *arguments, "--json"])
+        passes = report["passes"]
         peer = [sys.executable, HERE / "peer_evaluate.py", *arguments, "--threads", args.threads]
         peers = [line for more in ([], ["--sorted"]) for line in json_lines([*peer, *more])]
     problems = sum(line["times"]["answered"] for line in passes)

@@ -35,6 +35,11 @@ impl Interrupt {
         self.requested.store(signal | NOW, Ordering::SeqCst);
     }
 
+    /// Forgets a request, before work that the earlier one does not concern.
+    pub fn reset(&self) {
+        self.requested.store(0, Ordering::SeqCst);
+    }
+
     /// Returns true if a stop was requested, immediately or after the step in progress.
     pub fn stop_after_step(&self) -> bool {
         self.requested.load(Ordering::SeqCst) != 0
@@ -94,5 +99,7 @@ mod tests {
         interrupt.request_stop_after_step(2);
         assert!(interrupt.stop_after_step() && interrupt.stop_now());
         assert_eq!(interrupt.check(), Err(Interrupted { signal: 15 }));
+        interrupt.reset();
+        assert!(interrupt.check().is_ok() && !interrupt.stop_after_step());
     }
 }

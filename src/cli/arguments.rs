@@ -1,4 +1,5 @@
-//! Arguments that several commands share (device and kernels, data folder, chat template), and the progress display of downloads.
+//! Arguments that several commands share (device and kernels, data folder, chat template, form of the results), and the progress display of
+//! downloads.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -88,6 +89,26 @@ impl ChatArgs {
     /// error unless `--chat-template` is given.
     pub fn settings(&self, needed: bool) -> Result<ChatSettings> {
         ChatSettings::read(self.chat_template.as_deref(), self.date.clone(), needed)
+    }
+}
+
+/// The form of a command's results.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct JsonArgs {
+    /// Print the results as one JSON document instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+impl JsonArgs {
+    /// Prints the results to stdout: `document` on one line with `--json`, `tables` otherwise.
+    pub fn print(self, document: impl FnOnce() -> Result<serde_json::Value>, tables: impl FnOnce()) -> Result<()> {
+        if self.json {
+            print_result!("{}", document()?);
+        } else {
+            tables();
+        }
+        Ok(())
     }
 }
 

@@ -91,9 +91,10 @@ pub struct BenchArgs {
     /// Override a setting of the run, as in rlvr train: --set rollout.engine.max_running=1024
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
-    /// Write the machine, its peak rates, the settings and every measurement to a JSON file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    /// Print the machine, its peak rates, the settings and every measurement as one JSON document instead of tables, or write it to FILE
+    /// in addition to the tables
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    json: Option<Option<PathBuf>>,
     /// Write a Chrome trace of one extra step, synchronized after each operation
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
@@ -153,7 +154,10 @@ pub fn run(args: BenchArgs) -> Result<()> {
             Ok(()) => {}
         }
     }
-    show::measurements(&report.cases);
+    match args.json {
+        Some(None) => print_result!("{}", report.document(&args, &settings)),
+        _ => show::measurements(&report.cases),
+    }
     let failed: Vec<&str> = report.cases.iter().filter(|case| case.error.is_some()).filter_map(|case| case.name.as_deref()).collect();
     if !failed.is_empty() {
         bail!("{} of {} cases failed: {}", failed.len(), cases.len(), failed.join(", "));
@@ -215,11 +219,7 @@ impl<'a> CaseRunner<'a> {
             }
             report.cases[number].not_run.remove(0);
             let measurement = bench.measure(*workload, report.ceilings.as_ref(), &mut state)?;
-            let mut line = serde_json::to_value(&measurement)?;
-            if let Some(name) = &self.case.name {
-                line["case"] = json!(name);
-            }
-            print_result!("{line}");
+            message!("{name}{}: {:.1} ms, {:.0} tokens/s", measurement.work, measurement.median_s * 1e3, measurement.tokens_per_s);
             report.cases[number].measurements.push(measurement);
             report.write(self.args, self.settings)?;
         }
@@ -231,7 +231,7 @@ impl<'a> CaseRunner<'a> {
     }
 }
 
-/// The content of the `--json` file.
+/// The content of the `--json` document.
 struct Report {
     machine: Machine,
     ceilings: Option<Ceilings>,
@@ -240,9 +240,14 @@ struct Report {
 }
 
 impl Report {
-    /// Writes the file, if requested. A single unnamed case is at the top level; several are in a list.
+    /// Writes the document to the file that `--json` names, if any.
     fn write(&self, args: &BenchArgs, settings: &RunSettings) -> Result<()> {
-        let Some(path) = &args.json else { return Ok(()) };
+        let Some(path) = args.json.as_ref().and_then(Option::as_ref) else { return Ok(()) };
+        write(path, &format!("{:#}\n", self.document(args, settings)))
+    }
+
+    /// Returns the document. A single unnamed case is at the top level; several are in a list.
+    fn document(&self, args: &BenchArgs, settings: &RunSettings) -> Value {
         let mut all = json!({
             "machine": self.machine,
             "ceilings": self.ceilings,
@@ -258,7 +263,7 @@ impl Report {
         if let (Some(all), Value::Object(cases)) = (all.as_object_mut(), cases) {
             all.extend(cases);
         }
-        write(path, &format!("{all:#}\n"))
+        all
     }
 }
 

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
+use super::arguments::JsonArgs;
 use crate::checkpoint::manifest;
 use crate::eval::Conditions;
 use crate::eval::paired::{self, read_scores};
@@ -25,16 +26,17 @@ pub struct CompareArgs {
     /// Also accept unboxed answers, as the published evaluation does
     #[arg(long)]
     fallback: bool,
+    #[command(flatten)]
+    json: JsonArgs,
 }
 
 pub fn run(args: CompareArgs) -> Result<()> {
     let pairs = usage(pairs(&args.before, &args.after))?;
-    let mut rows = Vec::new();
+    let (mut rows, mut records) = (Vec::new(), Vec::new());
     for (name, [before, after]) in &pairs {
         let [before, after] = [read_scores(before, args.fallback)?, read_scores(after, args.fallback)?];
         let (comparison, unpaired) = usage(paired::compare(&before, &after).with_context(|| name.clone()))?;
-        let line = json!({"pass": name, "a": args.before, "b": args.after, "unpaired": unpaired, "comparison": comparison});
-        print_result!("{line}");
+        records.push(json!({"pass": name, "unpaired": unpaired, "comparison": comparison}));
         let difference = comparison.difference;
         rows.push(vec![
             name.clone(),
@@ -47,8 +49,13 @@ pub fn run(args: CompareArgs) -> Result<()> {
         ]);
     }
     let header = ["pass", "problems", "B - A in points [95%]", "won by B", "lost by B", "sign test p", "unpaired"];
-    message!("{}", table(&header, &rows));
-    for (name, different) in differences(&args.before, &args.after)? {
+    let differences = differences(&args.before, &args.after)?;
+    let document = || {
+        let conditions: Map<String, Value> = differences.iter().map(|(name, different)| (name.clone(), json!(different))).collect();
+        Ok(json!({"a": args.before, "b": args.after, "passes": records, "different_conditions": conditions}))
+    };
+    args.json.print(document, || print_result!("{}", table(&header, &rows)))?;
+    for (name, different) in &differences {
         message!("{name} was measured under different conditions: {}", different.join("; "));
     }
     Ok(())

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::arguments::DataArgs;
+use super::arguments::{DataArgs, JsonArgs};
 use crate::data::benchmark::{BENCHMARKS, Source};
 use crate::data::registry::{self, NamedFile};
 use crate::data::{DataStore, FileStatus};
@@ -24,9 +24,8 @@ pub struct DataCommand {
 enum Action {
     /// List every known file with its rows, decoding, state and source
     List {
-        /// Print JSON Lines, with commits and checksums
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        json: JsonArgs,
         #[command(flatten)]
         data: DataArgs,
     },
@@ -68,8 +67,8 @@ pub fn run(command: DataCommand) -> Result<ExitCode> {
     }
 }
 
-fn list(store: &DataStore, as_json: bool) -> Result<()> {
-    let mut rows = Vec::new();
+fn list(store: &DataStore, form: JsonArgs) -> Result<()> {
+    let (mut rows, mut records) = (Vec::new(), Vec::<Value>::new());
     for named in registry::all() {
         let (status, file) = (store.locate(&named.file)?, named.file);
         let (state, json_state) = state(&status);
@@ -78,25 +77,18 @@ fn list(store: &DataStore, as_json: bool) -> Result<()> {
             1 => "greedy".to_owned(),
             samples => format!("avg@{samples} at {}", benchmark.decoding.temperature),
         });
-        if as_json {
-            let path = path_of(&status).map(|path| path.display().to_string());
-            print_result!(
-                "{}",
-                json!({"name": named.name, "rows": named.rows, "decoding": decoding, "state": json_state, "path": path,
-                    "repository": file.repository, "commit": file.commit, "source": file.path, "sha256": file.sha256})
-            );
-        }
+        let path = path_of(&status).map(|path| path.display().to_string());
+        records.push(json!({"name": named.name, "rows": named.rows, "decoding": decoding, "state": json_state, "path": path,
+            "repository": file.repository, "commit": file.commit, "source": file.path, "sha256": file.sha256}));
         rows.push(vec![named.name.into(), named.rows.to_string(), decoding, state.into(), file.local.into()]);
-    }
-    if as_json {
-        return Ok(());
     }
     for benchmark in BENCHMARKS {
         let Source::Own { local, .. } = benchmark.source else { continue };
         let state = if store.user_file(local).is_some() { "in the data folder" } else { "your own file" };
         rows.push(vec![benchmark.name.into(), String::new(), benchmark.decoding.to_string(), state.into(), local.into()]);
     }
-    print_result!("{}", table(&["name", "rows", "decoding", "state", "below the data folder"], &rows));
+    let header = ["name", "rows", "decoding", "state", "below the data folder"];
+    form.print(|| Ok(json!({"files": records})), || print_result!("{}", table(&header, &rows)))?;
     let sources: BTreeSet<String> =
         registry::all().iter().map(|named| format!("{} at commit {}", named.file.repository, named.file.commit)).collect();
     let sources = sources.into_iter().collect::<Vec<_>>().join(", ");

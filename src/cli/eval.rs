@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 use clap::Args;
 
-use super::arguments::{ChatArgs, ComputeArgs, DataArgs, download_progress};
+use super::arguments::{ChatArgs, ComputeArgs, DataArgs, JsonArgs, download_progress};
 use super::endpoint::EndpointArgs;
 use super::numbers::setting;
 use super::scores;
@@ -79,6 +79,8 @@ pub struct EvalArgs {
     compute: ComputeArgs,
     #[command(flatten)]
     endpoint: EndpointArgs,
+    #[command(flatten)]
+    json: JsonArgs,
 }
 
 pub fn run(args: EvalArgs) -> Result<ExitCode> {
@@ -153,7 +155,7 @@ fn evaluate(args: &EvalArgs, sets: &[EvalSet], evaluator: Evaluator, progress: &
     if let Some(store) = store {
         store.write_scores(passes.iter().map(|pass| (pass.name.clone(), pass.score.clone())).collect())?;
     }
-    scores::print(&passes, &scores::experiment(&args.model));
+    scores::print(&passes, &scores::experiment(&args.model), args.json)?;
     print_next(args);
     Ok(ExitCode::SUCCESS)
 }

@@ -22,11 +22,13 @@ mod numbers;
 mod plan;
 mod pretrain;
 mod report;
+mod runs;
 mod sample;
 mod score;
 mod scores;
 mod select;
 mod settings_help;
+mod show;
 mod signals;
 mod study;
 mod train;
@@ -56,13 +58,19 @@ pub struct Cli {
 enum Command {
     /// Train a model on one or a few examples, with evaluations along the way
     #[command(after_help = examples::TRAIN)]
-    Train(train::TrainArgs),
+    Train(train::TrainCommand),
     /// Run a grid of training runs and summarize them in one table
     #[command(after_help = examples::STUDY)]
     Study(study::StudyArgs),
     /// Estimate a run's memory, disk space, tokens and time without loading weights
     #[command(after_help = examples::PLAN)]
     Plan(plan::PlanArgs),
+    /// List runs with their state and last numbers
+    #[command(after_help = runs::EXAMPLES)]
+    Runs(runs::RunsArgs),
+    /// Show what a run recorded: rollouts, and responses to held-out problems with their verdicts
+    #[command(after_help = show::EXAMPLES)]
+    Show(show::ShowArgs),
     /// Evaluate a model on benchmarks
     #[command(after_help = examples::EVAL)]
     Eval(eval::EvalArgs),
@@ -127,6 +135,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Train(args) => train::run(args),
         Command::Study(args) => study::run(args),
         Command::Plan(args) => plan::run(args).map(done),
+        Command::Runs(args) => runs::run(args).map(done),
+        Command::Show(args) => show::run(args).map(done),
         Command::Eval(args) => eval::run(args),
         Command::Report(args) => report::run(args),
         Command::Compare(args) => compare::run(args).map(done),
@@ -134,7 +144,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Select(args) => select::run(args).map(done),
         Command::Sample(args) => sample::run(args).map(done),
         Command::Score(args) => score::run(args).map(done),
-        Command::Verify(args) => verify::run(args).map(done),
+        Command::Verify(args) => verify::run(args),
         Command::Pretrain(args) => pretrain::run(args).map(done),
         Command::Init(args) => init::run(args).map(done),
         Command::Bench(args) => bench::run(args).map(done),

@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::json;
 use toml::{Table, Value};
 
+use super::arguments::JsonArgs;
 use super::numbers::setting;
 use crate::checkpoint::{Model, ensure_absent, write_file, write_folder_with_manifest};
 use crate::config;
@@ -40,6 +41,8 @@ pub struct PretrainArgs {
     /// Model folder to create
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    json: JsonArgs,
 }
 
 pub fn run(args: PretrainArgs) -> Result<()> {
@@ -70,7 +73,7 @@ pub fn run(args: PretrainArgs) -> Result<()> {
     message!("wrote {} in {elapsed_s:.0} s; results on validation problems:", args.out.display());
     // Evaluates the weights as written, in bf16.
     let model = Model::from_folder("the new base", &args.out)?;
-    report(&model)
+    report(&model, &args, elapsed_s)
 }
 
 fn settings(args: &PretrainArgs) -> Result<PretrainSettings> {
@@ -83,7 +86,7 @@ fn settings(args: &PretrainArgs) -> Result<PretrainSettings> {
 }
 
 /// Evaluates the new base model on the validation problems, and prints its accuracy and the share of each answer style.
-fn report(model: &Model) -> Result<()> {
+fn report(model: &Model, args: &PretrainArgs, elapsed_s: f64) -> Result<()> {
     let workers = Workers::new(model.decoder.default_workers())?;
     let sets = sets::by_name("tiny-validation", 0, &DataStore::open(None)?, answer_style::style_name)?;
     let settings = EvalSettings { max_new_tokens: 80, ..EvalSettings::default() };
@@ -92,12 +95,12 @@ fn report(model: &Model) -> Result<()> {
     let progress = Progress::new();
     let generator = LocalModel { model, revision, date, workers: &workers, engine: &engine, interrupt, progress: &progress };
     let evaluator = Evaluator { generator: &generator, settings: &settings, store: None };
-    let mut rows = Vec::new();
+    let (mut rows, mut records) = (Vec::new(), Vec::new());
     for pass in evaluator.evaluate(&sets, &progress)? {
-        print_result!("{}", json!({"pass": pass.name, "score": pass.score}));
+        records.push(json!({"pass": pass.name, "score": pass.score}));
         let styles: Vec<String> = pass.score.styles.iter().map(|(style, share)| format!("{style} {}", percent(*share))).collect();
         rows.push(vec![pass.name, percent(pass.score.mean()), percent(pass.score.boxed), styles.join(", ")]);
     }
-    message!("{}", table(&["pass", "accuracy", "boxed", "answer styles"], &rows));
-    Ok(())
+    let document = || Ok(json!({"out": args.out, "elapsed_s": elapsed_s, "passes": records}));
+    args.json.print(document, || print_result!("{}", table(&["pass", "accuracy", "boxed", "answer styles"], &rows)))
 }

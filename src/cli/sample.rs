@@ -1,5 +1,6 @@
 //! `rlvr sample`: samples responses to prompts.
 
+mod interactive;
 mod output;
 mod prompt;
 
@@ -23,7 +24,7 @@ use output::Output;
 use prompt::{EncodedPrompt, PromptInput};
 
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("prompts").required(true).args(["prompt", "input"]))]
+#[command(group = clap::ArgGroup::new("prompts").required(true).args(["prompt", "input", "interactive"]))]
 pub struct SampleArgs {
     /// Model to sample from: tiny (embedded), a folder in Hugging Face format, or a hub name
     #[arg(long)]
@@ -35,6 +36,9 @@ pub struct SampleArgs {
     /// printed as JSON Lines in the same order
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
+    /// Answer questions as you type them, one by one; /help lists the commands. Without a terminal, each line of stdin is a question
+    #[arg(long, conflicts_with = "json")]
+    interactive: bool,
     /// Number of responses to each prompt
     #[arg(short, default_value_t = 1, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.group_size"))]
     n: usize,
@@ -74,21 +78,16 @@ pub struct SampleArgs {
 pub fn run(args: SampleArgs) -> Result<()> {
     let filter = Filter { top_k: args.top_k, top_p: args.top_p, min_p: args.min_p };
     let inputs = usage(inputs(&args))?;
-    let chat = usage(args.chat_args.settings(inputs.iter().any(|input| input.needs_template(args.raw))))?;
+    let chat =
+        usage(args.chat_args.settings(inputs.iter().any(|input| input.needs_template(args.raw)) || (args.interactive && !args.raw)))?;
     let model = source::load(&args.model, &chat, &args.compute.open(&args.model)?, &download_progress())?;
+    let sampling = SamplingSettings { temperature: args.temperature, filter, records_sampling_mask: false, seed: args.seed };
+    if args.interactive {
+        return interactive::run(&args, &model, sampling);
+    }
     let prompts: Vec<EncodedPrompt> = usage(inputs.into_iter().map(|input| input.encode(&model, args.raw, args.max_new_tokens)).collect())?;
 
-    let request = |(prompt, sample): (usize, usize)| Request {
-        ids: prompts[prompt].ids.clone(),
-        max_new_tokens: prompts[prompt].max_new_tokens,
-        purpose: Purpose::Sampling,
-        step: 0,
-        prompt: prompt as u32,
-        sample: sample as u32,
-    };
-    let requests: Vec<Request> =
-        (0..prompts.len()).flat_map(|prompt| (0..args.n).map(move |sample| (prompt, sample))).map(request).collect();
-    let sampling = SamplingSettings { temperature: args.temperature, filter, records_sampling_mask: false, seed: args.seed };
+    let requests = requests(&prompts, args.n);
     let workers = Workers::new(model.decoder.default_workers().min(requests.len().max(1)))?;
     let engine = Engine {
         decoder: &model.decoder,
@@ -105,6 +104,19 @@ pub fn run(args: SampleArgs) -> Result<()> {
     };
     engine.generate(&requests, &sampling, &|event| output.on_event(event))?;
     output.finish()
+}
+
+/// Returns `count` requests for each prompt, in order.
+fn requests(prompts: &[EncodedPrompt], count: usize) -> Vec<Request> {
+    let request = |(prompt, sample): (usize, usize)| Request {
+        ids: prompts[prompt].ids.clone(),
+        max_new_tokens: prompts[prompt].max_new_tokens,
+        purpose: Purpose::Sampling,
+        step: 0,
+        prompt: prompt as u32,
+        sample: sample as u32,
+    };
+    (0..prompts.len()).flat_map(|prompt| (0..count).map(move |sample| (prompt, sample))).map(request).collect()
 }
 
 /// Reads the prompts, and checks everything that needs no model.

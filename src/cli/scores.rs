@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use anyhow::Result;
 use serde_json::{Value, json};
 
+use super::arguments::JsonArgs;
 use crate::eval::Pass;
 use crate::eval::conditions::Conditions;
 use crate::eval::published::{Experiment, PublishedValue, accuracy_of, mean_of, published};
@@ -22,22 +24,29 @@ pub fn experiment(model: &str) -> Experiment {
     }
 }
 
-/// Prints the scores of an evaluation: a line of JSON for each pass to stdout, tables to stderr.
-pub fn print(passes: &[Pass], experiment: &Experiment) {
+/// Prints the scores of an evaluation in the requested form: tables, or `{"passes": [...], "mean": {...}}`.
+pub fn print(passes: &[Pass], experiment: &Experiment, form: JsonArgs) -> Result<()> {
     let figures: Vec<Option<PublishedValue>> =
         passes.iter().map(|pass| accuracy_of(experiment, &pass.conditions.set, pass.conditions.max_new_tokens)).collect();
-    passes.iter().zip(&figures).for_each(|(pass, paper)| print_result!("{}", json_line(pass, paper.as_ref())));
     let mean = Mean::over(passes.iter().map(|pass| (pass.conditions.set.as_str(), &pass.score)));
     let sets = passes.iter().map(|pass| pass.conditions.set.as_str()).collect();
     let paper_mean = passes.first().and_then(|pass| mean_of(experiment, &sets, pass.conditions.max_new_tokens));
-    print_passes(passes, &figures, mean.map(|mean| (mean, paper_mean)));
-    print_samples(passes);
-    print_breakdowns(passes);
+    let document = || {
+        let all: Vec<Value> = passes.iter().zip(&figures).map(|(pass, paper)| pass_record(pass, paper.as_ref())).collect();
+        Ok(json!({"passes": all, "mean": mean.as_ref().map(|mean| mean_record(mean, paper_mean.as_ref()))}))
+    };
+    let tables = || {
+        print_passes(passes, &figures, mean.as_ref().map(|mean| (mean, paper_mean.as_ref())));
+        print_samples(passes);
+        print_breakdowns(passes);
+    };
+    form.print(document, tables)?;
     print_conditions(passes);
+    Ok(())
 }
 
 /// Returns a pass as JSON: its score with all conditions that affect it.
-fn json_line(pass: &Pass, paper: Option<&PublishedValue>) -> Value {
+fn pass_record(pass: &Pass, paper: Option<&PublishedValue>) -> Value {
     let mut line = json!(pass.conditions);
     line["pass"] = json!(pass.name);
     line["score"] = json!(pass.score);
@@ -46,8 +55,18 @@ fn json_line(pass: &Pass, paper: Option<&PublishedValue>) -> Value {
     line
 }
 
+/// Returns the mean over benchmarks as JSON.
+fn mean_record(mean: &Mean, paper: Option<&PublishedValue>) -> Value {
+    json!({
+        "sets": mean.sets,
+        "accuracy": mean.accuracy,
+        "accuracy_with_fallback": mean.accuracy_with_fallback,
+        "published": paper.map(record),
+    })
+}
+
 /// Prints the scores of all passes and their mean, with a column for the paper's scores if it reports any of them.
-fn print_passes(passes: &[Pass], figures: &[Option<PublishedValue>], mean: Option<(Mean, Option<PublishedValue>)>) {
+fn print_passes(passes: &[Pass], figures: &[Option<PublishedValue>], mean: Option<(&Mean, Option<&PublishedValue>)>) {
     let mut header = vec!["pass", "problems", "accuracy [95%]", "incl. unboxed"];
     header.extend(["boxed", "cut off", "tokens", "too long", "reflects", "repeats", "not ASCII"]);
     let has_strict = passes.iter().any(|pass| pass.conditions.grader != Grader::Strict);
@@ -79,10 +98,10 @@ fn print_passes(passes: &[Pass], figures: &[Option<PublishedValue>], mean: Optio
         let mut row = vec![format!("mean of {}", mean.sets), problems.to_string(), interval(Some(mean.accuracy))];
         row.push(percent(mean.accuracy_with_fallback.mean));
         row.resize(header.len() - usize::from(has_paper), String::new());
-        row.extend(has_paper.then(|| paper.as_ref().map_or_else(String::new, figure_cell)));
+        row.extend(has_paper.then(|| paper.map_or_else(String::new, figure_cell)));
         rows.push(row);
     }
-    message!("{}", table(&header, &rows));
+    print_result!("{}", table(&header, &rows));
     if has_paper {
         message!("{}", paper_note());
     }
@@ -92,7 +111,7 @@ fn print_passes(passes: &[Pass], figures: &[Option<PublishedValue>], mean: Optio
 fn print_samples(passes: &[Pass]) {
     let sampled: Vec<Vec<String>> = passes.iter().filter_map(samples_row).collect();
     if !sampled.is_empty() {
-        message!("{}", table(&["pass", "avg@k", "pass@2", "pass@k", "majority of k", "k"], &sampled));
+        print_result!("\n{}", table(&["pass", "avg@k", "pass@2", "pass@k", "majority of k", "k"], &sampled));
     }
 }
 
@@ -103,7 +122,7 @@ fn print_breakdowns(passes: &[Pass]) {
             let rows: Vec<Vec<String>> =
                 parts.iter().map(|(name, part)| vec![name.clone(), part.problems.to_string(), interval(part.accuracy)]).collect();
             if !rows.is_empty() {
-                message!("{}", table(&[&format!("{} by {title}", pass.name), "problems", "accuracy [95%]"], &rows));
+                print_result!("\n{}", table(&[&format!("{} by {title}", pass.name), "problems", "accuracy [95%]"], &rows));
             }
         }
     }

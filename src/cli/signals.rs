@@ -23,7 +23,13 @@ pub enum CtrlC {
 /// Starts handling signals. Until then a signal ends the program as usual, so downloads and loading need no special care.
 pub fn listen(interrupt: &Arc<Interrupt>, ctrl_c: CtrlC) -> Result<()> {
     let interrupt = interrupt.clone();
-    spawn_listener(move |signal| handle(&interrupt, signal, ctrl_c)).context("cannot install signal handlers")
+    spawn_listener(stop_signals(), move |signal| handle(&interrupt, signal, ctrl_c)).context("cannot install signal handlers")
+}
+
+/// Starts handling SIGINT: it requests a stop of the work in progress, without a message. Other signals keep their effect.
+pub fn listen_for_ctrl_c(interrupt: &Arc<Interrupt>) -> Result<()> {
+    let interrupt = interrupt.clone();
+    spawn_listener(vec![SIGINT], move |signal| interrupt.request_stop_now(signal as usize)).context("cannot install signal handlers")
 }
 
 /// Requests a stop and prints its effect. Prints nothing if the signal changes nothing, since schedulers send the same signal several
@@ -44,12 +50,16 @@ fn print_line(text: &str) {
     message!("{line_end}{text}");
 }
 
-#[cfg(unix)]
-fn spawn_listener(mut on_signal: impl FnMut(i32) + Send + 'static) -> std::io::Result<()> {
-    use signal_hook::consts::SIGHUP;
-
+/// Returns the signals that request a stop.
+fn stop_signals() -> Vec<i32> {
     let mut signals = vec![SIGINT, SIGTERM];
-    signals.extend((!is_ignored(SIGHUP)).then_some(SIGHUP));
+    #[cfg(unix)]
+    signals.extend(Some(signal_hook::consts::SIGHUP).filter(|hangup| !is_ignored(*hangup)));
+    signals
+}
+
+#[cfg(unix)]
+fn spawn_listener(signals: Vec<i32>, mut on_signal: impl FnMut(i32) + Send + 'static) -> std::io::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new(signals)?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || signals.forever().for_each(&mut on_signal))?;
     Ok(())
@@ -57,12 +67,12 @@ fn spawn_listener(mut on_signal: impl FnMut(i32) + Send + 'static) -> std::io::R
 
 /// Polls for signals, as there is no iterator over signals outside Unix.
 #[cfg(not(unix))]
-fn spawn_listener(mut on_signal: impl FnMut(i32) + Send + 'static) -> std::io::Result<()> {
+fn spawn_listener(signals: Vec<i32>, mut on_signal: impl FnMut(i32) + Send + 'static) -> std::io::Result<()> {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     let last = Arc::new(AtomicUsize::new(0));
-    for signal in [SIGINT, SIGTERM] {
+    for signal in signals {
         signal_hook::flag::register_usize(signal, last.clone(), signal as usize)?;
     }
     let poll = move || {

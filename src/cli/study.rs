@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 
-use super::arguments::DataArgs;
+use super::arguments::{DataArgs, JsonArgs};
 use super::numbers::within;
 use super::signals::{self, CtrlC};
 use crate::config::range::whole;
@@ -33,6 +33,8 @@ pub struct StudyArgs {
     dry_run: bool,
     #[command(flatten)]
     data: DataArgs,
+    #[command(flatten)]
+    json: JsonArgs,
 }
 
 pub fn run(args: StudyArgs) -> Result<ExitCode> {
@@ -61,7 +63,8 @@ pub fn run(args: StudyArgs) -> Result<ExitCode> {
     progress.begin("running the study");
     let ending = runner.run(&interrupt)?;
     progress.finish();
-    print_result!("{}", runner.table()?.markdown.trim_end());
+    let table = runner.table()?;
+    args.json.print(|| Ok(table.json), || print_result!("{}", table.markdown.trim_end()))?;
     message!("the table is in {} and {}", out.join("study.md").display(), out.join("study.json").display());
     match ending {
         RunOutcome::Done => Ok(ExitCode::SUCCESS),

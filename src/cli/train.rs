@@ -1,24 +1,34 @@
 //! `rlvr train`: trains a model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use toml::{Table, Value};
 
-use super::arguments::{ComputeArgs, DataArgs, download_progress};
+use super::arguments::{ComputeArgs, DataArgs, JsonArgs, download_progress};
 use super::numbers::setting;
 use super::report::LiveReport;
 use super::signals::{self, CtrlC};
 use crate::config;
 use crate::data::example;
+use crate::input;
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::output::{self, Progress};
 use crate::reward::parent_guard;
-use crate::train::{self, Outcome, PrepareFor, RunRequest, Start};
+use crate::train::{self, Outcome, PrepareFor, RunFolder, RunRequest, Start};
 use crate::usage::usage;
+
+/// `rlvr train`: the arguments that describe a run, which `rlvr plan` has too, and the form of the results.
+#[derive(Debug, Args)]
+pub struct TrainCommand {
+    #[command(flatten)]
+    args: TrainArgs,
+    #[command(flatten)]
+    json: JsonArgs,
+}
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
@@ -100,7 +110,7 @@ pub struct TrainArgs {
     compute: ComputeArgs,
 }
 
-pub fn run(args: TrainArgs) -> Result<ExitCode> {
+pub fn run(TrainCommand { args, json }: TrainCommand) -> Result<ExitCode> {
     if args.help_settings {
         print_result!("{}", super::settings_help::page()?.trim_end());
         return Ok(ExitCode::SUCCESS);
@@ -112,7 +122,8 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         // Not an error: the settings are valid, and another machine may have enough memory.
         let refusal = prepared.check_machine()?.refusal;
         refusal.iter().for_each(|refusal| output::print_warning(&format!("this machine would refuse the run: {refusal:#}")));
-        print_result!("{}", toml::to_string(&prepared.settings)?.trim_end());
+        let settings = toml::to_string(&prepared.settings)?;
+        json.print(|| Ok(serde_json::to_value(&prepared.settings)?), || print_result!("{}", settings.trim_end()))?;
         return Ok(ExitCode::SUCCESS);
     }
     let interrupt = Arc::new(Interrupt::default());
@@ -131,10 +142,18 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     if let Some(report) = live_report {
         report.finish();
     }
+    json.print(|| summary(&root), || ())?;
     Ok(match outcome {
         Outcome::Done => ExitCode::SUCCESS,
         Outcome::Interrupted { signal } => ExitCode::from(128 + signal as u8),
     })
+}
+
+/// Reads the `summary.json` of a run; null if the run was interrupted before its first evaluation.
+fn summary(root: &Path) -> Result<serde_json::Value> {
+    let path = RunFolder::open(root)?.0.summary();
+    let Some(bytes) = input::read_if_exists(&path, input::TEXT_BYTES)? else { return Ok(serde_json::Value::Null) };
+    serde_json::from_slice(&bytes).with_context(|| format!("{} is corrupt", path.display()))
 }
 
 impl TrainArgs {

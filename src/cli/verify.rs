@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
@@ -9,9 +10,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::data;
+use crate::flow::Problem;
 use crate::input::Lines;
 use crate::metrics::jsonl;
-use crate::verify::{Grader, Mode, Settings, Trace, Verifier};
+use crate::verify::{self, Grader, Mode, Settings, Trace, Verifier};
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
@@ -24,13 +26,14 @@ pub struct VerifyArgs {
     /// Grade only the text after the last </think>; a response without one is wrong
     #[arg(long)]
     after_think: bool,
-    /// JSON Lines {"id", "gold", "response"} (default: stdin); gold is a text, a number, or a list of acceptable ones
+    /// JSON Lines {"id", "gold", "response"} (default: stdin), optionally with "unit" and "tolerance"; gold is a text, a number, or a list
+    /// of acceptable ones
     #[arg(long, value_name = "FILE", conflicts_with_all = ["gold", "answer"])]
     input: Option<PathBuf>,
     /// Gold answer to compare with --answer
     #[arg(long, requires = "answer", allow_hyphen_values = true)]
     gold: Option<String>,
-    /// Answer to compare with --gold, without a box
+    /// Answer to compare with --gold, without a box; the exit code is 1 if they differ
     #[arg(long, requires = "gold", allow_hyphen_values = true)]
     answer: Option<String>,
     /// Explain each verdict on stderr: how both answers were parsed, and which stages were tried and which one decided
@@ -67,9 +70,12 @@ struct Line {
     #[serde(default)]
     id: Value,
     response: String,
+    #[serde(default)]
+    unit: String,
+    tolerance: Option<f64>,
 }
 
-pub fn run(args: VerifyArgs) -> Result<()> {
+pub fn run(args: VerifyArgs) -> Result<ExitCode> {
     let mode = match args.mode {
         ModeArg::Reward => Mode::Reward,
         ModeArg::Eval => Mode::Eval,
@@ -84,7 +90,7 @@ pub fn run(args: VerifyArgs) -> Result<()> {
             verifier.equal(gold, answer)
         };
         print_result!("{}", json!({"correct": comparison.equal, "method": comparison.method}));
-        return Ok(());
+        return Ok(if comparison.equal { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     let lines = match &args.input {
         Some(path) => Lines::open(path)?,
@@ -103,24 +109,22 @@ pub fn run(args: VerifyArgs) -> Result<()> {
         writeln!(out, "{graded}")?;
     }
     ensure!(invalid == 0, "{name}: {invalid} lines were not {{\"id\", \"gold\", \"response\"}}; all others were graded");
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Grades a line. With several gold answers, a response is correct if it equals any of them.
 fn grade(verifier: &Verifier, line: &str, explain: bool) -> Result<Value> {
-    let Line { id, response } = jsonl::record(line)?;
-    let golds = data::answers(line, "gold")?;
-    let check = |gold: &str| {
-        if !explain {
-            return verifier.check(gold, &response);
-        }
-        let (verdict, trace) = verifier.explain(gold, &response);
-        show(gold, "id", &id.to_string(), &trace);
+    let Line { id, response, unit, tolerance } = jsonl::record(line)?;
+    let mut golds = data::answers(line, "gold")?.into_iter();
+    let problem =
+        Problem { answer: golds.next().unwrap_or_default(), alternatives: golds.collect(), unit, tolerance, ..Problem::default() };
+    let verdict = if explain {
+        let (verdict, trace) = verify::explain_problem(&problem, &response, &verifier.settings);
+        show(&problem.answer, "id", &id.to_string(), &trace);
         verdict
+    } else {
+        verify::verify_problem(&problem, &response, &verifier.settings)
     };
-    let mut verdicts = golds.iter().map(|gold| check(gold));
-    let own = verdicts.next().unwrap_or_else(|| check(""));
-    let verdict = if own.correct { own } else { verdicts.find(|verdict| verdict.correct).unwrap_or(own) };
     let (extraction, method) = (verdict.extraction, verdict.method);
     Ok(json!({"id": id, "correct": verdict.correct, "extracted": verdict.extracted, "extraction": extraction, "method": method}))
 }

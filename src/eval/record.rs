@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::flow::FinishReason;
 
 /// One line of an evaluation's records.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     /// The problem's id.
     pub id: String,

@@ -4,15 +4,18 @@
 pub mod caveats;
 pub mod charts;
 pub mod comparison;
+pub mod evaluation_record;
 pub mod facts;
 pub mod figure;
 pub mod graded;
+pub mod known_problems;
 pub mod numbers;
 pub mod outcome;
 pub mod packed;
 pub mod page;
 pub mod published_values;
 pub mod responses;
+pub mod run_list;
 pub mod run_record;
 pub mod sections;
 pub mod study;
@@ -23,12 +26,15 @@ use anyhow::Result;
 
 use crate::data::example;
 
+pub use evaluation_record::EvaluationRecord;
 pub use facts::Facts;
 pub use figure::Figure;
+pub use known_problems::KnownProblems;
 pub use packed::DataBlock;
 pub use page::{Page, Section};
 pub use responses::ResponseLimit;
-pub use run_record::{EvaluationScores, MetricColumns, RunRecord, RunState};
+pub use run_list::{ListedRun, RunStatus, list_runs};
+pub use run_record::{EvaluationScores, MetricColumns, RolloutRecord, RunRecord, RunState};
 
 /// What a report contains.
 #[derive(Clone, Debug, Default)]

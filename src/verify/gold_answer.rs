@@ -5,7 +5,7 @@ use super::fuel::Fuel;
 use super::read;
 use super::read::lex::Commas;
 use super::text::{clean, strip_delimiters};
-use super::trace::{Stage, Trace};
+use super::trace::{Stage, Trace, digits, quoted};
 use super::tree::{Node, Relation, Tree};
 use super::value;
 use super::{Grader, Method, Settings, Verdict, verify_traced};
@@ -48,16 +48,25 @@ pub fn explain_problem(problem: &Problem, response: &str, settings: &Settings) -
 }
 
 fn any_gold(problem: &Problem, response: &str, settings: &Settings, trace: fn() -> Trace) -> (Verdict, Trace) {
-    let graded = |answer: &str| {
+    let alternatives = problem.alternatives.len();
+    let graded = |answer: &str, number: usize| {
         let mut trace = trace();
+        match number {
+            0 if alternatives > 0 => {
+                trace.note(Stage::Gold, || format!("the first of {} gold answers, {}", alternatives + 1, quoted(answer)))
+            }
+            0 => {}
+            _ => trace.note(Stage::Gold, || format!("alternative {number} of {alternatives}, {}", quoted(answer))),
+        }
         let gold = GoldAnswer { answer, unit: &problem.unit, tolerance: problem.tolerance };
         (verify_gold_traced(&gold, response, settings, &mut trace), trace)
     };
-    let main = graded(&problem.answer);
+    let main = graded(&problem.answer, 0);
     if main.0.correct {
         return main;
     }
-    problem.alternatives.iter().map(|answer| graded(answer)).find(|(verdict, _)| verdict.correct).unwrap_or(main)
+    let mut others = problem.alternatives.iter().zip(1..).map(|(answer, number)| graded(answer, number));
+    others.find(|(verdict, _)| verdict.correct).unwrap_or(main)
 }
 
 fn verify_gold_traced(gold: &GoldAnswer, response: &str, settings: &Settings, trace: &mut Trace) -> Verdict {
@@ -65,12 +74,21 @@ fn verify_gold_traced(gold: &GoldAnswer, response: &str, settings: &Settings, tr
         return verify_traced(gold.answer, response, settings, trace);
     }
     let with_unit = format!("{}{}", strip_delimiters(gold.answer), gold.unit);
+    if !gold.unit.is_empty() {
+        trace.note(Stage::Gold, || format!("{} with the data set's unit {}", quoted(gold.answer), quoted(gold.unit)));
+    }
     let mut verdict = verify_traced(if gold.unit.is_empty() { gold.answer } else { &with_unit }, response, settings, trace);
-    if let (false, Some(answer), Some(tolerance)) = (verdict.correct, &verdict.extracted, gold.tolerance)
-        && within(gold.answer, answer, tolerance)
-    {
-        (verdict.correct, verdict.method) = (true, Method::Tolerance);
-        trace.note(Stage::Verdict, || format!("equal, decided by {} of {tolerance}", Method::Tolerance.describe()));
+    if let (false, Some(answer), Some(tolerance)) = (verdict.correct, &verdict.extracted, gold.tolerance) {
+        (verdict.correct, verdict.method) = match within(gold.answer, answer, tolerance) {
+            true => (true, Method::Tolerance),
+            false => (false, verdict.method),
+        };
+        trace.note(Stage::Tolerance, || {
+            let found = if verdict.correct { "equal: at most" } else { "not equal: not two numbers at most" };
+            format!("{found} {} apart, the data set's tolerance", digits(tolerance))
+        });
+        let found = if verdict.correct { "equal" } else { "not equal" };
+        trace.note(Stage::Verdict, || format!("{found}, decided by {}", verdict.method.describe()));
     }
     verdict
 }
@@ -115,6 +133,29 @@ mod tests {
                 assert_eq!((verdict.correct, equal), (expected, expected), "{response}: {trace}");
             }
         }
+    }
+
+    #[test]
+    fn explain_problem_notes_units_tolerances_and_alternatives() {
+        let check = |problem: &Problem, response: &str, expected: &[&str], reason: &str| {
+            let settings = Settings::default();
+            let (verdict, trace) = explain_problem(problem, response, &settings);
+            assert_eq!(verdict, verify_problem(problem, response, &settings), "{response}");
+            let text = trace.to_string();
+            expected.iter().for_each(|expected| assert!(text.contains(expected), "{expected:?} in {text}"));
+            assert_eq!(trace.reason(verdict.method), reason, "{text}");
+            assert_eq!(trace.lines().last().map(|line| line.stage), Some(Stage::Verdict), "{text}");
+        };
+        let share = Problem { answer: "4.2".into(), tolerance: Some(0.1), ..Problem::default() };
+        let within = "equal: at most 0.1 apart, the data set's tolerance";
+        check(&share, r"\boxed{4.24}", &["verdict   equal, decided by the data set's tolerance"], within);
+        let beyond = "tolerance not equal: not two numbers at most 0.1 apart";
+        check(&share, r"\boxed{4.4}", &[beyond], "the values differ: 21/5 and 22/5");
+        let time = Problem { answer: "8".into(), unit: r"\text{ minutes}".into(), ..Problem::default() };
+        check(&time, r"\boxed{480\text{ s}}", &[r"gold      `8` with the data set's unit `\text{ minutes}`"], "equal: both are 8");
+        let either = Problem { answer: "70".into(), alternatives: vec!["71".into(), "72".into()], ..Problem::default() };
+        check(&either, r"\boxed{72}", &["gold      alternative 2 of 2, `72`"], "equal: both are `72` when normalized");
+        check(&either, r"\boxed{5}", &["gold      the first of 3 gold answers, `70`"], "the values differ: 70 and 5");
     }
 
     fn check(gold: GoldAnswer, answer: &str, expected: bool) {

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::verify::Method;
 use crate::verify::fuel::Fuel;
 
 /// Maximum number of lines recorded. Further lines are only counted, so that an explanation stays readable.
@@ -13,6 +14,8 @@ const MAX_SHOWN: usize = 120;
 /// A stage of verification. The order is the usual order of the stages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
+    /// A unit or an alternative of the gold answer (`gold_answer`).
+    Gold,
     /// Finds the answer in the response (`extract`).
     Extract,
     /// Normalized text, or the text comparison of an answer that could not be read (`text`).
@@ -47,6 +50,8 @@ pub enum Stage {
     Sampled,
     /// Rounded decimals (`compare::scalar`).
     Rounded,
+    /// The tolerance of the data set (`gold_answer`).
+    Tolerance,
     /// A limit was reached: steps, nodes or digits (`fuel`).
     Budget,
     /// The verdict.
@@ -57,6 +62,7 @@ impl Stage {
     /// Returns the name of the stage in an explanation.
     pub fn name(self) -> &'static str {
         match self {
+            Stage::Gold => "gold",
             Stage::Extract => "extract",
             Stage::Text => "text",
             Stage::Choice => "choice",
@@ -74,6 +80,7 @@ impl Stage {
             Stage::Numeric => "numeric",
             Stage::Sampled => "sampled",
             Stage::Rounded => "rounded",
+            Stage::Tolerance => "tolerance",
             Stage::Budget => "budget",
             Stage::Verdict => "verdict",
         }
@@ -116,6 +123,14 @@ impl Trace {
     /// Returns the findings, in order.
     pub fn lines(&self) -> &[Line] {
         &self.lines
+    }
+
+    /// Returns the finding that decided, as one line of text: the last one of the stage that `method` names, or else the last one about the
+    /// whole answers. Empty if nothing was recorded.
+    pub fn reason(&self, method: Method) -> &str {
+        let findings = || self.lines.iter().rev().filter(|line| line.stage != Stage::Verdict);
+        let decided = findings().find(|line| deciding_stage(method) == Some(line.stage) && !line.text.starts_with("no verdict"));
+        decided.or_else(|| findings().find(|line| line.depth == 0)).map_or("", |line| line.text.as_str())
     }
 
     /// Returns the number of steps that the comparison requested, including refused ones. One step is a few nanoseconds of work.
@@ -162,6 +177,23 @@ impl fmt::Display for Trace {
         }
         Ok(())
     }
+}
+
+/// Returns the stage whose finding a method stands for; `None` if several stages share the method.
+fn deciding_stage(method: Method) -> Option<Stage> {
+    Some(match method {
+        Method::NoAnswer => Stage::Extract,
+        Method::Text => Stage::Text,
+        Method::Choice => Stage::Choice,
+        Method::Exact => Stage::Exact,
+        Method::Identity => Stage::Identity,
+        Method::Numeric => Stage::Numeric,
+        Method::Sampled => Stage::Sampled,
+        Method::Rounded => Stage::Rounded,
+        Method::Tolerance => Stage::Tolerance,
+        Method::Exhausted => Stage::Budget,
+        Method::Structure => return None,
+    })
 }
 
 /// Shortens a text to at most `MAX_SHOWN` characters and an ellipsis, and replaces white space with spaces.

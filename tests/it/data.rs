@@ -6,7 +6,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::fixture::{self, command, shared, stdout};
+use crate::fixture::{self, command, document_list, shared, stdout};
 
 /// Runs the program with a separate cache.
 fn rlvr(arguments: &[&str], cache: &Path) -> Output {
@@ -49,10 +49,8 @@ fn data_lists_pulls_and_checks_published_files() {
 #[test]
 fn select_reproduces_the_published_ranking() {
     let Some(folder) = shared("data") else { return };
-    let output = rlvr(&["select", "--data-dir", folder.to_str().unwrap()], &folder);
-    let (out, err) = outputs(&output);
-    assert!(output.status.success(), "{err}");
-    let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let output = rlvr(&["select", "--json", "--data-dir", folder.to_str().unwrap()], &folder);
+    let lines = document_list(&output, "examples");
     assert_eq!(lines.len(), 1209);
     let indices = [124, 267, 531, 931, 212, 25, 568, 131, 649, 724, 875, 925, 682, 100, 291, 50, 870];
     let others = [(605, 60), (606, 906), (1201, 847), (1207, 174), (1208, 770), (1209, 789)];
@@ -64,11 +62,12 @@ fn select_reproduces_the_published_ranking() {
     let own = tempfile::tempdir().unwrap();
     let path = own.path().join("history.json");
     std::fs::write(&path, r#"{"7": [0.5, 0.5], "3": [0.0, 1.0]}"#).unwrap();
-    let (out, err) = outputs(&rlvr(&["select", "--history", path.to_str().unwrap(), "--top", "1"], own.path()));
-    assert_eq!(out, "{\"deviation\":0.5,\"epochs\":2,\"index\":3,\"mean\":0.5,\"rank\":1}\n", "{err}");
+    let (out, err) = outputs(&rlvr(&["select", "--history", path.to_str().unwrap(), "--top", "1", "--json"], own.path()));
+    assert_eq!(out, "{\"examples\":[{\"deviation\":0.5,\"epochs\":2,\"index\":3,\"mean\":0.5,\"rank\":1}]}\n", "{err}");
     let published = folder.join("train/acc_step_500.json");
     let (out, _) = outputs(&rlvr(&["select", "--history", published.to_str().unwrap(), "--top", "2"], own.path()));
-    assert!(out.lines().nth(1).unwrap().contains("\"example\":\"pi2\",\"index\":267"), "{out}");
+    let cells: Vec<&str> = out.lines().nth(3).unwrap().split_whitespace().collect();
+    assert_eq!(cells[..3], ["2", "pi2,", "267"], "{out}");
 }
 
 /// `select --run` ranks the examples of a run, and `train` accepts the name of the first.
@@ -82,11 +81,10 @@ fn select_ranks_the_examples_of_a_run() {
     let output = rlvr(&[&train[..], &small].concat(), folder.path());
     let (_, err) = outputs(&output);
     assert!(output.status.success() && err.contains("4 examples x 1 group x 4 responses = 16 rollouts per step"), "{err}");
-    let (out, err) = outputs(&rlvr(&["select", "--run", run], folder.path()));
-    let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(lines.len() == 4 && lines.iter().all(|line| line["epochs"] == 3), "{out}{err}");
+    let lines = document_list(&rlvr(&["select", "--run", run, "--json"], folder.path()), "examples");
+    assert!(lines.len() == 4 && lines.iter().all(|line| line["epochs"] == 3), "{lines:?}");
     let deviations: Vec<f64> = lines.iter().map(|line| line["deviation"].as_f64().unwrap()).collect();
-    assert!(deviations.is_sorted_by(|one, other| one >= other), "{out}");
+    assert!(deviations.is_sorted_by(|one, other| one >= other), "{deviations:?}");
     let first = lines[0]["example"].as_str().unwrap();
     let output = rlvr(&["train", "--example", first, "--dry-run"], folder.path());
     assert!(output.status.success(), "{first}: {}", outputs(&output).1);
@@ -142,16 +140,12 @@ fn eval_combines_benchmark_files_with_known_sets() {
     std::fs::write(&own, "{\"question\": \"Compute 334+556.\", \"answer\": 890}\n{\"question\": \"Compute 1+1.\", \"answer\": \"2\"}\n")
         .unwrap();
     let own = own.to_str().unwrap();
-    let output = rlvr(
-        &["eval", "--model", "tiny", "--benchmark-file", own, "--benchmarks", "tiny", "--limit", "2", "--max-new-tokens", "40"],
-        folder.path(),
-    );
-    let (out, err) = outputs(&output);
-    assert!(output.status.success(), "{err}");
-    let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let output =
+        rlvr(&["eval", "--model", "tiny", "--benchmark-file", own, "--benchmarks", "tiny", "--limit", "2", "--json"], folder.path());
+    let lines = document_list(&output, "passes");
     let sets: Vec<&str> = lines.iter().map(|line| line["set"].as_str().unwrap()).collect();
-    assert_eq!(sets, ["tiny", "tiny", "sums"], "{out}");
-    assert_eq!((&lines[2]["score"]["problems"], &lines[2]["published"]), (&Value::from(2), &Value::Null), "{out}");
+    assert_eq!(sets, ["tiny", "tiny", "sums"], "{lines:?}");
+    assert_eq!((&lines[2]["score"]["problems"], &lines[2]["published"]), (&Value::from(2), &Value::Null), "{lines:?}");
     let none = rlvr(&["eval", "--model", "tiny"], folder.path());
     assert_eq!(none.status.code(), Some(2), "{}", outputs(&none).1);
     let twice = rlvr(&["eval", "--model", "tiny", "--benchmark-file", own, "--benchmark-file", own], folder.path());
@@ -182,7 +176,7 @@ fn commands_accept_byte_order_marks_and_line_separators() {
     let config = write("config.toml", "seed = 5");
     check(&["train", "--dry-run", "--config", &config], "seed = 5");
     let history = write("history.json", "{\"7\": [0.5, 0.5], \"3\": [0.0, 1.0]}");
-    check(&["select", "--history", &history, "--top", "1"], "\"index\":3");
+    check(&["select", "--history", &history, "--top", "1", "--json"], "\"index\":3");
     let utf_16 = folder.path().join("utf16.jsonl");
     std::fs::write(&utf_16, [0xFF, 0xFE, b'{', 0]).unwrap();
     check(&["verify", "--input", utf_16.to_str().unwrap()], "utf16.jsonl, line 1 is UTF-16 text, expected UTF-8");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::fixture::{command, fail, files, json, stderr, stdout_json, succeed, wait_for};
+use crate::fixture::{command, document_list, fail, files, json, stderr, stdout, succeed, wait_for};
 
 const TINY: [&str; 7] = ["eval", "--model", "tiny", "--benchmarks", "tiny", "--limit", "300"];
 
@@ -29,11 +29,11 @@ fn eval_resume_after_a_kill_writes_the_same_files() {
     std::fs::write(&unfinished, text).unwrap();
     let stderr = fail(&slow, 2);
     assert!(stderr.contains("already exists and is left unchanged: choose another --out, or continue with --resume"), "{stderr}");
-    let resumed = stdout_json(&succeed(&[&TINY[..], &["--out", &killed, "--resume"]].concat()));
+    let resumed = document_list(&succeed(&[&TINY[..], &["--out", &killed, "--resume", "--json"]].concat()), "passes");
     let answered: Vec<u64> = resumed.iter().map(|line| line["times"]["answered"].as_u64().unwrap()).collect();
     assert_eq!(answered, [0, 300 - known as u64], "only missing responses are sampled");
     assert!(files(Path::new(&whole)) == files(Path::new(&killed)), "the resumed files differ");
-    let again = stdout_json(&succeed(&[&TINY[..], &["--out", &killed, "--resume"]].concat()));
+    let again = document_list(&succeed(&[&TINY[..], &["--out", &killed, "--resume", "--json"]].concat()), "passes");
     assert!(again.iter().all(|line| line["times"]["answered"] == 0), "no responses are missing");
     let other = fail(&[&TINY[..], &["--out", &killed, "--resume", "--max-new-tokens", "40"]].concat(), 2);
     assert!(other.contains("under other conditions (tiny-greedy: max_new: 80, here 40)"), "{other}");
@@ -57,8 +57,9 @@ fn eval_depends_on_the_seed_but_not_on_the_batch() {
 
 #[test]
 fn eval_prints_the_conditions_of_every_score() {
-    let output = succeed(&[&TINY[..5], &["--limit", "40", "--samples", "4", "--seed", "3"]].concat());
-    let [greedy, sampled] = <[Value; 2]>::try_from(stdout_json(&output)).unwrap();
+    let evaluate = |more: &[&str]| succeed(&[&TINY[..5], &["--limit", "40", "--samples", "4", "--seed", "3"], more].concat());
+    let output = evaluate(&["--json"]);
+    let [greedy, sampled] = <[Value; 2]>::try_from(document_list(&output, "passes")).unwrap();
     for line in [&greedy, &sampled] {
         for name in ["revision", "template", "problems_sha256", "rlvr"] {
             assert!(line[name].as_str().is_some_and(|value| !value.is_empty()), "{name} in {line}");
@@ -77,14 +78,16 @@ fn eval_prints_the_conditions_of_every_score() {
     assert!(means.windows(2).all(|pair| pair[0] <= pair[1]), "{means:?}");
     assert!((means[0] - sampled["score"]["accuracy"]["mean"].as_f64().unwrap()).abs() < 1e-9);
     assert!(sampled["score"]["majority"]["mean"].is_f64());
-    let stderr = stderr(&output);
-    assert!(stderr.contains("majority of k") && stderr.contains("grading took"), "{stderr}");
+    assert!(stderr(&output).contains("grading took"), "{}", stderr(&output));
+    // Without --json, the same scores are in tables.
+    let tables = stdout(&evaluate(&[]));
+    assert!(tables.contains("majority of k") && tables.contains("tiny-greedy by subject") && !tables.contains('{'), "{tables}");
 }
 
 #[test]
 fn eval_applies_the_decoding_flag_to_all_sets() {
-    let output = succeed(&[&TINY[..5], &["--limit", "20", "--decoding", "t0.8p0.9x3"]].concat());
-    let [line] = <[Value; 1]>::try_from(stdout_json(&output)).unwrap();
+    let output = succeed(&[&TINY[..5], &["--limit", "20", "--decoding", "t0.8p0.9x3", "--json"]].concat());
+    let [line] = <[Value; 1]>::try_from(document_list(&output, "passes")).unwrap();
     assert_eq!(line["pass"].as_str(), Some("tiny-t0.8p0.9x3"));
     let found = ["temperature", "top_p", "samples"].map(|name| line[name].as_f64().unwrap());
     assert_eq!(found, [0.8, 0.9, 3.0]);
@@ -114,8 +117,8 @@ fn compare_pairs_two_evaluations_by_problem() {
     for (name, seed) in [("a", "0"), ("b", "1")] {
         succeed(&[&TINY[..], &["--seed", seed, "--out", &path(name)]].concat());
     }
-    let output = succeed(&["compare", &path("a"), &path("b")]);
-    let [greedy, sampled] = <[Value; 2]>::try_from(stdout_json(&output)).unwrap();
+    let output = succeed(&["compare", &path("a"), &path("b"), "--json"]);
+    let [greedy, sampled] = <[Value; 2]>::try_from(document_list(&output, "passes")).unwrap();
     assert_eq!((greedy["pass"].as_str(), sampled["pass"].as_str()), (Some("tiny-greedy"), Some("tiny-t0.6x1")));
     let same = &greedy["comparison"];
     assert_eq!((same["difference"]["mean"].as_f64(), same["won"].as_u64(), same["lost"].as_u64()), (Some(0.0), Some(0), Some(0)));
@@ -125,7 +128,8 @@ fn compare_pairs_two_evaluations_by_problem() {
     let stderr = stderr(&output);
     assert!(stderr.contains("tiny-t0.6x1 was measured under different conditions: seed: 0, here 1"), "{stderr}");
     let files = [path("a/tiny-greedy.jsonl"), path("b/tiny-t0.6x1.jsonl")];
-    assert_eq!(stdout_json(&succeed(&["compare", &files[0], &files[1], "--fallback"])).len(), 1);
+    let table = stdout(&succeed(&["compare", &files[0], &files[1], "--fallback"]));
+    assert!(table.contains("B - A in points") && table.lines().count() == 3 && !table.contains('{'), "{table}");
     std::fs::create_dir(path("empty")).unwrap();
     assert!(fail(&["compare", &path("a"), &path("empty")], 2).contains("they have no pass in common"));
     assert!(fail(&["compare", &path("a"), &path("nowhere")], 2).contains("does not exist"));

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::fixture::{self, error_of, fail, rlvr, stdout_json, succeed, text, write_file};
+use crate::fixture::{self, document_list, error_of, fail, rlvr, stdout_json, succeed, text, write_file};
 
 /// Writes the embedded model to a folder, without its chat template. Returns the folder's path.
 fn without_template(folder: &Path) -> String {
@@ -137,8 +137,8 @@ fn chat_template_option_is_used_recorded_and_exported() {
     let malformed = write_file(folder.path(), "malformed.jinja", "{% if %}");
     let error = fail(&["sample", "--model", &bare, "--prompt", "a", "--chat-template", &malformed], 1);
     assert!(error.contains("the chat template does not parse"), "{error}");
-    let eval = ["eval", "--model", &bare, "--benchmarks", "tiny", "--limit", "1", "--chat-template", &template, "--max-new-tokens", "4"];
-    assert_eq!(stdout_json(&rlvr(&eval)).len(), 2);
+    let eval = ["eval", "--model", &bare, "--benchmarks", "tiny", "--limit", "1", "--chat-template", &template, "--json"];
+    assert_eq!(document_list(&rlvr(&eval), "passes").len(), 2);
 
     // A run records the date in its prompts, and a resumed run keeps it.
     let run = folder.path().join("run");

@@ -52,7 +52,7 @@ pub fn measurements(cases: &[CaseReport]) {
         ]
     };
     let header = ["workload", "median ms", "min", "max", "tokens/s", "GFLOP/s", "of matmul peak", "MFU", "of roofline", "peak GB"];
-    message!("{}", table(&header, &all().map(row).collect::<Vec<_>>()));
+    print_result!("{}", table(&header, &all().map(row).collect::<Vec<_>>()));
     let operations = all().flat_map(|(case, measurement)| {
         let total: f64 = measurement.breakdown.iter().map(|time| time.seconds).sum();
         measurement.breakdown.iter().take(SHOWN_OPERATIONS).map(move |time| {
@@ -62,6 +62,6 @@ pub fn measurements(cases: &[CaseReport]) {
     });
     let operations: Vec<Vec<String>> = operations.collect();
     if !operations.is_empty() {
-        message!("{}", table(&["workload", "operation", "calls", "ms", "share"], &operations));
+        print_result!("\n{}", table(&["workload", "operation", "calls", "ms", "share"], &operations));
     }
 }
