@@ -17,7 +17,7 @@ fn eval_resume_after_a_kill_writes_the_same_files() {
     // Two sequences at a time, to leave time to kill the process.
     let slow = [&TINY[..], &["--out", &killed, "--max-running", "2"]].concat();
     let unfinished = PathBuf::from(&killed).join("tiny-t0.6x1.jsonl.unfinished");
-    let mut child = command(&slow).spawn().unwrap();
+    let mut child = command(&slow).stderr(std::process::Stdio::null()).spawn().unwrap();
     wait_for("answers", || std::fs::read_to_string(&unfinished).is_ok_and(|text| text.lines().count() >= 40));
     child.kill().unwrap();
     child.wait().unwrap();
