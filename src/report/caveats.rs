@@ -8,7 +8,7 @@ use crate::eval::statistics::Estimate;
 pub struct Caveats {
     /// The run's seed.
     pub seed: u64,
-    /// The pass whose gain is split, its gain, and the part that is format.
+    /// The accuracy whose gain is split, its gain, and the part that is format.
     pub format: Option<(String, Estimate, Estimate)>,
     /// The best step and the last one, if they differ.
     pub best: Option<(u64, u64)>,
@@ -48,7 +48,7 @@ impl Caveats {
              rlvr study runs several seeds.",
             self.seed
         )];
-        sentences.extend(self.format.as_ref().map(|(pass, gain, format)| self.about_format(pass, gain, format)));
+        sentences.extend(self.format.as_ref().map(|(measure, gain, format)| about_format(measure, gain, format)));
         sentences.push(self.attempts.as_ref().map_or_else(
             || "Whether the base model would reach the same by answering several times, with a majority vote, was not measured.".to_owned(),
             about_attempts,
@@ -73,21 +73,21 @@ impl Caveats {
         );
         sentences
     }
+}
 
-    fn about_format(&self, pass: &str, gain: &Estimate, format: &Estimate) -> String {
-        if format.low <= 0.0 {
-            return format!(
-                "Learning to box answers explains no measurable part of the gain on {pass}: right answers without a box account for {} of {}.",
-                points_with_interval(format),
-                points(gain.mean)
-            );
-        }
-        format!(
-            "Part of the gain on {pass} is format: {} of {} come from boxing right answers, not from more right answers.",
+fn about_format(measure: &str, gain: &Estimate, format: &Estimate) -> String {
+    if format.low <= 0.0 {
+        return format!(
+            "Learning to box answers explains no measurable part of the gain in {measure}: right answers without a box account for {} of {}.",
             points_with_interval(format),
             points(gain.mean)
-        )
+        );
     }
+    format!(
+        "Part of the gain in {measure} is format: {} of {} come from boxing right answers, not from more right answers.",
+        points_with_interval(format),
+        points(gain.mean)
+    )
 }
 
 fn about_attempts(attempts: &Attempts) -> String {
@@ -120,7 +120,7 @@ mod tests {
         check(&caveats, &["one seed (3)", "was not measured", "was not tested"]);
         let attempts = Attempts { pass: "aime24-t0.6x8".to_owned(), samples: 8, any: 0.2, majority: Some(0.1), last: Some(0.15) };
         let all = Caveats {
-            format: Some(("math500-greedy".to_owned(), around(0.3), around(0.1))),
+            format: Some(("greedy accuracy".to_owned(), around(0.3), around(0.1))),
             best: Some((80, 100)),
             attempts: Some(attempts),
             limit: 1000,
@@ -139,6 +139,6 @@ mod tests {
             ],
         );
         let little = Caveats { format: Some(("a".to_owned(), around(0.3), around(0.005))), ..caveats };
-        check(&little, &["one seed", "explains no measurable part of the gain on a", "was not measured", "was not tested"]);
+        check(&little, &["one seed", "explains no measurable part of the gain in a", "was not measured", "was not tested"]);
     }
 }

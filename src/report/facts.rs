@@ -24,6 +24,8 @@ pub struct Facts {
     pub saturation: Option<u64>,
     /// Descriptions of records that cannot be read.
     pub missing: Vec<String>,
+    /// The parts of the gain from the base model to the last evaluation, by pass; without passes that only one of them has.
+    pub gain_parts: BTreeMap<String, GainParts>,
     /// The graded responses at the milestones, by step and pass.
     graded: BTreeMap<(u64, String), Vec<GradedProblem>>,
 }
@@ -86,7 +88,11 @@ impl Facts {
                 Err(error) => missing.push(format!("{error:#}")),
             }
         }
-        Self { measures: measures(&history), saturation: run.saturation_step(), missing, graded, history }
+        let measures = measures(&history);
+        let mut facts = Self { measures, saturation: run.saturation_step(), missing, gain_parts: BTreeMap::new(), graded, history };
+        let split = |pass: &&str| Some(((*pass).to_owned(), facts.split_gain(pass)?));
+        facts.gain_parts = run.passes().par_iter().filter_map(split).collect();
+        facts
     }
 
     /// Returns the evaluation of the base model.
@@ -128,7 +134,7 @@ impl Facts {
     }
 
     /// Splits the gain of a pass from the base model to the last evaluation; `None` if one of them is missing or lacks the pass.
-    pub fn gain_parts(&self, pass: &str) -> Option<GainParts> {
+    fn split_gain(&self, pass: &str) -> Option<GainParts> {
         let (base, last) = (self.base()?, self.last()?);
         let pairs = self.pairs(pass, [base.step, last.step]);
         let (before, after): (Vec<_>, Vec<_>) =
@@ -137,6 +143,20 @@ impl Facts {
         let others = base.scores.keys().filter(is_other).filter_map(|name| self.graded.get(&(base.step, name.clone())));
         let elsewhere: Vec<GradedResponse> = others.flatten().flat_map(|problem| problem.responses.clone()).collect();
         statistics::gain_parts(&before, &after, &elsewhere)
+    }
+
+    /// Returns the mean over passes of the parts of the gain, without styles; `None` without passes.
+    pub fn mean_gain_parts(&self) -> Option<GainParts> {
+        let mean = |part: fn(&GainParts) -> Estimate| mean_difference(&self.gain_parts.values().map(part).collect::<Vec<_>>());
+        Some(GainParts {
+            problems: self.gain_parts.values().map(|parts| parts.problems).sum(),
+            gain: mean(|parts| parts.gain)?,
+            format: mean(|parts| parts.format)?,
+            styles: mean(|parts| parts.styles)?,
+            broken: mean(|parts| parts.broken)?,
+            rest: mean(|parts| parts.rest)?,
+            by_style: Vec::new(),
+        })
     }
 
     /// Returns the numbers for the sentence about what happened.

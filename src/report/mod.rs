@@ -56,16 +56,31 @@ pub fn run_page(run: &RunRecord, options: &ReportOptions) -> Result<Page> {
     sections.extend(sections::subjects::section(run, &facts));
     sections.extend(sections::words::section(run, &facts));
     sections.extend(sections::pass_at_k::section(run, &facts));
-    sections.push(responses::section(run, options.responses)?);
     sections.push(sections::configuration::section(run));
-    Ok(Page { title: run.name.clone(), subtitle: subtitle(run), sections, watch: None })
+    let mut page = Page { title: run.name.clone(), subtitle: subtitle(run), sections, watch: None };
+    let responses = responses::section(run, fitting(options.responses, &page))?;
+    page.sections.insert(page.sections.len() - 1, responses);
+    Ok(page)
+}
+
+/// The size in bytes that a page has at most with the default limit for responses, unless the rest of it is larger.
+const PAGE_BYTES: usize = 1_950_000;
+
+/// Returns a smaller limit than the default one if the rest of the page leaves less room, as in a run with many steps.
+fn fitting(limit: ResponseLimit, page: &Page) -> ResponseLimit {
+    match limit {
+        ResponseLimit::Bytes(bytes) if limit == ResponseLimit::default() => {
+            ResponseLimit::Bytes(bytes.min(PAGE_BYTES.saturating_sub(page.html().len())))
+        }
+        _ => limit,
+    }
 }
 
 /// Describes the run in one line.
 fn subtitle(run: &RunRecord) -> String {
     let settings = &run.settings;
     format!(
-        "{} trained with {} on {}: {} groups of {} responses per step, learning rate {:e}, seed {}",
+        "{} trained with {} on {}: {} × {} responses per step, learning rate {:e}, seed {}",
         settings.model,
         settings.algo,
         example::title(&settings.example),

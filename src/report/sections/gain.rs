@@ -13,7 +13,10 @@ use crate::report::page::Section;
 use crate::report::run_record::RunRecord;
 
 /// A pass whose gain is split.
-type Split<'a> = (&'a str, GainParts);
+type Split = (String, GainParts);
+
+/// With more passes, the picture shows only their mean.
+const MOST_IN_PICTURE: usize = 3;
 
 /// A part of the gain: its name, its definition, and its size.
 type Part = (&'static str, &'static str, fn(&GainParts) -> Estimate);
@@ -27,7 +30,7 @@ const PARTS: [Part; 4] = [
         |parts| parts.format,
     ),
     (
-        "answer style",
+        STYLE,
         "The model chooses other ways of answering, each as good as it was before: the change of each style's share times the base model's \
          accuracy in that style.",
         |parts| parts.styles,
@@ -45,22 +48,29 @@ const PARTS: [Part; 4] = [
     ),
 ];
 
+/// The part that only benchmarks with a classifier of answer styles have.
+const STYLE: &str = "answer style";
+
 /// Writes the section; `None` without an evaluation.
 pub fn section(run: &RunRecord, facts: &Facts) -> Option<Section> {
     facts.history.evaluations.first()?;
     let passes = run.passes();
-    let splits: Vec<Split> = passes.iter().filter_map(|pass| Some((*pass, facts.gain_parts(pass)?))).collect();
+    let mut splits: Vec<Split> = facts.gain_parts.iter().map(|(pass, parts)| (pass.clone(), parts.clone())).collect();
+    let has_styles = splits.iter().any(|(_, parts)| !parts.by_style.is_empty());
+    if splits.len() > MOST_IN_PICTURE {
+        splits.extend(facts.mean_gain_parts().map(|mean| (format!("mean of {}", splits.len()), mean)));
+    }
     let mut figures = Vec::new();
     if !splits.is_empty() {
-        figures.push(parts_figure(&splits));
+        figures.push(parts_figure(if splits.len() > MOST_IN_PICTURE { &splits[splits.len() - 1..] } else { &splits }, has_styles));
     }
     let small: Vec<Figure> = std::iter::once(boxed_figure(run, facts, &passes)).chain(style_figures(facts, &passes)).collect();
     let body = html! {
-        @if let [split, ..] = splits.as_slice() {
+        @if !splits.is_empty() {
             p {
                 "The gain from the base model to step " (facts.last().map_or(0, |last| last.step)) ", split into parts that add up to it. Each \
                  part has its 95% interval over problems."
-                @if split.1.by_style.is_empty() {
+                @if !has_styles {
                     " These benchmarks have no classifier of answer styles, so a change of style counts in the rest."
                 }
             }
@@ -81,23 +91,27 @@ fn definitions() -> Markup {
     html! { dl.definitions { @for (name, definition, _) in PARTS { div { dt { (name) } dd { (definition) } } } } }
 }
 
-fn parts_figure(splits: &[Split]) -> Figure {
+fn parts_figure(splits: &[Split], has_styles: bool) -> Figure {
+    let shown: Vec<Part> = PARTS.into_iter().filter(|(name, _, _)| has_styles || *name != STYLE).collect();
     let value = |parts: &GainParts| {
-        let parts = PARTS.iter().map(|(_, _, part)| part(parts)).chain([parts.gain]);
+        let parts = shown.iter().map(|(_, _, part)| part(parts)).chain([parts.gain]);
         parts.map(|part| bar(Some(in_points(part)))).collect()
     };
     let chart = BarChart {
         title: "The gain in accuracy, split into parts".to_owned(),
         description: splits.iter().map(|(pass, parts)| format!("{pass}: {}. ", in_words(parts))).collect(),
         value: Axis::new("percentage points of accuracy", Unit::Number),
-        categories: PARTS.iter().map(|(name, _, _)| (*name).to_owned()).chain(["whole gain".to_owned()]).collect(),
-        series: splits.iter().map(|(pass, parts)| BarSeries { name: (*pass).to_owned(), values: value(parts) }).collect(),
+        categories: shown.iter().map(|(name, _, _)| (*name).to_owned()).chain(["whole gain".to_owned()]).collect(),
+        series: splits.iter().map(|(pass, parts)| BarSeries { name: pass.clone(), values: value(parts) }).collect(),
         size: Size::Full,
     };
     Figure {
         id: "gain-parts".to_owned(),
         title: "Parts of the gain".to_owned(),
-        caption: html! { "Bars from zero; the first four add up to the last. Lines are 95% intervals." },
+        caption: html! {
+            @if let [(pass, _)] = splits { (pass) ". " }
+            "Bars from zero; those above the last add up to it. Lines are 95% intervals."
+        },
         svg: without_style(&chart.svg()),
         csv: chart.csv(),
     }
@@ -192,6 +206,8 @@ fn boxed_figure(run: &RunRecord, facts: &Facts, passes: &[&str]) -> Figure {
     let mut lines: Vec<_> =
         passes.iter().enumerate().map(|(color, pass)| over_evaluations(facts, pass, pass, color, |score| score.boxed)).collect();
     let train = super::training::points_of(run, &["train/boxed_share"]);
+    let stride = super::training::csv_stride(train.len());
+    let train: Vec<_> = train.into_iter().step_by(stride).collect();
     if !train.is_empty() {
         let line = crate::plot::chart::Line { name: "training".to_owned(), points: train, style: LineStyle::Faint(6) };
         lines.insert(0, line);

@@ -1,6 +1,6 @@
 //! The start of the page: three numbers, one picture, one sentence of what happened, what it does not show, and what is missing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{Markup, html};
 
@@ -117,7 +117,9 @@ fn headline(run: &RunRecord, facts: &Facts) -> Figure {
         Some(Measure::Mean) => mean_picture(run, facts, &published),
         _ => curve_picture(run, facts, gain, &published),
     };
-    let decodings: Vec<String> = passes.iter().map(|pass| format!("{pass} ({})", describe_decoding(pass))).collect();
+    let mut decodings: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    passes.iter().for_each(|pass| decodings.entry(describe_decoding(pass)).or_default().push(set_of(pass)));
+    let decodings: Vec<String> = decodings.iter().map(|(decoding, sets)| format!("{} ({decoding})", sets.join(", "))).collect();
     let caption = html! {
         @if let Some(step) = facts.saturation {
             "Train accuracy saturates at step " (step) ": its mean over " (facts.history.saturation_window) " steps reaches 99%. "
@@ -208,11 +210,16 @@ fn rounded(estimate: Estimate) -> Estimate {
 
 fn caveats(run: &RunRecord, facts: &Facts) -> Caveats {
     let last = facts.last();
-    let split_pass =
-        facts.measures.first().zip(last).and_then(|(measure, last)| measure.passes(last).first().map(|pass| (*pass).to_owned()));
-    let format = split_pass.and_then(|pass| facts.gain_parts(&pass).map(|parts| (pass, parts.gain, parts.format)));
+    let headline = facts.measures.first().zip(last);
+    let format = headline.and_then(|(measure, last)| {
+        let parts = match measure.passes(last).as_slice() {
+            [pass] => facts.gain_parts.get(*pass).cloned(),
+            _ => facts.mean_gain_parts(),
+        }?;
+        Some((measure.name(last), parts.gain, parts.format))
+    });
     let attempts = facts.base().and_then(|base| {
-        let (pass, score) = base.scores.iter().find(|(_, score)| score.samples > 1)?;
+        let (pass, score) = base.scores.iter().filter(|(_, score)| score.samples > 1).max_by_key(|(_, score)| score.problems)?;
         let any = score.pass_at.last()?.mean;
         let last = last.and_then(|last| last.scores.get(pass)).and_then(|score| score.accuracy).map(|accuracy| accuracy.mean);
         let majority = score.majority.map(|majority| majority.mean);

@@ -60,6 +60,8 @@ const WITH_SIGNAL: &str = "groups with signal";
 const SMOOTHING: usize = 50;
 /// The most points of a mean in a picture.
 const POINTS: usize = 150;
+/// The most steps in a CSV file.
+const CSV_STEPS: usize = 4000;
 /// The most bars of time in the chart of phases.
 const TIME_BUCKETS: u64 = 60;
 
@@ -79,6 +81,9 @@ pub fn section(run: &RunRecord, facts: &Facts) -> Option<Section> {
         p {
             "Each step trains on the responses that it samples. "
             @if window > 1 { "Pale lines are single steps, strong lines the mean of " (window) " steps." }
+            @if csv_stride(steps) > 1 {
+                " The CSV files have every " (csv_stride(steps)) "th step; all are in " code { "metrics.jsonl" } " in the run's folder."
+            }
         }
         (grid(&figures))
         @if !constant.is_empty() { (constants(&constant)) }
@@ -132,7 +137,8 @@ impl Quantity {
             size: Size::Small,
         };
         // The file has single steps; the smoothed line follows from them.
-        let data = LineChart { lines: vec![line(points.to_vec(), LineStyle::Plain(TRAIN))], ..chart.clone() };
+        let every = points.iter().step_by(csv_stride(points.len())).copied().collect();
+        let data = LineChart { lines: vec![line(every, LineStyle::Plain(TRAIN))], ..chart.clone() };
         Figure {
             id: element_id("training", self.title),
             title: self.title.to_owned(),
@@ -141,6 +147,11 @@ impl Quantity {
             csv: data.csv(),
         }
     }
+}
+
+/// Returns the distance of the steps in CSV files, so that a page about a run of any length can be sent by mail.
+pub fn csv_stride(steps: usize) -> usize {
+    steps.div_ceil(CSV_STEPS).max(1)
 }
 
 /// True if a quantity never changes, so that a sentence says all about it.
