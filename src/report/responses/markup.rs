@@ -38,7 +38,7 @@ fn held_out(run: &RunRecord, recorded: &Recorded, reader: &Reader, packed: &Pack
             } @else {
                 p {
                     "Each problem with the responses of the " (columns(&recorded.steps, &names)) ". "
-                    (inclusion(run, recorded, packed))
+                    span data-inclusion="" { (inclusion(run, recorded, packed)) }
                 }
                 noscript { p { "The list of responses needs script. The first problems are below." } }
                 div data-browser="" hidden {}
