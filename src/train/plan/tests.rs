@@ -3,6 +3,7 @@ use crate::kernels::Backend;
 use crate::model::decoder::ActivationCheckpointing;
 use crate::model::{known_models, parameters};
 use crate::objective::{Baseline, Scale};
+use crate::optim::MomentDtype;
 
 fn work() -> RunWorkload {
     let evaluation = EngineLoad { prompts: vec![200; 500], requests: 500, max_new_tokens: 3072 };
