@@ -41,7 +41,7 @@ fn names() -> String {
 
 pub fn run(args: PlanArgs) -> Result<()> {
     if args.train.help_settings {
-        print_result!("{}", super::settings_help::page()?.trim_end());
+        print_result!("{}", super::settings_help::text()?.trim_end());
         return Ok(());
     }
     let prepared = train::prepare(args.train.request(PrepareFor::Plan { stand_in: !args.train.has_example() })?)?;
@@ -92,7 +92,7 @@ fn print_survey(sizes: &Sizes, as_json: bool) -> Result<()> {
     if as_json {
         print_result!("{}", json!({"model": sizes.settings.model, "cards": survey::json(&plans)}));
     } else {
-        print_result!("{}", survey::table(&plans));
+        print_result!("{}", survey::table(&plans, sizes.settings.lora.is_on()));
     }
     Ok(())
 }

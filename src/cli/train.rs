@@ -101,7 +101,7 @@ pub struct TrainArgs {
     /// Check everything that needs no weights, print the settings, and exit
     #[arg(long)]
     dry_run: bool,
-    /// Print every setting with its range, default and meaning, and exit
+    /// Print every setting with its range, unit, default, meaning and the reason for the default, and exit
     #[arg(long)]
     pub(super) help_settings: bool,
     #[command(flatten)]
@@ -112,7 +112,7 @@ pub struct TrainArgs {
 
 pub fn run(TrainCommand { args, json }: TrainCommand) -> Result<ExitCode> {
     if args.help_settings {
-        print_result!("{}", super::settings_help::page()?.trim_end());
+        print_result!("{}", super::settings_help::text()?.trim_end());
         return Ok(ExitCode::SUCCESS);
     }
     let prepared = train::prepare(args.request(if args.dry_run { PrepareFor::DryRun } else { PrepareFor::Run })?)?;

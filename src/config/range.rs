@@ -1,4 +1,4 @@
-//! Rows of the settings tables, each with a path, a range and a description. Checks, error messages and documentation all use these rows.
+//! Rows of the settings tables, each with a path, a range, a unit, a description, and the reason for the default. Checks, error messages and documentation all use these rows.
 
 use toml::Value;
 
@@ -11,8 +11,12 @@ pub struct Row {
     pub path: &'static str,
     /// The allowed values.
     pub range: Range,
+    /// The unit of the number, in the plural; empty if it has none.
+    pub unit: &'static str,
     /// The meaning, in one or two sentences of Markdown.
     pub about: &'static str,
+    /// Why the default is what it is, in one or two sentences of Markdown; empty without a default.
+    pub reason: &'static str,
 }
 
 /// The allowed values of a setting.
@@ -62,7 +66,7 @@ const MAX: f64 = f32::MAX as f64;
 
 /// Makes a row. The short name of this function keeps the tables readable.
 pub const fn row(path: &'static str, range: Range, about: &'static str) -> Row {
-    Row { path, range, about }
+    Row { path, range, unit: "", about, reason: "" }
 }
 
 /// Concatenates tables of rows. `N` is their total number of rows.
@@ -207,6 +211,16 @@ impl Range {
 }
 
 impl Row {
+    /// Adds the unit of the number.
+    pub const fn in_unit(self, unit: &'static str) -> Self {
+        Self { unit, ..self }
+    }
+
+    /// Adds the reason for the default.
+    pub const fn because(self, reason: &'static str) -> Self {
+        Self { reason, ..self }
+    }
+
     /// True if the row belongs to the setting with this full name.
     pub fn matches(&self, path: &str) -> bool {
         self.path == path || {

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::fixture::{rlvr, stderr, stdout};
 
@@ -65,8 +65,90 @@ fn train_prints_its_needs_and_refuses_runs_that_do_not_fit() {
     let arguments = ["train", "--model", &large, "--example", "tiny/addition/334+556", "--set", "eval.benchmarks=", "--out", &out];
     let expected = if cfg!(target_os = "linux") { "no setting makes it fit" } else { "the run writes" };
     check(&arguments, 2, &[expected]);
+    check(&["plan", "--model", &large, "--example", "tiny/addition/334+556", "--set", "eval.benchmarks="], 1, &[expected]);
     // Its settings are still valid, so a dry run succeeds.
     check(&[&arguments[..], &["--dry-run"]].concat(), 0, &["this machine would refuse the run: ", expected]);
+    assert!(!root.path().join("run").exists());
+}
+
+const SHAPE: [&str; 7] = ["plan", "--model", "qwen2.5-math-1.5b", "--example", "tiny/addition/334+556", "--set", "eval.benchmarks="];
+
+/// Runs `rlvr plan` for the 1.5B shape. Returns its stdout as JSON, which must be all that it prints there.
+fn plan_json(more: &[&str], code: i32) -> Value {
+    let output = rlvr(&[&SHAPE[..], more, &["--json"]].concat());
+    assert_eq!(output.status.code(), Some(code), "{more:?}: {}", stderr(&output));
+    serde_json::from_str(&stdout(&output)).unwrap()
+}
+
+#[test]
+fn plan_for_a_named_gpu_says_that_its_times_are_estimates() {
+    let on = |gpu: &str, code: i32, expected: &[&str]| check(&[&SHAPE[..], &["--gpu", gpu]].concat(), code, expected);
+    on("h100", 0, &["time on H100 SXM (80 GiB, 3350 GB/s, 989 TFLOP/s in bf16: NVIDIA H100 data sheet)", "not measurements", "rollouts"]);
+    let fits = ["it would fit with --set train.stream_reference=true", "which does not change the experiment", "optim.states=8bit rounds"];
+    on("rtx-4090", 1, &fits);
+    on("rtx-4070", 1, &["no setting makes it fit", "--lora 16", "changes the experiment"]);
+    on("t4-16", 1, &["the T4 has compute capability 7.5, but the kernels need 8.0"]);
+    on("h10", 2, &["unknown card \"h10\" (did you mean h100?)"]);
+    // Fused kernels in bf16 are all that the model describes.
+    check(&[&SHAPE[..], &["--gpu", "h100", "--kernels", "stock"]].concat(), 0, &["unknown: the model describes only the fused kernels"]);
+    let plan = plan_json(&["--gpu", "h200"], 0);
+    assert_eq!((&plan["fits"], &plan["device"], &plan["parameters"]), (&json!(true), &json!("gpu"), &json!(1_543_714_304_u64)));
+    assert!(plan["times_from"].as_str().unwrap().contains("not a measurement"), "{plan}");
+    let runs: Vec<f64> = plan["times"].as_array().unwrap().iter().map(|times| times["run_s"].as_f64().unwrap()).collect();
+    assert!(runs.len() == 3 && runs[0] > runs[1] && runs[1] > runs[2] && runs[2] > 0.0, "{runs:?}");
+    let plan = plan_json(&["--gpu", "rtx-4090"], 1);
+    assert!(plan["fits"] == false && plan["refusal"].as_str().unwrap().contains("it would fit with"), "{plan}");
+}
+
+#[test]
+fn plan_cards_lists_every_card_with_settings_that_keep_the_experiment() {
+    check(&[&SHAPE[..], &["--cards"]].concat(), 0, &["rtx-3060-12", "does not fit", "h200", "not measurements", "--set optim.states=8bit"]);
+    let survey = plan_json(&["--cards"], 0);
+    let cards = survey["cards"].as_array().unwrap();
+    let of_size = |gib: u64| cards.iter().filter(move |card| card["memory_gib"] == gib && card["fault"].is_null());
+    assert!([12, 16].iter().all(|gib| of_size(*gib).all(|card| card["fits"] == false)), "{survey}");
+    for gib in [24, 48, 80, 141] {
+        assert!(of_size(gib).count() > 0, "{gib}");
+        for card in of_size(gib) {
+            assert!(card["fits"] == true && card["peak_bytes"].as_u64() <= card["usable_bytes"].as_u64(), "{card}");
+            let effects: Vec<&str> = card["changes"].as_array().unwrap().iter().map(|change| change["effect"].as_str().unwrap()).collect();
+            assert!(!effects.contains(&"changes the experiment") && effects.is_empty() == (gib > 24), "{card}");
+            assert_eq!(card["times"].as_array().unwrap().len(), 3, "{card}");
+        }
+    }
+}
+
+#[test]
+fn plan_json_here_is_all_that_is_printed() {
+    let output = rlvr(&["plan", "--json", "--set", "eval.limit=20"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let plan: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(
+        (&plan["model"], &plan["fits"], &plan["times_from"]),
+        (&json!("tiny"), &json!(true), &json!("rates measured on this machine"))
+    );
+    let disk = &plan["disk"];
+    let sum = ["checkpoints", "states"]
+        .iter()
+        .zip(["weights_bytes", "state_bytes"])
+        .map(|(count, bytes)| disk[*count].as_u64().unwrap() * disk[bytes].as_u64().unwrap());
+    let rest = disk["best_bytes"].as_u64().unwrap() + disk["rollouts_bytes"].as_u64().unwrap();
+    assert_eq!(disk["needed_bytes"].as_u64().unwrap(), sum.sum::<u64>() + rest);
+}
+
+/// A run that would fill the disk is refused before it starts, and by its plan.
+#[test]
+fn train_and_plan_refuse_runs_that_need_more_disk_space_than_is_free() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("run").display().to_string();
+    let sets = ["rollout.groups=1", "rollout.group_size=2", "rollout.max_new_tokens=1", "eval.benchmarks=", "checkpoint.every=1"];
+    let sets = sets.iter().chain(&["checkpoint.keep_spaced=0"]).flat_map(|set| ["--set", set]);
+    let arguments: Vec<&str> = ["--steps", "1000000000", "--out", &out].into_iter().chain(sets).collect();
+    let expected = ["of disk space, but ", "free some space", "--set checkpoint.keep_spaced=8, which does not change the training"];
+    check(&[&["train"], &arguments[..]].concat(), 2, &expected);
+    check(&[&["plan"], &arguments[..]].concat(), 1, &expected);
+    check(&[&["train", "--dry-run"], &arguments[..]].concat(), 0, &["this machine would refuse the run: ", expected[2]]);
+    check(&[&["plan"], &arguments[..], &["--set", "checkpoint.keep_spaced=8"]].concat(), 0, &["of 1000000000 that the run writes"]);
     assert!(!root.path().join("run").exists());
 }
 

@@ -45,36 +45,44 @@ fn plan_for(card: &'static Card, config: &ModelConfig, settings: &RunSettings, w
     Ok(CardPlan { card, changes: Some(changes), peak: changed.memory.peak(), times })
 }
 
-/// Formats the plans as a table for people, at most 80 columns wide unless a card needs long settings.
-pub fn table(plans: &[CardPlan]) -> String {
-    let means: Vec<usize> =
-        plans.iter().map(|plan| &plan.times).max_by_key(|times| times.len()).into_iter().flatten().map(|t| t.mean_tokens).collect();
-    let headings: String = means.iter().map(|mean| format!(" {:>9}", format!("at {mean}"))).collect();
-    let mut text = format!("{:<15} {:>6}  {:>9}  {headings}\n", "card", "memory", "needs");
-    for CardPlan { card, changes, peak, times } in plans {
-        let times: String = times.iter().map(|times| format!(" {:>9}", hours(times.run))).collect();
-        let (fits, notes) = match changes {
-            _ if !card.is_supported() => {
-                (format!(" not supported: compute capability {}.{}", card.capability.0, card.capability.1), Vec::new())
-            }
-            None => (" does not fit without changing the experiment".to_owned(), Vec::new()),
-            Some(changes) => (times, changes.iter().map(|change| format!("--set {}", change.set)).collect()),
-        };
-        text += &format!("{:<15} {:>3} GB  {:>9}  {fits}\n", card.name, card.memory_gib, format_bytes(*peak));
-        if !notes.is_empty() {
-            text += &format!("    with {}\n", notes.join(" "));
-        }
+/// Formats the plans as a table for people.
+pub fn table(plans: &[CardPlan], trains_adapters: bool) -> String {
+    let longest = plans.iter().map(|plan| &plan.times).max_by_key(|times| times.len());
+    let headings: String = longest.into_iter().flatten().map(|times| format!("{:>9}", format!("at {}", times.mean_tokens))).collect();
+    let mut text = format!("{:<15}{:>7}{:>9}{:>10}{headings}\n", "card", "memory", "usable", "needed");
+    plans.iter().for_each(|plan| text += &rows(plan));
+    let any = |condition: fn(&CardPlan) -> bool| plans.iter().any(condition);
+    if !headings.is_empty() {
+        text += "\nColumns \"at N\": the whole run, if responses have a mean of N tokens.\n";
+        text += CAVEAT;
     }
-    text += "\nThe columns `at N` are the time of the whole run in hours if responses have a mean of N\ntokens.";
-    if plans.iter().any(|plan| plan.changes.iter().flatten().any(|change| change.effect == Effect::Rounding)) {
-        text += " optim.states=8bit rounds the optimizer's moments; the other settings change nothing\nbut the order of sums.";
+    if any(|plan| plan.changes.iter().flatten().any(|change| change.effect == Effect::Rounding)) {
+        text += "\noptim.states=8bit rounds the optimizer's moments; the other settings change\nnothing but the order of sums.";
     }
-    text + "\n" + CAVEAT
+    if any(|plan| plan.changes.is_none()) && !trains_adapters {
+        text += "\nAdapters (--lora 16) need less memory but change the experiment; add the flag to\nsee their plan.";
+    }
+    text
+}
+
+/// Formats the row of a card, and the settings that it needs on a second line.
+fn rows(plan: &CardPlan) -> String {
+    let CardPlan { card, changes, peak, times } = plan;
+    let times: String = times.iter().map(|times| format!("{:>9}", hours(times.run))).collect();
+    let result = match changes {
+        _ if !card.is_supported() => format!("  no: compute capability {}.{}", card.capability.0, card.capability.1),
+        None => "  does not fit".to_owned(),
+        Some(_) => times,
+    };
+    let (usable, peak) = (format_bytes(card.usable_bytes()), format_bytes(*peak));
+    let row = format!("{:<15}{:>3} GiB{usable:>9}{peak:>10}{result}\n", card.name, card.memory_gib);
+    let flags: Vec<String> = changes.iter().flatten().map(|change| format!("      --set {}\n", change.set)).collect();
+    if flags.is_empty() { row } else { format!("{row}    with\n{}", flags.concat()) }
 }
 
 /// Says where estimated times come from.
-pub const CAVEAT: &str = "Times are estimates of a model, not measurements: it computes them from the card's data sheet, for\nthe fused kernels, and has not \
-been checked on any card. Expect errors of 25% and more.";
+pub const CAVEAT: &str = "Times are estimates of a model, not measurements: computed from the card's data\nsheet for the fused kernels, and not checked \
+on any card. Expect errors of 25% and\nmore.";
 
 /// Formats the plans as JSON.
 pub fn json(plans: &[CardPlan]) -> Value {
