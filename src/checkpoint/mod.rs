@@ -24,7 +24,7 @@ use anyhow::{Context, Result, ensure};
 /// If it exists. If it is a run folder, the message says how to resume the run.
 pub fn ensure_absent(folder: &Path) -> Result<()> {
     let is_run = folder.join("config.toml").exists();
-    let resume = if is_run { format!(", or continue that run with --resume {}", folder.display()) } else { String::new() };
+    let resume = if is_run { format!(", or continue that run with rlvr train --resume {}", folder.display()) } else { String::new() };
     ensure!(!folder.exists(), "{} already exists and is never overwritten: choose another --out{resume}", folder.display());
     Ok(())
 }

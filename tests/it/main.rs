@@ -8,6 +8,7 @@ mod testing;
 
 mod algorithms;
 mod bad_checkpoints;
+mod bad_input;
 mod bad_tokenizers;
 mod bench;
 mod benchmarks;
@@ -30,8 +31,10 @@ mod ppo;
 mod renamed;
 mod replay;
 mod rewards;
+mod runs;
 mod sample;
 mod settings;
+mod show;
 mod signals;
 mod studies;
 mod training;
