@@ -69,7 +69,7 @@ fn read(name: &str, chat: &ChatSettings, on_progress: &OnProgress) -> Result<Mod
     if path.exists() {
         return Model::from_folder_with(name, path, chat);
     }
-    check_name(name)?;
+    usage(check_name(name))?;
     Model::from_folder_with(name, &Hub::from_env().fetch(&ModelName::parse(name)?, on_progress)?, chat)
 }
 

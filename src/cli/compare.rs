@@ -70,6 +70,15 @@ fn pairs(before: &Path, after: &Path) -> Result<BTreeMap<String, [PathBuf; 2]>> 
             path.display()
         );
     }
+    for path in [before, after] {
+        let evaluations = path.join("eval");
+        ensure!(
+            !path.join("config.toml").exists() || !evaluations.is_dir(),
+            "{} is a run folder: name one of its evaluations, such as {}",
+            path.display(),
+            evaluations.join("00000").display()
+        );
+    }
     if before.is_file() && after.is_file() {
         let name = before.file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         return Ok(BTreeMap::from([(name, [before.to_owned(), after.to_owned()])]));

@@ -56,6 +56,7 @@ pub fn run(args: RunsArgs) -> Result<()> {
 }
 
 fn ensure_folder(folder: &Path) -> Result<()> {
+    ensure!(!folder.is_file(), "{} is a file: name the folder of your runs", folder.display());
     ensure!(folder.is_dir(), "there is no folder {}: start a run with rlvr train, or name the folder of your runs", folder.display());
     Ok(())
 }

@@ -13,6 +13,8 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 use super::numbers::{COUNT_FROM_1, within};
+use crate::config::range::whole;
+use crate::train::settings::table::MAX_COUNT;
 use crate::usage::usage;
 use page::Page;
 use source::Source;
@@ -33,7 +35,7 @@ pub struct ShowArgs {
     #[arg(value_name = "RUN")]
     folder: PathBuf,
     /// Show the rollouts of this step, or the nearest recorded one; with --problem, --changed, --pass or --subject, the evaluation
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = within::<u64>(whole(0, MAX_COUNT)))]
     step: Option<u64>,
     /// Show the responses to this held-out problem, given by its id or a part of it that no other id has
     #[arg(long, value_name = "ID", conflicts_with_all = ["changed", "subject"])]

@@ -9,15 +9,17 @@ use clap::Args;
 use toml::{Table, Value};
 
 use super::arguments::{ComputeArgs, DataArgs, JsonArgs, download_progress};
-use super::numbers::setting;
+use super::numbers::{setting, within};
 use super::report::LiveReport;
 use super::signals::{self, CtrlC};
 use crate::config;
+use crate::config::range::whole;
 use crate::data::example;
 use crate::input;
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::output::{self, Progress};
 use crate::reward::parent_guard;
+use crate::train::settings::table::MAX_COUNT;
 use crate::train::{self, Outcome, PrepareFor, RunFolder, RunRequest, Start};
 use crate::usage::usage;
 
@@ -90,7 +92,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "sets", "model", "reference", "example", "question", "replay", "algo", "seed", "lora", "export_dtype", "label", "label_noise", "label_seed"])]
     resume: Option<PathBuf>,
     /// With --resume: go back to this step and discard all later records; 0 restarts from the initial model
-    #[arg(long, value_name = "STEP", requires = "resume")]
+    #[arg(long, value_name = "STEP", requires = "resume", allow_negative_numbers = true, value_parser = within::<u64>(whole(0, MAX_COUNT)))]
     at: Option<u64>,
     /// Serve a report of the run on this machine while it goes, and write it to report.html in the run's folder at the end
     #[arg(long, conflicts_with_all = ["dry_run", "help_settings"])]

@@ -13,6 +13,7 @@ use crate::data;
 use crate::flow::Problem;
 use crate::input::Lines;
 use crate::metrics::jsonl;
+use crate::usage::usage;
 use crate::verify::{self, Grader, Mode, Settings, Trace, Verifier};
 
 #[derive(Debug, Args)]
@@ -93,7 +94,7 @@ pub fn run(args: VerifyArgs) -> Result<ExitCode> {
         return Ok(if comparison.equal { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     let lines = match &args.input {
-        Some(path) => Lines::open(path)?,
+        Some(path) => usage(Lines::open(path))?,
         None => Lines::over(Box::new(std::io::stdin().lock()) as Box<dyn BufRead>, "stdin".to_owned()),
     };
     let name = args.input.as_ref().map_or_else(|| "stdin".to_owned(), |path| path.display().to_string());
@@ -108,7 +109,11 @@ pub fn run(args: VerifyArgs) -> Result<ExitCode> {
         });
         writeln!(out, "{graded}")?;
     }
-    ensure!(invalid == 0, "{name}: {invalid} lines were not {{\"id\", \"gold\", \"response\"}}; all others were graded");
+    ensure!(
+        invalid == 0,
+        "{name}: {} not {{\"id\", \"gold\", \"response\"}}: each has an error on stdout; all others were graded",
+        if invalid == 1 { "1 line is".to_owned() } else { format!("{invalid} lines are") }
+    );
     Ok(ExitCode::SUCCESS)
 }
 

@@ -47,7 +47,7 @@ pub trait Settings: Serialize + DeserializeOwned {
 /// # Errors
 /// If the file cannot be read or is not valid TOML.
 pub fn read(path: &Path) -> Result<Table> {
-    let text = input::read_text(path, input::TEXT_BYTES).with_context(|| format!("cannot read the settings file {}", path.display()))?;
+    let text = input::read_text(path, input::TEXT_BYTES)?;
     input::toml(&text, |text| text.parse::<Table>()).with_context(|| format!("{} is not valid TOML", path.display()))
 }
 

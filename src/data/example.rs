@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::gold::{Gold, Tally};
 use super::rows::{self, Row};
@@ -189,7 +189,14 @@ impl Labels {
 }
 
 fn inline_problem(labels: Labels, specification: &str) -> Result<Vec<Problem>> {
-    Ok(vec![labels.problem(&rows::read_inline(specification)?, INLINE)?.0])
+    let row = rows::read_inline(specification)?;
+    if let (Labels::Required, Ok((problem, _))) = (labels, row.question(INLINE)) {
+        ensure!(
+            !problem.answer.trim().is_empty(),
+            "the question has no answer: give one with --answer, or choose a reward that needs none"
+        );
+    }
+    Ok(vec![labels.problem(&row, INLINE)?.0])
 }
 
 fn is_inline(specification: &str) -> bool {

@@ -63,7 +63,8 @@ pub fn check_config(folder: &Path) -> Result<()> {
     }
     let has_config = |name: &String| folder.join(name).join(CONFIG).exists();
     let hint = file_names(folder).into_iter().find(has_config).map(|name| format!("; {} has one", folder.join(name).display()));
-    bail!("cannot read {}: no such file{}", folder.join(CONFIG).display(), hint.unwrap_or_default());
+    let expected = "expected a folder in Hugging Face layout, with config.json and model.safetensors";
+    bail!("{path} has no config.json; {expected}{}", hint.unwrap_or_default());
 }
 
 /// Returns the paths of a folder's weights: `model.safetensors`, or the shards that `model.safetensors.index.json` lists. All of them

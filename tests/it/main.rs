@@ -8,6 +8,7 @@ mod testing;
 
 mod algorithms;
 mod bad_checkpoints;
+mod bad_input;
 mod bad_tokenizers;
 mod bench;
 mod benchmarks;
@@ -39,8 +40,10 @@ mod report_responses;
 mod report_watch;
 mod retention;
 mod rewards;
+mod runs;
 mod sample;
 mod settings;
+mod show;
 mod signals;
 mod studies;
 mod tracking;

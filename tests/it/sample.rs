@@ -1,11 +1,12 @@
 //! Tests `rlvr sample`, and the chat templates of the commands that render conversations, through the program.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::fixture::{self, document_list, error_of, fail, rlvr, stdout_json, succeed, text, write_file};
+use crate::fixture::{self, document_list, error_of, fail, rlvr, stderr, stdout, stdout_json, succeed, text, write_file};
 
 /// Writes the embedded model to a folder, without its chat template. Returns the folder's path.
 fn without_template(folder: &Path) -> String {
@@ -98,6 +99,32 @@ fn sample_does_not_panic_on_a_closed_pipe() {
     drop(child.stdout.take());
     let error = error_of(&child.wait_with_output().unwrap(), 1);
     assert!(error.starts_with("error: cannot write to stdout"), "{error}");
+}
+
+/// Without a terminal, each line of stdin is a question or a command, and only answers and verdicts are on stdout.
+#[test]
+fn sample_interactive_answers_each_line() {
+    let talk = |lines: &str| {
+        let mut command = fixture::command(&["sample", "--model", "tiny", "--interactive", "--max-new-tokens", "40"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        (stdout(&output), stderr(&output))
+    };
+    let one = |more: &[&str]| {
+        stdout(&succeed(&[&["sample", "--model", "tiny", "--max-new-tokens", "40", "--prompt", "What is 334+556?"], more].concat()))
+    };
+    let (found, errors) = talk("What is 334+556?\n\n/again\nWhat is 334+556?\n/temperature 0\n/n 2\n/again\n/exit\nWhat is 1+1?\n");
+    assert_eq!(found, [one(&[]), one(&["--seed", "1"]), one(&[]), one(&["--temperature", "0", "-n", "2", "--seed", "1"])].concat());
+    assert_eq!(errors, "");
+    let (found, errors) = talk("/again\n/foo\n/gold 890\n/temperature 0\nWhat is 334+556?\n/gold\nWhat is 334+556?");
+    let answer = one(&["--temperature", "0"]);
+    assert!(found.starts_with(&format!("{answer}wrong (gold 890): ")) && found.ends_with(&format!("\n{answer}")), "{found}");
+    assert_eq!(found.lines().count(), 3, "{found}");
+    assert!(errors.contains("there is no question to answer again") && errors.contains("unknown command /foo"), "{errors}");
+    let (found, errors) = talk(&format!("{}\nWhat is 334+556?\n", "long ".repeat(9000)));
+    assert!(found == one(&[]) && errors.contains("exceed the model's context length"), "{found}{errors}");
 }
 
 /// Commands that render conversations need a template. Commands on plain text do not.

@@ -280,7 +280,7 @@ fn usage_mistakes_print_one_error_and_write_nothing() {
     let cases: [(&[&str], i32, &str); 21] = [
         (&["train", "--set", "loss.entropi=1", "--out", &new], 2, "unknown setting loss.entropi; [loss] has"),
         (&["train", "--config", &config, "--out", &new], 2, "unknown setting loss.entropi"),
-        (&["train", "--config", "nowhere.toml", "--out", &new], 2, "cannot read the settings file nowhere.toml"),
+        (&["train", "--config", "nowhere.toml", "--out", &new], 2, "cannot read nowhere.toml"),
         (&["train", "--algo", "alchemy", "--out", &new], 2, "algo is \"alchemy\"; it must be one of grpo"),
         (&["train", "--set", "reward.name=gold", "--out", &new], 2, "unknown reward \"gold\"; expected one of outcome, format"),
         (&["train", "--set", "lora.alpha=16", "--out", &new], 2, "lora.alpha is 16 but lora.rank is 0: set a rank with --lora"),
@@ -310,7 +310,7 @@ fn usage_mistakes_print_one_error_and_write_nothing() {
         ),
         (&["eval", "--model", &truncated, "--benchmarks", "tiny"], 1, "is truncated"),
         (&["eval", "--model", &empty_model, "--benchmarks", "tiny"], 1, "config.json"),
-        (&["eval", "--model", "no-such-model", "--benchmarks", "tiny"], 1, "unknown model \"no-such-model\""),
+        (&["eval", "--model", "no-such-model", "--benchmarks", "tiny"], 2, "unknown model \"no-such-model\""),
     ];
     for (arguments, code, expected) in cases {
         let output = rlvr(arguments);

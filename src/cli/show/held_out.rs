@@ -56,6 +56,9 @@ fn list(page: &mut Page, source: &Source, args: &ShowArgs, step: u64) -> Result<
         let chosen = || of_subject.iter().filter(move |answer| answer.correct == correct);
         let (count, word) = (chosen().count(), if correct { "right" } else { "wrong" });
         let shown = args.n.unwrap_or(LISTED).min(count);
+        if count == 0 && !args.right && !args.wrong {
+            continue;
+        }
         page.space();
         page.line(Style::new().bold().apply_to(format!("{word}: {count} responses; {shown} shown")));
         for answer in chosen().take(shown) {
@@ -207,7 +210,11 @@ fn unknown_problem(wanted: &str, ids: &BTreeSet<String>) -> anyhow::Error {
         let count = containing.len();
         return anyhow::anyhow!("{count} problems have {wanted:?} in their id, such as {}: give more of the id", few(&containing));
     }
-    let hint = match nearest(wanted, ids.iter().map(String::as_str)) {
+    // A person may give only the last part of an id.
+    let last = |id: &str| id.rsplit('/').next().unwrap_or_default().to_owned();
+    let lasts: Vec<String> = ids.iter().map(|id| last(id)).collect();
+    let near = nearest(wanted, ids.iter().map(String::as_str)).or_else(|| nearest(wanted, lasts.iter().map(String::as_str)));
+    let hint = match near {
         Some(near) => format!("did you mean {near}?"),
         None => format!("ids look like {}", few(&ids.iter().map(String::as_str).collect::<Vec<_>>())),
     };
@@ -260,6 +267,7 @@ mod tests {
         let error = |wanted: &str| unknown_problem(wanted, &ids).to_string();
         assert_eq!(error("tiny/b/8"), "no held-out problem has the id \"tiny/b/8\"; did you mean tiny/b/9?");
         assert_eq!(error("a/1"), "2 problems have \"a/1\" in their id, such as tiny/a/12, tiny/a/123: give more of the id");
+        assert_eq!(error("124"), "no held-out problem has the id \"124\"; did you mean 123?");
         assert_eq!(error("?"), "no held-out problem has the id \"?\"; ids look like tiny/a/12, tiny/a/123, tiny/b/9");
     }
 }

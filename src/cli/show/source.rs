@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::config::nearest;
 use crate::eval::{Answer, Conditions};
@@ -41,7 +41,10 @@ impl Source {
             let what = if folder.exists() { "is not a folder" } else { "does not exist" };
             bail!("{path} {what}: give a run folder, or one written by rlvr eval --out; rlvr runs lists the runs in runs/");
         }
-        Ok(Self::Run(Box::new(RunRecord::read(folder)?)))
+        let has_settings = folder.join("config.toml").exists();
+        let other = || "give a run folder, or one written by rlvr eval --out; rlvr runs lists the runs in runs/";
+        let run = RunRecord::read(folder).map_err(|error| if has_settings { error } else { anyhow!("{error:#}: {}", other()) })?;
+        Ok(Self::Run(Box::new(run)))
     }
 
     /// Returns what is missing or cannot be read, one sentence each.

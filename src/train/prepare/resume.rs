@@ -115,7 +115,7 @@ pub(super) fn choose_checkpoint(
 
 fn ensure_steps_left(resumption: &ResumePoint, settings: &RunSettings) -> Result<()> {
     let (done, steps, root) = (resumption.from, settings.train.steps, resumption.folder.root().display());
+    ensure!(done <= steps, "{root} has done {done} steps, more than --steps {steps}: give more steps, or go back with --at STEP");
     ensure!(!resumption.is_done(settings), "{root} has done {done} of {steps} steps; --steps extends it");
-    ensure!(done <= steps, "{root} has done {done} steps, more than --steps {steps}; --at goes back to an earlier step");
     Ok(())
 }
