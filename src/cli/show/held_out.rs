@@ -137,7 +137,7 @@ fn changed(page: &mut Page, source: &Source, args: &ShowArgs, step: u64) -> Resu
         let Some(before) = before.get(id) else { continue };
         let difference = rate(after) - rate(before);
         let cell = |answers: &[&Answer]| match answers {
-            [one] => one.extracted.as_deref().map_or_else(|| "no box".to_owned(), |answer| short(answer)),
+            [one] => one.extracted.as_deref().map_or_else(|| "no box".to_owned(), short),
             several => share(several),
         };
         let row = vec![short(id), after[0].subject.clone(), cell(before), cell(after), short(&after[0].gold)];

@@ -139,7 +139,7 @@ mod tests {
         check("漢字漢字", 4, &["漢字", "漢字"]);
         check("ab cdefgh", 4, &["ab", "cdef", "gh"]);
         check("", 4, &[""]);
-        assert_eq!(wrap("one two three", None), [0..13]);
+        assert_eq!(wrap("one two three", None), vec![0..13]);
     }
 
     #[test]
