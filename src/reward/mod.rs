@@ -357,6 +357,29 @@ mod tests {
         assert!(!verdict(|settings| settings.grader = Grader::Deepscaler, r"\boxed 12.8"));
     }
 
+    /// The row that docs/extending.md adds.
+    #[test]
+    fn reward_of_the_documented_example_by_hand() {
+        let entry = RewardEntry {
+            name: "whole",
+            parameters: &[],
+            about: "1 if the answer in the last box is a whole number",
+            needs: Needs::BOXES,
+            make: |_, _| {
+                let is_whole = |answer: &str| answer.parse::<i64>().is_ok();
+                Ok(Box::new(PerResponse(move |graded: &Graded| f32::from(graded.verdict.extracted.as_deref().is_some_and(is_whole)))))
+            },
+        };
+        let settings = RewardSettings::default();
+        let rollouts = super::testing::group("46", &[r"\boxed{46}", r"\boxed{-3}", r"\boxed{1/2}", "46"]);
+        let verdict = |rollout: &Rollout| grade(&settings, &rollout.prompt.problem, &rollout.text);
+        let responses: Vec<Graded> = rollouts.iter().map(|rollout| Graded { rollout, verdict: verdict(rollout) }).collect();
+        let interrupt = Interrupt::default();
+        let batch = Batch { responses: &responses, group_size: 4, seed: 5, step: 3, scorer: None, interrupt: &interrupt, guard: None };
+        let reward = (entry.make)(&[], &settings).unwrap();
+        assert_eq!(reward.of_batch(&batch).unwrap(), [1.0, 1.0, 0.0, 0.0]);
+    }
+
     #[test]
     fn validate_reports_contradictions() {
         let check = |change: fn(&mut RewardSettings), expected: &str| {

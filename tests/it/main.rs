@@ -21,6 +21,7 @@ mod documentation;
 mod durability;
 mod endpoint;
 mod evaluation;
+mod extending;
 mod failures;
 mod fixture;
 mod golden;

@@ -251,6 +251,21 @@ mod tests {
         check(&["algo=cispo"], &["surrogate=cispo", "clip_low=1 "]);
     }
 
+    /// The function and the row that docs/extending.md adds.
+    #[test]
+    fn apply_to_of_the_documented_example_changes_its_settings() {
+        fn reinforce(run: &mut RunSettings, _: usize) {
+            run.advantage = undiscounted(Baseline::None, Scale::None);
+            run.loss = LossSettings { aggregation: Aggregation::SeqMeanTokenSum, ..bare_loss() };
+        }
+        let algorithm = Algorithm { name: "reinforce", source: "Williams 1992, Machine Learning 8", apply: reinforce };
+        let run = algorithm.apply_to(&RunSettings::demonstration(), 80);
+        assert_eq!((run.algo.as_str(), run.loss.kl, run.loss.entropy), ("reinforce", 0.0, 0.0));
+        let text = algorithm.expansion(&run).unwrap();
+        assert!(text.contains("advantage.baseline=none advantage.scale=none"), "{text}");
+        assert!(text.contains("loss.aggregation=seq-mean-token-sum"), "{text}");
+    }
+
     #[test]
     fn resolve_lists_algorithms_for_an_unknown_name() {
         let message = resolved(&["algo=gpro"]).unwrap_err().to_string();
