@@ -20,7 +20,7 @@ from playwright.sync_api import sync_playwright
 
 WIDTHS = (360, 1440)
 # The smallest text in CSS pixels, and in a picture after scaling.
-MIN_TEXT, MIN_PICTURE_TEXT = 11, 8.5
+MIN_TEXT, MIN_PICTURE_TEXT = 11, 8.9
 
 SMALL_TEXT = """([minText, minPicture]) => {
   const found = [];
@@ -96,7 +96,7 @@ def check_keyboard(checks, browser, path):
     page, errors, _ = open_page(browser, path.as_uri(), 1440, "light")
     controls = "a[href], button, input, select, summary, [tabindex='0']"
     expected = page.evaluate(
-        "selector => [...document.querySelectorAll(selector)].filter(e => !e.disabled && e.checkVisibility() && "
+        "selector => [...document.querySelectorAll(selector)].filter(e => !e.disabled && e.tabIndex >= 0 && e.checkVisibility() && "
         "!e.closest('details:not([open]) > :not(summary)')).length",
         controls,
     )
@@ -129,7 +129,7 @@ def check_pictures(checks, browser, path):
     chart.scroll_into_view_if_needed()
     box = chart.bounding_box()
     page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.5)
-    tip = page.locator("[role=tooltip]:visible, .tooltip:visible").first
+    tip = page.locator(".readout:visible").first
     tip.wait_for(timeout=5000)
     checks.that(f"{path.name}: the pointer shows values", any(c.isdigit() for c in tip.inner_text()), tip.inner_text())
     with page.expect_download() as download:
