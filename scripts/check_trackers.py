@@ -113,6 +113,12 @@ def start(rlvr, *arguments):
     return subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
+def is_running(process):
+    """Returns True; fails with the messages of a process that ended too early."""
+    assert process.poll() is None, process.stderr.read()
+    return True
+
+
 def end(process, code):
     """Waits for a run, and returns its messages."""
     try:
@@ -262,7 +268,7 @@ def check_mlflow(rlvr, folder):
         broken, go = folder / "broken", folder / "go"
         waiting = ["--set", "reward.name=command", "--set", f"reward.command={json.dumps([sys.executable, '-c', GRADE, str(go)])}"]
         process = start(rlvr, "--steps", 10, "--out", broken, *tracked, *waiting)
-        wait_for("five steps in MLflow", lambda: delivered_step(client, broken) == 5)
+        wait_for("five steps in MLflow", lambda: is_running(process) and delivered_step(client, broken) == 5)
         server.stop(signal.SIGKILL)
         go.touch()
         messages = end(process, 0)
@@ -273,11 +279,11 @@ def check_mlflow(rlvr, folder):
         assert (broken / weights).read_bytes() == (alone / weights).read_bytes(), "the lost server changed the weights"
         wait_for("the end of the server", lambda: not is_open(port))
         server = mlflow_server(folder, port)
-        train(rlvr, "--resume", broken)
+        train(rlvr, "--resume", broken, "--steps", 12)
         compare_mlflow(client, broken, "a run whose server was killed, resumed with a new one")
         signaled = folder / "signaled"
-        process = start(rlvr, "--steps", 100000, "--out", signaled, *tracked)
-        wait_for("a step in MLflow", lambda: delivered_step(client, signaled) >= 1)
+        process = start(rlvr, "--steps", 3000, "--out", signaled, *tracked)
+        wait_for("a step in MLflow", lambda: is_running(process) and delivered_step(client, signaled) >= 1)
         process.terminate()
         end(process, 143)
         compare_mlflow(client, signaled, "a run that was stopped", status="KILLED")

@@ -32,7 +32,7 @@
 //! | | [`source`] | loading a model onto a device by its name: embedded, a folder, or from the hub |
 //! | | [`tiny`] | the embedded model: corpus, tokenizer, pre-training, files |
 //! | run records | [`checkpoint`] | models with their tokenizer, written atomically, and the state that a run resumes from |
-//! | | [`metrics`] | a run's numbers: JSON Lines (authoritative), TensorBoard events, the console, times by phase |
+//! | | [`metrics`] | a run's numbers: their names, JSON Lines (authoritative), trackers (TensorBoard, MLflow), the console, times by phase |
 //! | policy | [`rollout`] | sampling: the scheduler (pure decisions), the cache blocks, the engine |
 //! | | [`optim`] | AdamW over named tensors, with moments in f32 or 8 bits; gradient clipping, learning-rate schedules |
 //! | | [`model`] | one decoder for all model families, its backward pass, the log-probability head, import and export of weights |
