@@ -4,6 +4,7 @@
 use maud::{Markup, PreEscaped, html};
 
 use super::packed::DataBlock;
+use crate::plot::inline::without_style;
 
 /// A picture with its caption and numbers.
 #[derive(Clone, Debug)]
@@ -14,7 +15,7 @@ pub struct Figure {
     pub title: String,
     /// What the picture shows, in one or two sentences.
     pub caption: Markup,
-    /// The picture as SVG, without styles of its own: the page's style has the classes of charts.
+    /// The picture as SVG. Its own style is left out: the page's style has the classes of charts, and its security policy forbids others.
     pub svg: String,
     /// The numbers as CSV with a header.
     pub csv: String,
@@ -30,7 +31,7 @@ impl Figure {
                     h3 id=(title) { (self.title) }
                     button.csv type="button" hidden aria-label={ "Download the numbers of “" (self.title) "” as CSV" } { "CSV" }
                 }
-                div.picture { (PreEscaped(&self.svg)) }
+                div.picture { (PreEscaped(without_style(&self.svg))) }
                 p.readout aria-live="polite" hidden {}
                 figcaption id=(caption) { (self.caption) }
             }

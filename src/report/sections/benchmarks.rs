@@ -7,7 +7,6 @@ use maud::{Markup, html};
 use crate::eval::Score;
 use crate::eval::score::Mean;
 use crate::plot::chart::{Level, LineChart, LineStyle, Size};
-use crate::plot::inline::without_style;
 use crate::report::charts::{element_id, estimates_over_evaluations, saturation_mark, share_axis, step_axis};
 use crate::report::facts::{Facts, describe_decoding};
 use crate::report::figure::{Figure, data_of, grid};
@@ -155,7 +154,7 @@ fn curve(facts: &Facts, pass: &str, published: &PublishedEnds) -> Figure {
         id: element_id("benchmark", pass),
         title: pass.to_owned(),
         caption: html! { (sentence_case(&describe_decoding(pass))) ". The band is the 95% interval." },
-        svg: without_style(&chart.svg()),
+        svg: chart.svg(),
         csv: chart.csv(),
     }
 }

@@ -4,7 +4,6 @@ use maud::{Markup, html};
 
 use crate::eval::statistics::{Estimate, GainParts};
 use crate::plot::chart::{Axis, BarChart, BarSeries, LineChart, LineStyle, Size, StackedChart, Unit};
-use crate::plot::inline::without_style;
 use crate::report::charts::{bar, element_id, over_evaluations, saturation_mark, share_axis, step_axis};
 use crate::report::facts::Facts;
 use crate::report::figure::{Figure, data_of, grid};
@@ -112,7 +111,7 @@ fn parts_figure(splits: &[Split], has_styles: bool) -> Figure {
             @if let [(pass, _)] = splits { (pass) ". " }
             "Bars from zero; those above the last add up to it. Lines are 95% intervals."
         },
-        svg: without_style(&chart.svg()),
+        svg: chart.svg(),
         csv: chart.csv(),
     }
 }
@@ -226,7 +225,7 @@ fn boxed_figure(run: &RunRecord, facts: &Facts, passes: &[&str]) -> Figure {
         id: "boxed-share".to_owned(),
         title: "Boxed answers".to_owned(),
         caption: html! { "Share of responses with a complete " code { "\\boxed{}" } ", right or wrong." },
-        svg: without_style(&chart.svg()),
+        svg: chart.svg(),
         csv: chart.csv(),
     }
 }
@@ -258,7 +257,7 @@ fn style_figure(facts: &Facts, pass: &str) -> Option<Figure> {
         id: element_id("styles", pass),
         title: format!("Answer styles, {pass}"),
         caption: html! { "Share of responses in each style, recognized by their first words." },
-        svg: without_style(&chart.svg()),
+        svg: chart.svg(),
         csv: chart.csv(),
     })
 }

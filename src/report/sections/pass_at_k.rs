@@ -5,7 +5,6 @@ use maud::{Markup, html};
 
 use crate::eval::Score;
 use crate::plot::chart::{Axis, Line, LineChart, LineStyle, Scale, Size, Unit};
-use crate::plot::inline::without_style;
 use crate::report::charts::{element_id, sample};
 use crate::report::facts::Facts;
 use crate::report::figure::{Figure, data_of, grid};
@@ -86,7 +85,7 @@ fn figure(facts: &Facts, pass: &str) -> Figure {
         id: element_id("pass-at-k", pass),
         title: format!("pass@k, {pass}"),
         caption: html! { "Unbiased estimate from all responses. Bands are 95% intervals over problems." },
-        svg: without_style(&chart.svg()),
+        svg: chart.svg(),
         csv: chart.csv(),
     }
 }

@@ -7,7 +7,6 @@ use maud::{Markup, html};
 use crate::eval::statistics::Estimate;
 use crate::plot::chart::{Level, Line, LineChart, LineStyle, Sample, Size};
 use crate::plot::curve::{self, Curve, Point};
-use crate::plot::inline::without_style;
 use crate::report::caveats::{Attempts, Caveats};
 use crate::report::charts::{TRAIN, sample, saturation_mark, share_axis, step_axis};
 use crate::report::facts::{Facts, Measure, describe_decoding};
@@ -130,7 +129,7 @@ fn headline(run: &RunRecord, facts: &Facts) -> Figure {
         @if !decodings.is_empty() { "Held-out problems: " (decodings.join("; ")) ". Bands are 95% intervals over problems. " }
         @if !published.is_empty() { (note()) }
     };
-    Figure { id: "headline".to_owned(), title: "Accuracy by training step".to_owned(), caption, svg: without_style(&svg), csv }
+    Figure { id: "headline".to_owned(), title: "Accuracy by training step".to_owned(), caption, svg, csv }
 }
 
 fn sets<'a>(passes: &[&'a str]) -> BTreeSet<&'a str> {

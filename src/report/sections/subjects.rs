@@ -7,7 +7,6 @@ use maud::html;
 use crate::eval::Score;
 use crate::eval::score::Part;
 use crate::plot::chart::{BarChart, BarSeries, Size, Value};
-use crate::plot::inline::without_style;
 use crate::report::charts::{bar, element_id, share_axis};
 use crate::report::facts::Facts;
 use crate::report::figure::{Figure, data_of};
@@ -89,7 +88,7 @@ fn chart(facts: &Facts, newest: &Evaluation, pass: &str, division: &Division, tr
         id: element_id(division.name, pass),
         title: format!("{pass} by {}", division.name),
         caption: html! { (problems) " problems for each " (division.name) "." (shown) },
-        svg: without_style(&chart.svg()),
+        svg: chart.svg(),
         csv: chart.csv(),
     })
 }

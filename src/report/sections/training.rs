@@ -4,7 +4,6 @@ use maud::{Markup, html};
 
 use crate::metrics::PhaseTimes;
 use crate::plot::chart::{Axis, Line, LineChart, LineStyle, Sample, Scale, Size, StackedChart, Unit};
-use crate::plot::inline::without_style;
 use crate::report::charts::{TRAIN, element_id, saturation_mark, step_axis};
 use crate::report::facts::Facts;
 use crate::report::figure::{Figure, data_of, grid};
@@ -143,7 +142,7 @@ impl Quantity {
             id: element_id("training", self.title),
             title: self.title.to_owned(),
             caption: html! { (self.caption) },
-            svg: without_style(&chart.svg()),
+            svg: chart.svg(),
             csv: data.csv(),
         }
     }
@@ -206,7 +205,7 @@ fn time_figure(run: &RunRecord, facts: &Facts) -> Option<Figure> {
         id: "time-by-phase".to_owned(),
         title: "Time by phase".to_owned(),
         caption: html! { "Mean seconds per step over " (width) " steps each, with evaluations and checkpoints spread over them." (saturation) },
-        svg: without_style(&chart.svg()),
+        svg: chart.svg(),
         csv: chart.csv(),
     })
 }

@@ -4,7 +4,6 @@ use maud::html;
 
 use crate::eval::Score;
 use crate::plot::chart::{Axis, LineChart, Size, Unit};
-use crate::plot::inline::without_style;
 use crate::report::charts::{element_id, over_evaluations, saturation_mark, step_axis};
 use crate::report::facts::Facts;
 use crate::report::figure::{Figure, data_of, grid};
@@ -101,7 +100,7 @@ impl TextStatistic {
             id: element_id("text", self.title),
             title: self.title.to_owned(),
             caption: html! { (self.caption) },
-            svg: without_style(&chart.svg()),
+            svg: chart.svg(),
             csv: chart.csv(),
         }
     }
@@ -134,7 +133,7 @@ fn words_figure(facts: &Facts, pass: &str) -> Option<Figure> {
         id: element_id("words", pass),
         title: format!("Reflection words, {pass}"),
         caption: html! { "Share of responses that contain each word." },
-        svg: without_style(&chart.svg()),
+        svg: chart.svg(),
         csv: chart.csv(),
     })
 }
