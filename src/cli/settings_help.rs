@@ -13,11 +13,12 @@ use crate::tiny::pretrain::PretrainSettings;
 use crate::train::RunSettings;
 
 const TEXT_HEAD: &str = "\
-Every setting, with its allowed values, its defaults, its meaning, and the reason
-for the default. Set any of them in a TOML file (--config FILE) or on the command
-line (--set rollout.groups=16). Defaults are those of the demonstration with the
-embedded model (embedded) and of all other runs (published). \"As published\" is the
-paper's main run (arXiv 2504.20571 v3), as its code runs it.
+Every setting, with its allowed values, its defaults, its meaning, and the
+reason for the default. Set any of them in a TOML file (--config FILE) or on the
+command line (--set rollout.groups=16). Defaults are those of the demonstration
+with the embedded model (embedded) and of all other runs (published).
+\"As published\" is the paper's main run (arXiv 2504.20571 v3), as its code runs
+it. \"Not tuned\" means that nobody compared several values.
 
 SETTINGS OF A RUN: rlvr train
 ";

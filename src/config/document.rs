@@ -125,8 +125,11 @@ mod tests {
     fn text_has_all_parts_and_no_markup() {
         let defaults = Table::from_iter([("a".to_owned(), Value::Table(Table::from_iter([("b".to_owned(), Value::Integer(3))])))]);
         let row = row("a.b", whole(0, 9), "See [runs.md](runs.md) or `--set`.").in_unit("steps").because("A guess, with many more words.");
-        let expected = "\na.b\n    values: whole number from 0\n    to 9, in steps\n    default: 3 (mine)\n    See runs.md or --set.\n    Why: A guess, with many\n    more words.\n";
-        assert_eq!(text(&[row], &[("mine", defaults)], 31), expected);
+        let expected = [
+            "\na.b\n    values: whole number from 0\n    to 9, in steps\n    default: 3 (mine)\n",
+            "    See runs.md or --set.\n    Why: A guess, with many\n    more words.\n",
+        ];
+        assert_eq!(text(&[row], &[("mine", defaults)], 31), expected.concat());
     }
 
     #[test]

@@ -91,8 +91,8 @@ impl CheckpointSettings {
     }
 }
 
-/// The largest number of checkpoints that are kept because `summary.json` names them: the best step, the last evaluation, the saturation step,
-/// and the first evaluation at or after it.
+/// The largest number of checkpoints that are kept because `summary.json` names them: the best step, the last evaluation, the saturation
+/// step, and the first evaluation at or after it.
 const NAMED: u64 = 4;
 
 #[cfg(test)]

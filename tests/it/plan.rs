@@ -88,7 +88,7 @@ fn plan_for_a_named_gpu_says_that_its_times_are_estimates() {
     on("rtx-4090", 1, &fits);
     on("rtx-4070", 1, &["no setting makes it fit", "--lora 16", "changes the experiment"]);
     on("t4-16", 1, &["the T4 has compute capability 7.5, but the kernels need 8.0"]);
-    on("h10", 2, &["unknown card \"h10\" (did you mean h100?)"]);
+    on("h1000", 2, &["unknown card \"h1000\" (did you mean h100?)"]);
     // Fused kernels in bf16 are all that the model describes.
     check(&[&SHAPE[..], &["--gpu", "h100", "--kernels", "stock"]].concat(), 0, &["unknown: the model describes only the fused kernels"]);
     let plan = plan_json(&["--gpu", "h200"], 0);

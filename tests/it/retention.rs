@@ -1,5 +1,5 @@
-//! Which checkpoints a run keeps on disk (`checkpoint.keep_last`, `checkpoint.keep_spaced`), and that an interrupted or killed run keeps the
-//! same ones.
+//! Which checkpoints a run keeps on disk (`checkpoint.keep_last`, `checkpoint.keep_spaced`), and that an interrupted or killed run keeps
+//! the same ones.
 
 use std::path::Path;
 

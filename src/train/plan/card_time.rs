@@ -153,8 +153,8 @@ impl CardModel<'_> {
     }
 }
 
-/// Returns quantiles of the lengths of responses in ascending order: log-normal with the given mean, of which 3% are cut off at `longest`. All
-/// are equal if the mean is the maximum, or so low that no such distribution exists.
+/// Returns quantiles of the lengths of responses in ascending order: log-normal with the given mean, of which 3% are cut off at `longest`.
+/// All are equal if the mean is the maximum, or so low that no such distribution exists.
 fn lengths(mean: f64, longest: f64) -> Vec<f64> {
     let cut = normal_quantile(1.0 - CAPPED_SHARE);
     let quantiles: Vec<f64> = (0..QUANTILES).map(|index| normal_quantile((index as f64 + 0.5) / QUANTILES as f64)).collect();

@@ -122,8 +122,8 @@ mod tests {
 
     #[test]
     fn by_name_suggests_the_nearest_card() {
-        let error = Card::by_name("h10").unwrap_err();
-        assert!(error.starts_with("unknown card \"h10\" (did you mean h100?); expected one of rtx-3060-12, "), "{error}");
+        let error = Card::by_name("h1000").unwrap_err();
+        assert!(error.starts_with("unknown card \"h1000\" (did you mean h100?); expected one of rtx-3060-12, "), "{error}");
     }
 
     /// The memory that was free on these cards after CUDA had started.

@@ -79,8 +79,8 @@ impl Disk {
     }
 }
 
-/// Returns flags with which the run fits into `free` bytes of disk space and trains exactly the same; `None` if there are none. Tries to keep
-/// fewer checkpoints first, then fewer states, then smaller weights, and then to write checkpoints less often.
+/// Returns flags with which the run fits into `free` bytes of disk space and trains exactly the same; `None` if there are none. Tries to
+/// keep fewer checkpoints first, then fewer states, then smaller weights, and then to write checkpoints less often.
 pub fn changes_that_fit(plan: &Plan, free: u64) -> Option<String> {
     let current = &plan.settings.checkpoint;
     let fits = |changed: &CheckpointSettings| {

@@ -1,5 +1,5 @@
-//! Compares a plan with the memory and disk space of a machine, and finds settings with which the run would fit. Distinguishes settings that
-//! leave the experiment as it is from those that change it.
+//! Compares a plan with the memory and disk space of a machine, and finds settings with which the run would fit. Distinguishes settings
+//! that leave the experiment as it is from those that change it.
 
 use anyhow::{Result, bail};
 
@@ -59,8 +59,7 @@ impl Plan<'_> {
             let flags = changes.iter().map(|one| format!("--set {}", one.set)).collect::<Vec<_>>().join(" ");
             let (rounding, changing) = (of(Effect::Rounding), of(Effect::Experiment));
             let verb = if changing.len() == 1 { "changes" } else { "change" };
-            let rounds =
-                if rounding.is_empty() { String::new() } else { format!("; {} rounds the optimizer's moments", rounding.join(", ")) };
+            let rounds = rounding.first().map_or(String::new(), |set| format!("; {set} rounds the optimizer's moments"));
             return match changing.is_empty() {
                 true => format!("it would fit with {flags}, which does not change the experiment{rounds}"),
                 false => format!("it would fit with {flags}, but {} {verb} the experiment{rounds}", changing.join(" and ")),
@@ -72,8 +71,8 @@ impl Plan<'_> {
         )
     }
 
-    /// Returns settings with which the peak is at most `free` bytes, and how they differ from the plan's. Uses only changes with at most the
-    /// effect `allowed`, tries the least harmful ones first, and drops those that turn out to be unnecessary. Returns `None` if all changes
+    /// Returns settings with which the peak is at most `free` bytes, and how they differ from the plan's. Uses only changes with at most
+    /// the effect `allowed`, tries the least harmful ones first, and drops those that turn out to be unnecessary. Returns `None` if all changes
     /// together do not suffice.
     pub fn changes_that_fit(&self, free: u64, allowed: Effect) -> Option<(RunSettings, Vec<AppliedChange>)> {
         let sizes = |settings: &RunSettings| {

@@ -81,8 +81,10 @@ fn rows(plan: &CardPlan) -> String {
 }
 
 /// Says where estimated times come from.
-pub const CAVEAT: &str = "Times are estimates of a model, not measurements: computed from the card's data\nsheet for the fused kernels, and not checked \
-on any card. Expect errors of 25% and\nmore.";
+pub const CAVEAT: &str = "\
+Times are estimates of a model, not measurements: computed from the card's data
+sheet for the fused kernels, and not checked on any card. Expect errors of 25% and
+more.";
 
 /// Formats the plans as JSON.
 pub fn json(plans: &[CardPlan]) -> Value {

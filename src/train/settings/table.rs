@@ -1,5 +1,5 @@
-//! The table of a run's settings: one row per setting, with its range, unit, meaning, and the reason for its default. Checks, error messages,
-//! `rlvr train --help-settings` and `docs/settings.md` use these rows.
+//! The table of a run's settings: one row per setting, with its range, unit, meaning, and the reason for its default. Checks, error
+//! messages, `rlvr train --help-settings` and `docs/settings.md` use these rows.
 //!
 //! A new setting needs a row in one of the files in `table/`; `cargo test --lib every_setting_has_a_row` lists settings without one. Then
 //! regenerate the page with `RLVR_WRITE_DOCS=1 cargo test --lib settings_page`. Checks that involve several settings are in `validity`.
