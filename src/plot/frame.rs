@@ -156,7 +156,7 @@ impl Frame {
     }
 }
 
-/// Returns the largest number of ticks, at most 8, for which `texts` of that many ticks fit side by side.
+/// Returns the ruler with the most ticks, at most 8, whose texts fit side by side. `ruler` makes one with at most that many ticks.
 pub(super) fn most_ticks(ruler: impl Fn(usize) -> Ruler, width: f64, font: f64) -> Ruler {
     let fits = |ruler: &Ruler| {
         let widest = ruler.ticks.iter().map(|(_, text)| text_width(text, font)).fold(0.0, f64::max);

@@ -1,6 +1,6 @@
 //! Draws charts of horizontal bars.
 
-use super::{BarChart, BarSeries, Value};
+use super::{BarChart, BarSeries, Size, Value};
 use crate::plot::axis::{Ends, Scale};
 use crate::plot::frame::{Frame, most_ticks};
 use crate::plot::legend::{self, Entry, Key};
@@ -23,11 +23,10 @@ impl BarChart {
 
     fn draw(&self, canvas: &mut Canvas) -> (Frame, f64) {
         let size = self.size;
-        let names = |series: &[BarSeries]| {
-            let entry = |(index, series): (usize, &BarSeries)| Entry { key: Key::Area(Ink::Series(index), 1.0), name: series.name.clone() };
-            series.iter().enumerate().map(entry).collect::<Vec<_>>()
-        };
-        let entries = if self.series.len() > 1 { names(&self.series) } else { Vec::new() };
+        // A single series needs no legend.
+        let named = self.series.iter().enumerate().filter(|_| self.series.len() > 1);
+        let entries: Vec<Entry> =
+            named.map(|(index, series)| Entry { key: Key::Area(Ink::Series(index), 1.0), name: series.name.clone() }).collect();
         let top = 0.4 * size.font();
         legend::draw(canvas, size, &entries, top);
         let top = top + legend::height(size, &entries);
@@ -38,13 +37,8 @@ impl BarChart {
             canvas.path(&[(x, frame.top), (x, frame.bottom)], Stroke::solid(Ink::Grid, 1.0));
         }
         let bottom = frame.draw_x_axis(canvas, size, &self.value.label);
-        for (index, name) in rows.names.iter().enumerate() {
-            let middle = rows.middle(&frame, index);
-            let first = middle - (name.len() as f64 - 1.0) / 2.0 * size.line_height() + 0.36 * size.font();
-            for (line, text) in name.iter().enumerate() {
-                let style = TextStyle { anchor: "end", ..size.text(Ink::Text) };
-                canvas.text((frame.left - 0.5 * size.font(), first + line as f64 * size.line_height()), style, text);
-            }
+        for index in 0..self.categories.len() {
+            rows.draw_name(canvas, size, &frame, index);
             self.draw_bars(canvas, &frame, &rows, index);
         }
         let base = frame.x(baseline(&frame));
@@ -149,6 +143,16 @@ impl Rows {
         let bars = bar * chart.series.len().max(1) as f64;
         let group = bars.max(lines as f64 * size.line_height()) + 0.5 * size.font();
         Self { names, bar, group }
+    }
+
+    /// Draws the name of a category left of its bars.
+    fn draw_name(&self, canvas: &mut Canvas, size: Size, frame: &Frame, category: usize) {
+        let lines = &self.names[category];
+        let first = self.middle(frame, category) - (lines.len() as f64 - 1.0) / 2.0 * size.line_height() + 0.36 * size.font();
+        for (index, line) in lines.iter().enumerate() {
+            let style = TextStyle { anchor: "end", ..size.text(Ink::Text) };
+            canvas.text((frame.left - 0.5 * size.font(), first + index as f64 * size.line_height()), style, line);
+        }
     }
 
     fn middle(&self, frame: &Frame, category: usize) -> f64 {

@@ -27,8 +27,6 @@ pub(in crate::plot) struct Extras<'a> {
 
 /// The style of levels.
 const LEVEL: Stroke = Stroke { ink: Ink::Level, width: 1.5, opacity: 1.0, dashes: "1.5 4" };
-/// The opacity of bands.
-pub(super) const BAND: f64 = 0.18;
 
 impl LineChart {
     /// Draws the chart as SVG.

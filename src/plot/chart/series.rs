@@ -1,12 +1,13 @@
 //! Draws one line of a chart with its band and its markers. Long lines are reduced to what a picture can show.
 
-use super::line::BAND;
 use super::{Line, LineChart, LineStyle, Sample};
 use crate::plot::frame::Frame;
 use crate::plot::reduce::{buckets, extremes};
 use crate::plot::svg::{Canvas, Shape, Stroke};
 use crate::plot::theme::Ink;
 
+/// The opacity of bands.
+const BAND: f64 = 0.18;
 /// Points of all lines and bands in a picture together, so that its size stays bounded.
 const POINTS: usize = 1400;
 /// Points of one line.

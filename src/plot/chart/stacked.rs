@@ -78,7 +78,11 @@ impl StackedChart {
         let buckets: Vec<&[usize]> = buckets(shown.len(), most).map(|bucket| &shown[bucket]).filter(|bucket| !bucket.is_empty()).collect();
         let mean =
             |bucket: &[usize], value: &dyn Fn(usize) -> f64| bucket.iter().map(|index| value(*index)).sum::<f64>() / bucket.len() as f64;
-        let xs = buckets.iter().map(|bucket| mean(bucket, &|index| self.xs[index])).collect();
+        let mut xs: Vec<f64> = buckets.iter().map(|bucket| mean(bucket, &|index| self.xs[index])).collect();
+        // The areas span all of the data.
+        if let ([first, .., last], [from, .., to]) = (xs.as_mut_slice(), shown.as_slice()) {
+            (*first, *last) = (self.xs[*from], self.xs[*to]);
+        }
         let mut sums = vec![vec![0.0; buckets.len()]];
         for (_, values) in &self.layers {
             let value = |index: usize| values.get(index).copied().filter(|value| value.is_finite()).unwrap_or(0.0).max(0.0);

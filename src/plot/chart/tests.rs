@@ -185,3 +185,10 @@ fn stacked_chart_adds_layers_up() {
         assert!(picture.len() < 26_000);
     }
 }
+
+#[test]
+fn stacked_chart_spans_all_data() {
+    let xs: Vec<f64> = (1..=2000).map(f64::from).collect();
+    let picture = StackedChart { layers: vec![("update".to_owned(), vec![1.0; 2000])], xs, ..StackedChart::default() }.svg();
+    assert!(picture.contains("data-x0=\"1\" data-x1=\"2000\""), "{picture}");
+}
