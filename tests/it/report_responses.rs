@@ -30,6 +30,8 @@ fn run_with(root: &Path, seed: u64, evaluations: &[(u64, Vec<String>)]) -> RunRe
         let scores = BTreeMap::from([(PASS, Score { problems: lines.len(), samples: 1, ..Score::default() })]);
         fs::write(folder.eval(*step).join("scores.json"), serde_json::to_string(&scores).unwrap()).unwrap();
     }
+    // A run folder is locked, as that of a run in progress, until the last handle is dropped.
+    drop(folder);
     RunRecord::read(root).unwrap()
 }
 

@@ -349,6 +349,7 @@ const heldOutBrowser = (() => {
     }
     if (!index || index.problems.length === 0 || root.childElementCount > 0) return;
     const browser = new Browser(root, index, served);
+    if (served) root.parentElement.querySelector("[data-inclusion]").textContent = `All ${count(index.total)} entries come from the server, with the responses at all evaluations.`;
     root.parentElement.querySelector("[data-plain]").classList.add("response-replaced");
     const isFirst = !current;
     current = browser;

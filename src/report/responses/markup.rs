@@ -12,6 +12,8 @@ use crate::report::RunRecord;
 
 /// The number of problems that are readable without script.
 const PLAIN: usize = 5;
+/// The number of characters of a response that are readable without script.
+const PLAIN_CHARS: usize = 1_500;
 
 /// Returns the content of the section.
 pub fn body(run: &RunRecord, recorded: &Recorded, reader: &Reader, packed: &Packed, rollouts: &PackedRollouts) -> Markup {
@@ -36,7 +38,7 @@ fn held_out(run: &RunRecord, recorded: &Recorded, reader: &Reader, packed: &Pack
             } @else {
                 p {
                     "Each problem with the responses of the " (columns(&recorded.steps, &names)) ". "
-                    (inclusion(run, recorded, packed))
+                    span data-inclusion="" { (inclusion(run, recorded, packed)) }
                 }
                 noscript { p { "The list of responses needs script. The first problems are below." } }
                 div data-browser="" hidden {}
@@ -116,8 +118,14 @@ fn plain(entry: &Entry, recorded: &Recorded, reader: &Reader, names: &[&str]) ->
 fn plain_response(response: &ShownResponse) -> Markup {
     html! {
         p { b { (outcome_words(response.outcome)) } ". " bdi { (response.reason) } "." }
-        pre.response-text dir="auto" { (response.text) }
+        pre.response-text dir="auto" { (start_of(&response.text)) }
     }
+}
+
+/// Cuts off the rest of a long text.
+fn start_of(text: &str) -> String {
+    let start: String = text.chars().take(PLAIN_CHARS).collect();
+    if start.len() == text.len() { start } else { format!("{start}\n[... the rest needs script ...]") }
 }
 
 /// Returns a verdict in words.

@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn is_unreadable_sees_broken_repeated_and_foreign_text() {
-        let english = Readability::of_base(["So x = 3 and π = 3.14, the answer is 4"].into_iter());
+        let english = Readability::of_base(["So x = 3 and with π = 3.14 we get that the answer is 4"].into_iter());
         let chinese = Readability::of_base(["所以答案是三"].into_iter());
         let check = |text: &str, expected: [bool; 2]| {
             assert_eq!([english, chinese].map(|measure| measure.is_unreadable(text)), expected, "{text:?}");

@@ -85,7 +85,7 @@ mod tests {
         let chosen = choose(&recorded, Some(150), 40, |_| false);
         assert_eq!(chosen.len(), 40);
         assert!(chosen.is_sorted_by(|a, b| a < b));
-        for expected in [1, 2, 10, 148, 149, 150, 151, 152, 1000, 1998, 1999, 2000] {
+        for expected in [1, 2, 10, 148, 149, 150, 151, 152, 1001, 1998, 1999, 2000] {
             assert!(chosen.contains(&expected), "{expected} in {chosen:?}");
         }
         let gaps = chosen.windows(2).map(|pair| pair[1] - pair[0]).max();
