@@ -57,6 +57,8 @@ pub fn run_page(run: &RunRecord, options: &ReportOptions) -> Result<Page> {
     sections.extend(sections::words::section(run, &facts));
     sections.extend(sections::pass_at_k::section(run, &facts));
     sections.push(sections::configuration::section(run));
+    // Both the facts and the responses need much memory in large runs.
+    drop(facts);
     let mut page = Page { title: run.name.clone(), subtitle: subtitle(run), sections, watch: None };
     let responses = responses::section(run, fitting(options.responses, &page))?;
     page.sections.insert(page.sections.len() - 1, responses);

@@ -52,11 +52,11 @@ mod tests {
     #[test]
     fn published_ends_are_those_of_the_same_experiment() {
         let settings = RunSettings::published();
-        assert_eq!(PublishedEnds::of_benchmark(&settings, "math500"), PublishedEnds { base: Some(0.36), trained: Some(0.728) });
+        assert_eq!(PublishedEnds::of_benchmark(&settings, "math500"), PublishedEnds { base: Some(0.36), trained: Some(72.8 / 100.0) });
         let names = BTreeSet::from(["math500", "aime24", "amc23", "minerva_math", "olympiadbench", "aime25"]);
         let mean = PublishedEnds::of_mean(&settings, &names);
-        assert_eq!(mean, PublishedEnds { base: Some(0.176), trained: Some(0.35) });
-        assert_eq!(mean.named(), [("paper, base".to_owned(), 0.176), ("paper, trained".to_owned(), 0.35)]);
+        assert_eq!(mean, PublishedEnds { base: Some(17.6 / 100.0), trained: Some(0.35) });
+        assert_eq!(mean.named(), [("paper, base".to_owned(), 17.6 / 100.0), ("paper, trained".to_owned(), 0.35)]);
         assert!(PublishedEnds::of_benchmark(&RunSettings::demonstration(), "tiny").is_empty());
     }
 }
