@@ -54,7 +54,7 @@ def broken_in_book(folder):
 
 
 def broken_in_markdown(path):
-    text = path.read_text(encoding="utf-8")
+    text = re.sub(r"<!--.*?-->", "", path.read_text(encoding="utf-8"), flags=re.S)
     for link in filter(is_internal, re.findall(r"\]\(([^)\s]+)\)", text)):
         parts = urlsplit(link)
         target = path.parent / parts.path if parts.path else path
