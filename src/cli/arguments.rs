@@ -101,6 +101,11 @@ pub struct JsonArgs {
 }
 
 impl JsonArgs {
+    /// True with `--json`.
+    pub fn is_on(self) -> bool {
+        self.json
+    }
+
     /// Prints the results to stdout: `document` on one line with `--json`, `tables` otherwise.
     pub fn print(self, document: impl FnOnce() -> Result<serde_json::Value>, tables: impl FnOnce()) -> Result<()> {
         if self.json {

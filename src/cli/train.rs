@@ -117,7 +117,12 @@ pub fn run(TrainCommand { args, json }: TrainCommand) -> Result<ExitCode> {
         print_result!("{}", super::settings_help::text()?.trim_end());
         return Ok(ExitCode::SUCCESS);
     }
-    let prepared = train::prepare(args.request(if args.dry_run { PrepareFor::DryRun } else { PrepareFor::Run })?)?;
+    let mut request = args.request(if args.dry_run { PrepareFor::DryRun } else { PrepareFor::Run })?;
+    if json.is_on() {
+        // The document replaces the tables.
+        request.print_result = &|_| ();
+    }
+    let prepared = train::prepare(request)?;
     prepared.messages()?.iter().for_each(|(level, line)| output::print(*level, line, &[]));
     if args.dry_run {
         prepared.examples_as_read().iter().for_each(|example| output::print_message(example));

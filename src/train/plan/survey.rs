@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::cards::{CARDS, Card};
-use super::display::{duration, hours};
+use super::time::{duration, hours};
 use super::{AppliedChange, Effect, Plan, RunWorkload, Times};
 use crate::checkpoint::disk::format_bytes;
 use crate::kernels::Target;

@@ -103,3 +103,22 @@ impl Plan<'_> {
         models * (epochs * epoch + before) + epochs * count(loss.kl != 0.0) + count(reward.kl != 0.0)
     }
 }
+
+/// Formats seconds as hours with two significant digits.
+pub(super) fn hours(seconds: f64) -> String {
+    match seconds / 3600.0 {
+        hours @ 0.0..10.0 => format!("{hours:.1} h"),
+        hours => format!("{hours:.0} h"),
+    }
+}
+
+/// Formats seconds in the largest suitable unit.
+pub(super) fn duration(seconds: f64) -> String {
+    match seconds {
+        0.0..1.0 => format!("{seconds:.2} s"),
+        1.0..120.0 => format!("{seconds:.0} s"),
+        120.0..7200.0 => format!("{:.0} min", seconds / 60.0),
+        7200.0..172_800.0 => format!("{:.1} h", seconds / 3600.0),
+        _ => format!("{:.0} days", seconds / 86400.0),
+    }
+}
