@@ -86,7 +86,8 @@
 //!
 //! - Each setting is declared once, next to the code that uses it. [`train::settings`] combines them; [`config`] only merges and checks
 //!   tables, and finds unknown settings by comparing with the table of all defaults. One table ([`train::settings::table`]) holds each
-//!   setting's range and meaning. It checks values, and error messages and `docs/settings.md` are generated from it.
+//!   setting's range, meaning and the reason for its default. It checks values, and error messages and `docs/settings.md` are generated from
+//!   it.
 //! - Operations are methods of a trait, not candle `CustomOp`s: those take at most three inputs, and bring an autograd that explicit
 //!   backward passes do not need. No code dispatches on a tensor's device: a decoder owns its kernels.
 //! - Small models use several [`workers`] with one thread per matrix product: a product of 64 x 48 x 144 is slower with two threads.
@@ -98,8 +99,8 @@
 //! - **Algorithm**: an entry in [`train::settings::algorithm::ALGORITHMS`].
 //! - **Benchmark**: an entry in [`data::benchmark::BENCHMARKS`].
 //! - **Subject of the embedded model**: an entry in [`data::tiny::SUBJECTS`].
-//! - **Setting**: a row in [`train::settings::table`] with its range and meaning (`optim.*`: in [`optim::ROWS`]); a test lists missing
-//!   rows.
+//! - **Setting**: a row in [`train::settings::table`] with its range, unit, meaning and the reason for its default (`optim.*`: in
+//!   [`optim::ROWS`]); tests list missing rows and reasons.
 //! - **Loss term**: computed in [`objective::loss`], with a setting for its coefficient.
 //! - **Operation**: a method of [`kernels::Kernels`], a plain implementation in [`kernels::cpu`], and one test for all implementations.
 //! - **Model family**: a row in [`model::config::FAMILIES`]. A new parameter needs a row in the table of [`model::parameters`], a field of

@@ -65,7 +65,7 @@ pub fn table(plans: &[CardPlan], trains_adapters: bool) -> String {
     text
 }
 
-/// Formats the row of a card, and the settings that it needs on a second line.
+/// Formats the row of a card, and the settings that it needs below it.
 fn rows(plan: &CardPlan) -> String {
     let CardPlan { card, changes, peak, times } = plan;
     let times: String = times.iter().map(|times| format!("{:>9}", hours(times.run))).collect();
