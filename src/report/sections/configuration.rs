@@ -87,7 +87,8 @@ fn environment(run: &RunRecord) -> Markup {
     };
     let mut rows = vec![
         ("computed on", computed.unwrap_or_default()),
-        ("rlvr", distinct(|one| one.rlvr.clone())),
+        ("rlvr at the start", run.invocation.as_ref().map(|invocation| invocation.version.clone()).unwrap_or_default()),
+        ("rlvr at the last evaluation", distinct(|one| one.rlvr.clone())),
         ("model", run.settings.model.clone()),
         ("weights at the last evaluation", distinct(|one| one.identity.revision.clone())),
         ("device", distinct(|one| one.identity.device.clone())),
