@@ -36,9 +36,8 @@ case ${1:-} in
   study)
     # The same arms with two steps and one seed.
     file=$(dirname "$2")/small-$(basename "$2")
-    sed -E '/^(train\.)?steps *=/d; s/^seeds *=.*/seeds = [0]/' "$2" >"$file"
-    grep -q '^\[base\]' "$file" || printf '\n[base]\n' >>"$file"
-    sed -i 's/^\[base\]/[base]\ntrain.steps = 2\neval.limit = 2\nrollout.groups = 2/' "$file"
+    sed -E 's/\bsteps *= *[0-9]+/steps = 2/; s/\blimit *= *[0-9]+/limit = 2/; s/^seeds *=.*/seeds = [0]/' "$2" >"$file"
+    grep -q '^\[base\]' "$file" || printf '\n[base]\ntrain.steps = 2\neval.limit = 2\n' >>"$file"
     arguments[1]=$file
     ;;
   # Whether a run fits depends on the machine, and both answers are valid.
