@@ -7,7 +7,7 @@ use console::Style;
 
 use super::ShowArgs;
 use super::page::Page;
-use super::source::{GradedPass, Source, nearest_step};
+use super::source::{Source, nearest_step};
 use super::verdict::{Graded, grading, problem_of, share};
 use crate::config::nearest;
 use crate::eval::Answer;
@@ -51,7 +51,7 @@ fn list(page: &mut Page, source: &Source, args: &ShowArgs, step: u64) -> Result<
     let place: Vec<&str> = place.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
     let heading = format!("{}: {right} of {} responses right", place.join(", "), of_subject.len());
     page.wrapped(0, &Style::new().bold(), &heading);
-    let known = source.known_problems();
+    let known = source.known_problems(&pass);
     for correct in [true, false].into_iter().filter(|correct| args.wants(*correct)) {
         let chosen = || of_subject.iter().filter(move |answer| answer.correct == correct);
         let (count, word) = (chosen().count(), if correct { "right" } else { "wrong" });
@@ -63,7 +63,7 @@ fn list(page: &mut Page, source: &Source, args: &ShowArgs, step: u64) -> Result<
         page.line(Style::new().bold().apply_to(format!("{word}: {count} responses; {shown} shown")));
         for answer in chosen().take(shown) {
             page.space();
-            let problem = question(page, &known, &pass, answer);
+            let problem = question(page, &known, answer);
             Graded::of_answer(answer).show(page, "", &problem, &grading(pass.grader));
         }
     }
@@ -88,7 +88,7 @@ fn problem(page: &mut Page, source: &Source, args: &ShowArgs, wanted: &str, step
     }
     let Some((graded, id)) = found else { return usage(Err(unknown_problem(wanted, &ids))) };
     let answers: Vec<&Answer> = graded.answers.iter().filter(|answer| answer.id == id).collect();
-    let problem = question(page, &source.known_problems(), &graded, answers[0]);
+    let problem = question(page, &source.known_problems(&graded), answers[0]);
     let mut before: Option<String> = None;
     for one in milestones(source, step) {
         let earlier;
@@ -168,12 +168,12 @@ fn changed(page: &mut Page, source: &Source, args: &ShowArgs, step: u64) -> Resu
 }
 
 /// Adds a problem's id, subject, level and question. Returns the problem, or one that has only the recorded gold answer.
-fn question(page: &mut Page, known: &KnownProblems, pass: &GradedPass, answer: &Answer) -> Problem {
+fn question(page: &mut Page, known: &KnownProblems, answer: &Answer) -> Problem {
     let level = if answer.level.is_empty() { String::new() } else { format!("level {}", answer.level) };
     let facts: Vec<&str> = [answer.subject.as_str(), &level].into_iter().filter(|fact| !fact.is_empty()).collect();
     let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
     page.wrapped(0, &Style::new().bold().underlined(), &format!("{}{facts}", answer.id));
-    match known.held_out(&pass.set, answer) {
+    match known.of_answer(answer) {
         Some(problem) => {
             page.wrapped(2, &Style::new(), &problem.question);
             Problem::clone(&problem)

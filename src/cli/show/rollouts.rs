@@ -40,10 +40,10 @@ pub fn show(page: &mut Page, run: &RunRecord, wanted: u64, args: &ShowArgs) -> R
         several => format!(" to {} examples", several.len()),
     };
     page.line(Style::new().bold().apply_to(format!("step {step}: {} responses{of}, {right} right", rollouts.len())));
-    let known = KnownProblems::of_run(run);
+    let known = KnownProblems::examples(run);
     let problems: BTreeMap<&str, Problem> = examples
         .iter()
-        .map(|id| (*id, known.example(run, id).unwrap_or_else(|| Problem { id: (*id).to_owned(), ..Problem::default() })))
+        .map(|id| (*id, known.example_as_graded(id).unwrap_or_else(|| Problem { id: (*id).to_owned(), ..Problem::default() })))
         .collect();
     if let [only] = &*examples {
         let problem = &problems[only];

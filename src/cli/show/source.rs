@@ -55,11 +55,11 @@ impl Source {
         }
     }
 
-    /// Returns the problems that are on this machine.
-    pub fn known_problems(&self) -> KnownProblems {
+    /// Returns the problems of a pass that are on this machine.
+    pub fn known_problems(&self, pass: &GradedPass) -> KnownProblems {
         match self {
-            Source::Run(run) => KnownProblems::of_run(run),
-            Source::Evaluation(_) => KnownProblems::of_evaluation(),
+            Source::Run(run) => KnownProblems::held_out(run, std::slice::from_ref(&pass.name)),
+            Source::Evaluation(_) => KnownProblems::of_evaluation(&[&pass.set]),
         }
     }
 

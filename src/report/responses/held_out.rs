@@ -6,10 +6,10 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::ResponseLimit;
-use super::questions::Questions;
 use super::recorded::{Entry, Outcome, Recorded};
 use super::selection::{self, Candidate};
 use super::shown::{ShownProblem, ShownResponse, safe};
+use crate::report::KnownProblems;
 use crate::report::{DataBlock, RunRecord};
 use crate::verify::Grader;
 
@@ -52,7 +52,7 @@ pub struct Packed {
 /// Grades and describes entries.
 pub struct Reader<'a> {
     recorded: &'a Recorded,
-    questions: &'a Questions,
+    known: &'a KnownProblems,
     /// The grader of each pass at each milestone.
     graders: Vec<Vec<Grader>>,
     shorten: bool,
@@ -60,9 +60,9 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Reads entries of `recorded`. With `shorten`, leaves out the middle of very long texts.
-    pub fn new(run: &RunRecord, recorded: &'a Recorded, questions: &'a Questions, shorten: bool) -> Self {
+    pub fn new(run: &RunRecord, recorded: &'a Recorded, known: &'a KnownProblems, shorten: bool) -> Self {
         let graders = recorded.steps.iter().map(|step| graders(run, *step, &recorded.passes)).collect();
-        Self { recorded, questions, graders, shorten }
+        Self { recorded, known, graders, shorten }
     }
 
     /// Reads and grades all responses of an entry.
@@ -73,10 +73,10 @@ impl<'a> Reader<'a> {
             responses.push(location.map(|location| {
                 let answer = self.recorded.answer(entry, milestone, location);
                 if let Ok(answer) = &answer {
-                    problem = ShownProblem::of(answer, self.questions);
+                    problem = ShownProblem::of(answer, self.known);
                 }
                 let grader = self.graders[milestone][entry.pass];
-                ShownResponse::of_record(&answer, location.outcome, grader, self.questions, self.shorten)
+                ShownResponse::of_record(&answer, location.outcome, grader, self.known, self.shorten)
             }));
         }
         OpenedEntry { problem, responses }

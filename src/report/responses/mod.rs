@@ -5,7 +5,6 @@
 
 mod held_out;
 mod markup;
-mod questions;
 mod readability;
 mod reason;
 mod recorded;
@@ -23,8 +22,8 @@ use crate::report::{RunRecord, Section};
 pub use reason::reason;
 pub use serve::{index_json, problem_json};
 
+use crate::report::KnownProblems;
 use held_out::Reader;
-use questions::Questions;
 use recorded::Recorded;
 
 /// How many responses a page includes.
@@ -47,15 +46,15 @@ impl Default for ResponseLimit {
 /// # Errors
 /// Currently none: what is missing is listed in the section.
 pub fn section(run: &RunRecord, limit: ResponseLimit) -> Result<Section> {
-    let mut rollouts = rollouts::pack(run, &Questions::examples(run), limit);
+    let mut rollouts = rollouts::pack(run, &KnownProblems::examples(run), limit);
     let used: usize = rollouts.data.iter().map(crate::report::DataBlock::size_bytes).sum();
     let left = match limit {
         ResponseLimit::Bytes(bytes) => ResponseLimit::Bytes(bytes.saturating_sub(used)),
         ResponseLimit::All => ResponseLimit::All,
     };
     let recorded = Recorded::read(run, &milestone_steps(run));
-    let questions = Questions::held_out(run, &recorded.passes);
-    let reader = Reader::new(run, &recorded, &questions, limit != ResponseLimit::All);
+    let known = KnownProblems::held_out(run, &recorded.passes);
+    let reader = Reader::new(run, &recorded, &known, limit != ResponseLimit::All);
     let order = held_out::order(&recorded, run.settings.seed);
     let packed = held_out::pack(&reader, &order, left, &index_head(run, &recorded));
     let body = markup::body(run, &recorded, &reader, &packed, &rollouts);

@@ -6,13 +6,12 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::ResponseLimit;
-use super::questions::Questions;
 use super::readability::{Readability, gibberish_from};
 use super::reason::reason;
 use super::shown::{safe, text};
 use super::steps;
-use crate::flow::Problem;
 use crate::input::Lines;
+use crate::report::KnownProblems;
 use crate::report::run_record::RolloutRecord;
 use crate::report::{DataBlock, RunRecord};
 use crate::verify::{self, Mode};
@@ -102,7 +101,7 @@ struct Distinct {
 }
 
 /// Chooses steps and responses and packs them into their share of the limit.
-pub fn pack(run: &RunRecord, questions: &Questions, limit: ResponseLimit) -> PackedRollouts {
+pub fn pack(run: &RunRecord, known: &KnownProblems, limit: ResponseLimit) -> PackedRollouts {
     let recorded = run.rollout_steps();
     let every = run.settings.eval.every;
     let chosen = steps::choose(&recorded, run.saturation_step(), STEPS, |step| every > 0 && step.is_multiple_of(every));
@@ -119,7 +118,7 @@ pub fn pack(run: &RunRecord, questions: &Questions, limit: ResponseLimit) -> Pac
     let gibberish = mark_gibberish(&recorded, &mut shown, |step| read(&[step], &mut Vec::new()).pop());
     missing.dedup();
     let mut packed = PackedRollouts { recorded: recorded.len(), gibberish, missing, ..Default::default() };
-    fit(run, questions, shown, per_step, limit_bytes, &mut packed);
+    fit(run, known, shown, per_step, limit_bytes, &mut packed);
     packed
 }
 
@@ -141,10 +140,10 @@ fn mark_gibberish(recorded: &[u64], shown: &mut Vec<Step>, read: impl Fn(u64) ->
 }
 
 /// Packs as many responses per step as fit; if one per step is too much, packs fewer steps.
-fn fit(run: &RunRecord, questions: &Questions, mut shown: Vec<Step>, per_step: usize, limit_bytes: usize, packed: &mut PackedRollouts) {
+fn fit(run: &RunRecord, known: &KnownProblems, mut shown: Vec<Step>, per_step: usize, limit_bytes: usize, packed: &mut PackedRollouts) {
     packed.per_step = per_step;
     while !shown.is_empty() {
-        let data = blocks(run, questions, &shown, packed);
+        let data = blocks(run, known, &shown, packed);
         if data.iter().map(DataBlock::size_bytes).sum::<usize>() <= limit_bytes {
             packed.steps = shown.into_iter().map(|step| step.summary).collect();
             packed.data = data;
@@ -162,11 +161,10 @@ fn fit(run: &RunRecord, questions: &Questions, mut shown: Vec<Step>, per_step: u
     }
 }
 
-fn blocks(run: &RunRecord, questions: &Questions, shown: &[Step], packed: &PackedRollouts) -> Vec<DataBlock> {
+fn blocks(run: &RunRecord, known: &KnownProblems, shown: &[Step], packed: &PackedRollouts) -> Vec<DataBlock> {
     let picked: Vec<Vec<&Distinct>> = shown.iter().map(|step| pick(&step.picked, packed.per_step)).collect();
     let ids = picked.iter().flatten().map(|one| one.record.example.as_str());
-    let examples: BTreeMap<String, ShownExample> =
-        ids.filter_map(|id| Some((safe(id).into_owned(), shown_example(questions, id)?))).collect();
+    let examples: BTreeMap<String, ShownExample> = ids.filter_map(|id| Some((safe(id).into_owned(), shown_example(known, id)?))).collect();
     let summaries: Vec<&StepSummary> = shown.iter().map(|step| &step.summary).collect();
     let index = serde_json::json!({
         "steps": summaries,
@@ -175,7 +173,7 @@ fn blocks(run: &RunRecord, questions: &Questions, shown: &[Step], packed: &Packe
         "examples": examples,
     });
     let text = |(step, records): (&Step, &Vec<&Distinct>)| {
-        let rollouts: Vec<ShownRollout> = records.iter().map(|one| shown_rollout(run, questions, one)).collect();
+        let rollouts: Vec<ShownRollout> = records.iter().map(|one| shown_rollout(run, known, one)).collect();
         // Serializing plain records never fails.
         DataBlock::new(format!("rollouts-{}", step.summary.step), &serde_json::to_vec(&rollouts).unwrap_or_default())
     };
@@ -188,23 +186,20 @@ fn pick(records: &[Distinct], count: usize) -> Vec<&Distinct> {
     steps::pick(&kinds, count).into_iter().map(|index| &records[index]).collect()
 }
 
-fn shown_example(questions: &Questions, id: &str) -> Option<ShownExample> {
-    let problem = questions.example(id)?;
+fn shown_example(known: &KnownProblems, id: &str) -> Option<ShownExample> {
+    let problem = known.example(id)?;
     Some(ShownExample {
         question: safe(&problem.question).into_owned(),
         gold: safe(&problem.answer).into_owned(),
-        label: questions.label(id).map(|label| safe(label).into_owned()),
+        label: known.label(id).map(|label| safe(label).into_owned()),
     })
 }
 
-fn shown_rollout<'a>(run: &RunRecord, questions: &Questions, distinct: &'a Distinct) -> ShownRollout<'a> {
+fn shown_rollout<'a>(run: &RunRecord, known: &KnownProblems, distinct: &'a Distinct) -> ShownRollout<'a> {
     let Distinct { record, copies } = distinct;
     let settings =
         verify::Settings { mode: Mode::Reward, grader: run.settings.reward.grader, after_think: run.settings.reward.after_think };
-    let problem = questions.example(&record.example).map(|problem| match questions.label(&record.example) {
-        Some(label) => Problem { answer: label.to_owned(), unit: String::new(), tolerance: None, alternatives: Vec::new(), ..problem },
-        None => problem,
-    });
+    let problem = known.example_as_graded(&record.example);
     let explained = problem.map(|problem| verify::explain_problem(&problem, &record.text, &settings));
     // Another reward may decide without the label.
     let explained = explained.filter(|(verdict, _)| verdict.correct == record.correct);

@@ -4,10 +4,10 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::held_out::{graders, index_entry, order};
-use super::questions::Questions;
 use super::recorded::{Outcome, Recorded, answers_of};
 use super::shown::{ShownProblem, ShownResponse};
 use super::{index_head, milestone_steps};
+use crate::report::KnownProblems;
 use crate::report::RunRecord;
 
 /// One problem's responses at all evaluations.
@@ -49,7 +49,7 @@ pub fn index_json(run: &RunRecord) -> Result<String> {
 pub fn problem_json(run: &RunRecord, pass: &str, id: &str) -> Result<String> {
     ensure!(run.passes().contains(&pass), "the run has no pass {pass:?}; expected one of {}", run.passes().join(", "));
     let passes = [pass.to_owned()];
-    let questions = Questions::held_out(run, &passes);
+    let known = KnownProblems::held_out(run, &passes);
     let steps: Vec<u64> = run.evaluations.iter().filter(|one| one.scores.contains_key(pass)).map(|one| one.step).collect();
     let (mut problem, mut samples) = (None, Vec::<ServedSample>::new());
     for (at, step) in steps.iter().enumerate() {
@@ -57,13 +57,13 @@ pub fn problem_json(run: &RunRecord, pass: &str, id: &str) -> Result<String> {
         let answers = answers_of(&run.folder.eval(*step).join(format!("{pass}.jsonl")), id).unwrap_or_default();
         let grader = graders(run, *step, &passes)[0];
         for answer in answers {
-            problem = Some(ShownProblem::of(&answer, &questions));
-            let known = samples.iter().position(|sample| sample.sample == answer.sample);
-            let index = known.unwrap_or_else(|| {
+            problem = Some(ShownProblem::of(&answer, &known));
+            let served = samples.iter().position(|sample| sample.sample == answer.sample);
+            let index = served.unwrap_or_else(|| {
                 samples.push(ServedSample { sample: answer.sample, responses: vec![None; steps.len()] });
                 samples.len() - 1
             });
-            let response = ShownResponse::of(&answer, Outcome::of(&answer), grader, &questions, false);
+            let response = ShownResponse::of(&answer, Outcome::of(&answer), grader, &known, false);
             samples[index].responses[at].get_or_insert(response);
         }
     }

@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::questions::Questions;
 use super::reason::reason;
 use super::recorded::Outcome;
 use crate::eval::Answer;
 use crate::flow::{FinishReason, Problem};
 use crate::output::escape_controls;
+use crate::report::KnownProblems;
 use crate::verify::{self, Extraction, Grader, Mode};
 
 /// Of a longer text, a page with a limit keeps this many characters at the start and half as many at the end.
@@ -46,17 +46,17 @@ pub struct ShownProblem {
 
 impl ShownProblem {
     /// Describes the problem of a recorded answer.
-    pub fn of(answer: &Answer, questions: &Questions) -> Self {
-        let question = questions.of_answer(answer).map(|problem| safe(&problem.question).into_owned());
+    pub fn of(answer: &Answer, known: &KnownProblems) -> Self {
+        let question = known.of_answer(answer).map(|problem| safe(&problem.question).into_owned());
         Self { question, gold: safe(&answer.gold).into_owned() }
     }
 }
 
 impl ShownResponse {
     /// Describes a recorded answer, and runs the verifier for the reason. With `shorten`, leaves out the middle of a very long text.
-    pub fn of(answer: &Answer, outcome: Outcome, grader: Grader, questions: &Questions, shorten: bool) -> Self {
+    pub fn of(answer: &Answer, outcome: Outcome, grader: Grader, known: &KnownProblems, shorten: bool) -> Self {
         let bare = || Problem { id: answer.id.clone(), answer: answer.gold.clone(), ..Problem::default() };
-        let problem = questions.of_answer(answer).map_or_else(bare, |problem| (*problem).clone());
+        let problem = known.of_answer(answer).map_or_else(bare, |problem| (*problem).clone());
         let settings = verify::Settings { mode: Mode::Eval, grader, after_think: false };
         let (verdict, trace) = verify::explain_problem(&problem, &answer.response, &settings);
         let is_boxed = verdict.extraction == Extraction::Boxed;
@@ -88,9 +88,9 @@ impl ShownResponse {
     }
 
     /// Describes a record that may not be readable.
-    pub fn of_record(answer: &Result<Answer>, outcome: Outcome, grader: Grader, questions: &Questions, shorten: bool) -> Self {
+    pub fn of_record(answer: &Result<Answer>, outcome: Outcome, grader: Grader, known: &KnownProblems, shorten: bool) -> Self {
         match answer {
-            Ok(answer) => Self::of(answer, outcome, grader, questions, shorten),
+            Ok(answer) => Self::of(answer, outcome, grader, known, shorten),
             Err(error) => Self::unreadable(error, outcome),
         }
     }
@@ -134,7 +134,7 @@ mod tests {
             style: None,
         };
         let outcome = if correct { Outcome::Correct } else { Outcome::NoAnswer };
-        ShownResponse::of(&answer, outcome, Grader::Strict, &Questions::default(), true)
+        ShownResponse::of(&answer, outcome, Grader::Strict, &KnownProblems::default(), true)
     }
 
     #[test]
