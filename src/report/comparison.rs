@@ -80,11 +80,27 @@ impl Comparison<'_> {
         let pass = passes.first().map(String::as_str).unwrap_or_default();
         let facts = Facts::of(groups, &self.arms, pass, matrices.first(), self.is_grid);
         let mut sections = vec![section("start", "Result", self.start(&facts))];
-        sections.push(with_figures("accuracy", "Accuracy", &pictures::accuracy_figures(groups), &pictures::pass_figures(groups), groups));
+        sections.push(with_figures(
+            "accuracy",
+            "Accuracy",
+            seeds::BAND,
+            &pictures::accuracy_figures(groups),
+            &pictures::pass_figures(groups),
+            groups,
+        ));
         sections.extend((groups.groups.len() > 1).then(|| section("paired", "Paired comparison", paired(groups, &matrices))));
-        sections.push(with_figures("training", "Training", &[], &pictures::training_figures(groups), groups));
+        sections.push(with_figures("training", "Training", seeds::BAND, &[], &pictures::training_figures(groups), groups));
         let by_subject = pictures::subject_figures(groups);
-        sections.extend((!by_subject.is_empty()).then(|| with_figures("subjects", "By subject", &by_subject, &[], groups)));
+        sections.extend((!by_subject.is_empty()).then(|| {
+            with_figures(
+                "subjects",
+                "By subject",
+                "Accuracy at the last evaluation of each run. Bars and their intervals are over runs, as in the other pictures.",
+                &by_subject,
+                &[],
+                groups,
+            )
+        }));
         sections.push(section("runs", "Runs and settings", html! { (details::runs(groups)) (details::shared_settings(groups)?) }));
         Ok(sections)
     }
@@ -133,15 +149,15 @@ fn section(id: &str, title: &str, body: Markup) -> Section {
     Section { id: id.to_owned(), title: title.to_owned(), body, data: Vec::new() }
 }
 
-/// Returns a section of large pictures followed by small ones.
-fn with_figures(id: &str, title: &str, large: &[Figure], small: &[Figure], groups: &Groups) -> Section {
+/// Returns a section of large pictures followed by small ones. `about` says how to read them.
+fn with_figures(id: &str, title: &str, about: &str, large: &[Figure], small: &[Figure], groups: &Groups) -> Section {
     let most = pictures::MOST_GROUPS;
     let body = html! {
         @if large.is_empty() && small.is_empty() {
             p { "No run has recorded numbers for these pictures yet." }
         } @else {
             p.detail {
-                (seeds::BAND)
+                (about)
                 @if groups.groups.len() > most { " Pictures show the first " (most) " of " (groups.groups.len()) " groups." }
             }
         }

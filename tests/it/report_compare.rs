@@ -65,7 +65,7 @@ fn report_compares_runs_and_tells_a_study() {
         "The groups differ in loss.entropy.",
         "A: entropy 0.001",
         "B: entropy 0",
-        "seed-0 (seed 0), seed-1 (seed 1)",
+        "seeds 0, 1",
         "1 of the groups have only one run",
         "there is no such folder",
         "id=\"compare-train\"",

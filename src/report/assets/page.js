@@ -82,11 +82,13 @@ function startControls(root) {
 }
 startControls(document);
 
-// The navigation marks the section that is being read.
-{
+// The navigation marks the section that is being read. A served page that replaces sections calls this again.
+let sectionObserver = null;
+function startNavigation() {
+  sectionObserver?.disconnect();
   const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
   const visible = new Set();
-  const observer = new IntersectionObserver((entries) => {
+  sectionObserver = new IntersectionObserver((entries) => {
     for (const entry of entries) {
       if (entry.isIntersecting) visible.add(entry.target.id);
       else visible.delete(entry.target.id);
@@ -97,5 +99,6 @@ startControls(document);
       else link.removeAttribute("aria-current");
     }
   }, { rootMargin: "-10% 0px -60% 0px" });
-  for (const section of document.querySelectorAll("main > section")) observer.observe(section);
+  for (const section of document.querySelectorAll("main > section")) sectionObserver.observe(section);
 }
+startNavigation();

@@ -9,6 +9,7 @@ use super::table::{Cells, table};
 use crate::eval::Conditions;
 use crate::eval::paired::{ProblemScores, compare, read_scores};
 use crate::eval::statistics::Comparison;
+use crate::report::numbers::points_with_interval;
 use crate::report::{RunRecord, RunState};
 
 /// The largest number of groups in a matrix.
@@ -107,11 +108,11 @@ impl Matrix {
     }
 }
 
-/// Formats a difference in points with its interval; a star marks an interval without 0.
+/// Formats a difference with its interval; a star marks an interval without 0.
 fn difference(compared: &Comparison) -> String {
     let estimate = compared.difference;
     let star = if estimate.low > 0.0 || estimate.high < 0.0 { " *" } else { "" };
-    format!("{:+.1} [{:+.1}, {:+.1}]{star}", estimate.mean * 100.0, estimate.low * 100.0, estimate.high * 100.0)
+    points_with_interval(&estimate).replace(" points", "") + star
 }
 
 /// Returns the mean score of each problem over the last evaluations of runs, for the problems that all of them have. `None` if no
@@ -169,7 +170,7 @@ mod tests {
         // Group A solves problems 0 and 1 in both runs, 2 and 3 in one of them. B solves problems 0 to 8, and C 0 to 2.
         assert_eq!(found, [(0, 1, 6.0, 7, 0), (0, 2, 0.0, 1, 1), (1, 2, -6.0, 0, 6)]);
         let markup = matrix.markup(&groups).into_string();
-        assert!(markup.contains("minus A: entropy 0") && markup.contains("<td>-60.0 ["), "{markup}");
+        assert!(markup.contains("minus A: entropy 0") && markup.contains("<td>−60.0 ["), "{markup}");
         assert!(matrix.notes.is_empty(), "{:?}", matrix.notes);
         std::fs::remove_file(runs[2].folder.eval(2).join("tiny-greedy.jsonl")).unwrap();
         let matrix = Matrix::of(&groups, "tiny-greedy", false);

@@ -6,6 +6,8 @@ use super::group::{Group, Groups};
 use super::quantity::{Quantity, accuracies, accuracy_in, training};
 use super::seeds::{over_seeds, trailing_means};
 use crate::plot::chart::{Axis, BarChart, BarSeries, Line, LineChart, LineStyle, Sample, Size, Unit, Value};
+use crate::plot::inline::without_style;
+use crate::report::charts::{element_id, share_axis, step_axis};
 use crate::report::{Figure, RunRecord};
 
 /// The largest number of groups in one picture, which is the number of colors.
@@ -32,7 +34,7 @@ pub fn pass_figures(groups: &Groups) -> Vec<Figure> {
     }
     let of = |pass: &String| {
         let lines = lines(groups, |run| accuracy_in(run, pass), (0.0, 1.0), LineStyle::Markers);
-        line_figure(&format!("compare-pass-{pass}"), pass, "accuracy", Unit::Percent, lines, Size::Small, None)
+        line_figure(&element_id("compare-pass", pass), pass, "accuracy", Unit::Percent, lines, Size::Small, None)
     };
     passes.iter().filter_map(of).collect()
 }
@@ -111,13 +113,13 @@ fn line_figure(id: &str, title: &str, label: &str, unit: Unit, lines: Vec<Line>,
     let chart = LineChart {
         title: title.to_owned(),
         description: format!("{title} by step, for {}.", names(lines.iter().map(|line| line.name.as_str()))),
-        x: Axis { range: steps.map(|steps| (0.0, steps as f64)), ..Axis::new("step", Unit::Number) },
+        x: Axis { range: steps.map(|steps| (0.0, steps as f64)), ..step_axis() },
         y: Axis { range: (unit == Unit::Percent).then_some((0.0, 1.0)), ..Axis::new(label, unit) },
         lines,
         size,
         ..LineChart::default()
     };
-    Some(Figure { id: id.to_owned(), title: title.to_owned(), caption: html! {}, svg: chart.svg(), csv: chart.csv() })
+    Some(Figure { id: id.to_owned(), title: title.to_owned(), caption: html! {}, svg: without_style(&chart.svg()), csv: chart.csv() })
 }
 
 fn subject_figure(groups: &Groups, pass: &str) -> Option<Figure> {
@@ -143,14 +145,14 @@ fn subject_figure(groups: &Groups, pass: &str) -> Option<Figure> {
     let title = format!("By subject: {pass}");
     let chart = BarChart {
         description: format!("Accuracy on {pass} by subject at the last evaluation."),
-        value: Axis { range: Some((0.0, 1.0)), ..Axis::new("accuracy", Unit::Percent) },
+        value: share_axis("accuracy"),
         series: series.collect(),
         categories: subjects,
         size: Size::Full,
         title: title.clone(),
     };
-    let caption = html! { "At the last evaluation of each run. Error bars are like the bands: over seeds, not over problems." };
-    Some(Figure { id: format!("compare-subject-{pass}"), title, caption, svg: chart.svg(), csv: chart.csv() })
+    let caption = html! { "Error bars are like the bands of lines: over seeds, not over problems." };
+    Some(Figure { id: element_id("compare-subject", pass), title, caption, svg: without_style(&chart.svg()), csv: chart.csv() })
 }
 
 /// Returns a number with its noun: `1 run`, `2 runs`.

@@ -31,25 +31,38 @@ fn summary_of(run: &RunRecord) -> Option<Summary> {
     run.summary.clone().or_else(of_scores)
 }
 
-/// Returns the table of the groups: their runs, steps, saturation, and the settings in which they differ.
+/// Returns the table of the groups: the settings in which they differ, their runs, steps and saturation.
 pub fn groups_table(groups: &Groups) -> Markup {
-    let mut header: Vec<&str> = vec!["group", "runs", "steps", "saturation step"];
-    header.extend(groups.different.iter().map(String::as_str));
+    let different = groups.different.iter().map(String::as_str);
+    let header: Vec<&str> = std::iter::once("group").chain(different).chain(["runs (seed)", "steps", "saturation step"]).collect();
     let row = |group: &Group| {
-        let names: Vec<String> = group.runs.iter().map(|run| format!("{} (seed {})", run.name, run.settings.seed)).collect();
-        let runs = if names.is_empty() { "no run yet".to_owned() } else { names.join(", ") };
-        let mut cells = vec![runs, steps_cell(group), saturation_cell(group)];
-        cells.extend(group.values.iter().map(|value| if value.is_empty() { "–".to_owned() } else { value.clone() }));
+        let values = group.values.iter().map(|value| if value.is_empty() { "–".to_owned() } else { value.clone() });
+        let cells = values.chain([runs_cell(group), steps_cell(group), saturation_cell(group)]).collect();
         Cells { name: group.name.clone(), cells }
     };
     let rows: Vec<Cells> = groups.groups.iter().map(row).collect();
     let about = if groups.different.is_empty() {
-        "All runs have the same settings except the seed.".to_owned()
+        "All runs have the same settings except the seed."
     } else {
-        "A group has the runs with the same settings except the seed. The last columns are the settings in which the groups differ."
-            .to_owned()
+        "A group has the runs with the same settings except the seed. The columns after its name are the settings in which groups differ."
     };
     html! { (table("Groups", &header, &rows)) p.detail { (about) } }
+}
+
+/// Lists the runs by their seeds, with their names unless these are the seeds too, as in a study.
+fn runs_cell(group: &Group) -> String {
+    let is_named_by_seed = |run: &&RunRecord| run.name == format!("seed-{}", run.settings.seed);
+    let named = |run: &&RunRecord| match is_named_by_seed(run) {
+        true => run.settings.seed.to_string(),
+        false => format!("{} ({})", run.name, run.settings.seed),
+    };
+    let names: Vec<String> = group.runs.iter().map(named).collect();
+    match names.len() {
+        0 => "none yet".to_owned(),
+        1 if is_named_by_seed(&group.runs[0]) => format!("seed {}", names[0]),
+        _ if group.runs.iter().all(is_named_by_seed) => format!("seeds {}", names.join(", ")),
+        _ => names.join(", "),
+    }
 }
 
 /// Returns the number of steps done, or their range: `60`, or `40 to 60 of 60` for a group with unfinished runs.
@@ -85,11 +98,11 @@ pub fn result_tables(groups: &Groups, arms: &[ArmResults], passes: &[String]) ->
 
 fn result_table(groups: &Groups, pass: &str, rows: &[Row]) -> Markup {
     let has_paper = rows.iter().any(|row| row.paper_cell().is_some());
-    let mut header = vec!["group", "runs", "base", "saturation step", "last", "best", "gain after saturation", "boxed, last"];
+    let mut header = vec!["group", "runs", "base", "last", "best", "gain after saturation", "boxed, last"];
     header.extend(has_paper.then_some("paper: base to trained"));
     let line = |group: &Group| {
         let row = rows.iter().find(|row| row.arm.label == group.name);
-        let cells = row.map_or_else(|| vec!["–".to_owned(); header.len() - 1], |row| cells(group, pass, row, has_paper));
+        let cells = row.map_or_else(|| vec!["–".to_owned(); header.len() - 1], |row| cells(pass, row, has_paper));
         Cells { name: group.name.clone(), cells }
     };
     let lines: Vec<Cells> = groups.groups.iter().map(line).collect();
@@ -97,7 +110,7 @@ fn result_table(groups: &Groups, pass: &str, rows: &[Row]) -> Markup {
     html! { h3 { (title) } (table(title, &header, &lines)) }
 }
 
-fn cells(group: &Group, pass: &str, row: &Row, has_paper: bool) -> Vec<String> {
+fn cells(pass: &str, row: &Row, has_paper: bool) -> Vec<String> {
     let runs = &row.arm.runs;
     let done = runs.iter().filter(|(_, run)| run.is_some()).count();
     let accuracy = move |evaluation: &Option<EvaluationSummary>| accuracy_of(evaluation.as_ref()?, pass);
@@ -105,7 +118,6 @@ fn cells(group: &Group, pass: &str, row: &Row, has_paper: bool) -> Vec<String> {
     let mut cells = vec![
         if done == runs.len() { done.to_string() } else { format!("{done} of {}", runs.len()) },
         cell(&row.base, row, |run| accuracy(&run.base)),
-        saturation_cell(group),
         cell(&row.last, row, |run| accuracy(&run.last)),
         cell(&row.best, row, |run| accuracy(&run.best)),
         cell(&row.gain, row, gain),
@@ -152,7 +164,7 @@ mod tests {
         assert!(tables.contains("<td>50.0 (23.7 to 76.3)</td>"), "{tables}");
         assert!(!tables.contains("paper"), "{tables}");
         let table = groups_table(&groups).into_string();
-        for part in ["a0 (seed 0), a1 (seed 1)", "<th scope=\"col\">loss.entropy</th>", "<td>2</td>", "B: entropy 0.5"] {
+        for part in ["a0 (0), a1 (1)", "<td>b0 (0)</td>", "<th scope=\"col\">loss.entropy</th>", "<td>2</td>", "B: entropy 0.5"] {
             assert!(table.contains(part), "{part}: {table}");
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::eval::statistics::student_interval;
 use crate::plot::chart::Sample;
+use crate::report::numbers::six_digits;
 
 /// The smallest number of runs with an interval. Student's interval of two runs would cover nearly everything: its factor is 12.7.
 pub const FEWEST_FOR_INTERVAL: usize = 3;
@@ -30,7 +31,7 @@ fn sample(step: u64, values: &[f64], floor: f64, ceiling: f64) -> Option<Sample>
         2 => range,
         _ => (interval.low, interval.high),
     };
-    Some(Sample { x: step as f64, y: interval.mean, low, high })
+    Some(Sample { x: step as f64, y: six_digits(interval.mean), low: six_digits(low), high: six_digits(high) })
 }
 
 /// Returns the mean of each value and up to `window - 1` values before it.

@@ -3,6 +3,8 @@
 use super::group::Groups;
 use super::matrix::Matrix;
 use super::pictures::names;
+use crate::eval::statistics::Estimate;
+use crate::report::numbers::{percent, points, points_with_interval};
 use crate::study::ArmResults;
 use crate::study::table::{SeedStatistics, rows};
 use crate::train::history::BY_MEAN;
@@ -27,7 +29,7 @@ pub struct Facts {
     pub last: Vec<(String, f64)>,
     /// The difference in accuracy between the first and the last of these, with its 95% interval over problems, if they have problems in
     /// common.
-    pub apart: Option<(f64, f64, f64)>,
+    pub apart: Option<Estimate>,
 }
 
 impl Facts {
@@ -41,10 +43,10 @@ impl Facts {
         let apart = || {
             let (highest, lowest) = (index(&last.first()?.0)?, index(&last.last()?.0)?);
             let find = |pair: (usize, usize)| matrix?.pairs.iter().find(|(first, second, _)| (*first, *second) == pair);
-            let swapped = |low: f64, mean: f64, high: f64| (-mean, -high, -low);
+            let swapped = |one: Estimate| Estimate { mean: -one.mean, low: -one.high, high: -one.low };
             match (find((lowest, highest)), find((highest, lowest))) {
-                (Some((_, _, one)), _) => Some((one.difference.mean, one.difference.low, one.difference.high)),
-                (None, Some((_, _, one))) => Some(swapped(one.difference.low, one.difference.mean, one.difference.high)),
+                (Some((_, _, one)), _) => Some(one.difference),
+                (None, Some((_, _, one))) => Some(swapped(one.difference)),
                 (None, None) => None,
             }
         };
@@ -71,10 +73,14 @@ pub fn found(facts: &Facts) -> String {
     let pass = if facts.pass == BY_MEAN { "the mean over benchmarks" } else { &facts.pass };
     let result = match facts.last.as_slice() {
         [] => "No run has an evaluation yet.".to_owned(),
-        [(_, mean)] => format!("At the last evaluations, the mean accuracy on {pass} is {:.1}%.", mean * 100.0),
+        [(_, mean)] => format!("At the last evaluations, the mean accuracy on {pass} is {}.", percent(*mean)),
         [(highest, high), .., (lowest, low)] => {
-            let (means, apart) = (format!("{:.1}% and {:.1}%", high * 100.0, low * 100.0), apart(facts, high - low));
-            format!("At the last evaluations on {pass}, {highest} has the highest mean accuracy and {lowest} the lowest: {means}, {apart}.")
+            format!(
+                "At the last evaluations on {pass}, “{highest}” has the highest mean accuracy and “{lowest}” the lowest: {} and {}, {}.",
+                percent(*high),
+                percent(*low),
+                apart(facts, high - low)
+            )
         }
     };
     format!("{settings} {result}")
@@ -83,11 +89,11 @@ pub fn found(facts: &Facts) -> String {
 /// Describes the difference between the highest and the lowest group.
 fn apart(facts: &Facts, difference: f64) -> String {
     match facts.apart {
-        Some((mean, low, high)) => {
-            let zero = if low > 0.0 { "" } else { ", which includes 0" };
-            format!("{:.1} points apart on the same problems [{:+.1}, {:+.1}]{zero}", mean * 100.0, low * 100.0, high * 100.0)
+        Some(apart) => {
+            let zero = if apart.low > 0.0 || apart.high < 0.0 { "" } else { ", which includes 0" };
+            format!("a difference of {} on the same problems{zero}", points_with_interval(&apart))
         }
-        None => format!("{:.1} points apart", difference * 100.0),
+        None => format!("a difference of {}", points(difference)),
     }
 }
 
@@ -133,7 +139,7 @@ pub fn limits(facts: &Facts) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn facts(seeds: &[usize], last: &[(&str, f64)], apart: Option<(f64, f64, f64)>) -> Facts {
+    fn facts(seeds: &[usize], last: &[(&str, f64)], apart: Option<Estimate>) -> Facts {
         Facts {
             different: vec!["loss.entropy".to_owned()],
             is_grid: false,
@@ -150,14 +156,14 @@ mod tests {
         let check = |facts: &Facts, expected: &str| assert_eq!(found(facts), expected);
         let both = [("A", 0.584), ("B", 0.569)];
         check(
-            &facts(&[3, 3], &both, Some((0.015, 0.003, 0.027))),
-            "The groups differ in loss.entropy. At the last evaluations on tiny-greedy, A has the highest mean accuracy and B the lowest: \
-             58.4% and 56.9%, 1.5 points apart on the same problems [+0.3, +2.7].",
+            &facts(&[3, 3], &both, Some(Estimate { mean: 0.015, low: 0.003, high: 0.027 })),
+            "The groups differ in loss.entropy. At the last evaluations on tiny-greedy, “A” has the highest mean accuracy and “B” the lowest: \
+             58.4% and 56.9%, a difference of +1.5 points [+0.3, +2.7] on the same problems.",
         );
         check(
-            &facts(&[1, 1], &both, Some((0.015, -0.003, 0.033))),
-            "The groups differ in loss.entropy. At the last evaluations on tiny-greedy, A has the highest mean accuracy and B the lowest: \
-             58.4% and 56.9%, 1.5 points apart on the same problems [-0.3, +3.3], which includes 0.",
+            &facts(&[1, 1], &both, Some(Estimate { mean: 0.015, low: -0.003, high: 0.033 })),
+            "The groups differ in loss.entropy. At the last evaluations on tiny-greedy, “A” has the highest mean accuracy and “B” the lowest: \
+             58.4% and 56.9%, a difference of +1.5 points [−0.3, +3.3] on the same problems, which includes 0.",
         );
         let same = Facts { different: Vec::new(), ..facts(&[2], &both[..1], None) };
         check(
@@ -177,7 +183,7 @@ mod tests {
         };
         check(&facts(&[5, 5], &[], None), &[]);
         check(&facts(&[1, 3], &[], None), &["1 of the groups have only one run"]);
-        check(&facts(&[1, 1], &[], Some((0.0, 0.0, 0.0))), &["Each group has only one run", "not the seed"]);
+        check(&facts(&[1, 1], &[], Some(Estimate { mean: 0.0, low: 0.0, high: 0.0 })), &["Each group has only one run", "not the seed"]);
         check(&facts(&[3, 4, 5], &[], None), &["With 3 runs per group", "after the fact"]);
         check(&facts(&[2], &[], None), &[]);
         let several = Facts { different: vec!["a".into(), "b".into()], last_steps: Some((40, 60)), ..facts(&[9, 9], &[], None) };
