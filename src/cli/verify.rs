@@ -111,7 +111,7 @@ pub fn run(args: VerifyArgs) -> Result<ExitCode> {
     }
     ensure!(
         invalid == 0,
-        "{name}: {} not {{\"id\", \"gold\", \"response\"}}: each has an error on stdout; all others were graded",
+        "{name}: {} not {{\"id\", \"gold\", \"response\"}} (see the errors on stdout); all others were graded",
         if invalid == 1 { "1 line is".to_owned() } else { format!("{invalid} lines are") }
     );
     Ok(ExitCode::SUCCESS)

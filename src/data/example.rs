@@ -190,12 +190,11 @@ impl Labels {
 
 fn inline_problem(labels: Labels, specification: &str) -> Result<Vec<Problem>> {
     let row = rows::read_inline(specification)?;
-    if let (Labels::Required, Ok((problem, _))) = (labels, row.question(INLINE)) {
-        ensure!(
-            !problem.answer.trim().is_empty(),
-            "the question has no answer: give one with --answer, or choose a reward that needs none"
-        );
-    }
+    let has_answer = ["answer", "answerKey"].iter().any(|field| row.fields.get(field).is_some());
+    ensure!(
+        has_answer || matches!(labels, Labels::Optional),
+        "the question has no answer: give one with --answer, or choose a reward that needs none"
+    );
     Ok(vec![labels.problem(&row, INLINE)?.0])
 }
 

@@ -83,7 +83,7 @@ fn sample_reports_the_file_and_line_of_bad_input() {
         let error = fail(&[&["sample", "--model", "tiny"], arguments].concat(), 2);
         assert!(error.contains(expected), "{error}");
     };
-    usage(&[], "<--prompt <PROMPT>|--input <FILE>>");
+    usage(&[], "<--prompt <PROMPT>|--input <FILE>|--interactive>");
     usage(&["--prompt", "a", "--input", "b"], "cannot be used with");
     usage(&["--prompt", "a", "--raw", "--chat"], "cannot be used with");
     usage(&["--prompt", "a", "-n", "0"], "'0' for '-n <N>': it must be a whole number from 1");

@@ -147,7 +147,7 @@ mod tests {
         let check = |text: &str, expected: &str| assert_eq!(&text[boxed(text)], expected);
         check(r"so \boxed{ 3 }.", r"\boxed{ 3 }");
         check(r"\boxed{1} or \fbox{\frac{1}{2}}", r"\fbox{\frac{1}{2}}");
-        check(r"\boxed 7.", r"\boxed 7.");
+        check(r"\boxed 7.", r"\boxed 7");
         check(r"\boxed{7", "");
         check("none", "");
     }

@@ -43,7 +43,7 @@ impl Source {
         }
         let has_settings = folder.join("config.toml").exists();
         let other = || "give a run folder, or one written by rlvr eval --out; rlvr runs lists the runs in runs/";
-        let run = RunRecord::read(folder).map_err(|error| if has_settings { error } else { anyhow!("{error:#}: {}", other()) })?;
+        let run = RunRecord::read(folder).map_err(|error| if has_settings { error } else { anyhow!("{error:#}; {}", other()) })?;
         Ok(Self::Run(Box::new(run)))
     }
 
