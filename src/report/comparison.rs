@@ -36,6 +36,13 @@ pub struct Unreadable {
     pub reason: String,
 }
 
+impl Unreadable {
+    /// Returns the name and the reason as one sentence.
+    pub fn sentence(&self) -> String {
+        if self.reason.starts_with(&self.name) { self.reason.clone() } else { format!("{}: {}", self.name, self.reason) }
+    }
+}
+
 /// What a page compares.
 #[derive(Debug)]
 pub struct Comparison<'a> {
@@ -115,7 +122,7 @@ impl Comparison<'_> {
             }
             @if !self.unreadable.is_empty() {
                 h3 { "Missing" }
-                ul { @for one in &self.unreadable { li { (one.name) ": " (one.reason) } } }
+                ul { @for one in &self.unreadable { li { (one.sentence()) } } }
             }
             h3 { "Groups" }
             (results::groups_table(&self.groups))

@@ -35,7 +35,8 @@ pub struct Told {
 }
 
 impl Subject {
-    /// Makes the subject of the given folders. Drops a folder that is given twice.
+    /// Makes the subject of the given folders. Drops a folder that is given twice, and the locks and logs that a study keeps next to its
+    /// runs, which a pattern like `ARM/seed-*` matches too.
     pub fn of(paths: &[PathBuf]) -> Self {
         let mut seen = Vec::new();
         let is_new = |path: &&PathBuf| {
@@ -44,7 +45,7 @@ impl Subject {
             seen.extend(is_new.then_some(absolute));
             is_new
         };
-        Self { paths: paths.iter().filter(is_new).cloned().collect() }
+        Self { paths: paths.iter().filter(|path| !is_beside_run(path)).filter(is_new).cloned().collect() }
     }
 
     /// Makes the page.
@@ -90,6 +91,13 @@ impl Subject {
     }
 }
 
+/// True for the file `seed-0.lock` or `seed-0.log` next to `seed-0`.
+fn is_beside_run(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "lock" || extension == "log")
+        && path.is_file()
+        && path.with_extension("").is_dir()
+}
+
 fn is_study(path: &Path) -> bool {
     path.join(study::FILE).is_file()
 }
@@ -114,7 +122,7 @@ fn compare(paths: &[PathBuf]) -> Result<Told> {
 }
 
 fn sentences(unreadable: &[Unreadable]) -> Vec<String> {
-    unreadable.iter().map(|one| format!("{}: {}", one.name, one.reason)).collect()
+    unreadable.iter().map(Unreadable::sentence).collect()
 }
 
 /// Writes a page to a file, replacing only a page by this program.
@@ -172,7 +180,8 @@ mod tests {
         std::fs::write(path("notes/letter.txt"), "").unwrap();
         std::fs::create_dir(path("study")).unwrap();
         std::fs::write(path("study/study.json"), "{\"title\": \"All of it\", \"arms\": []}").unwrap();
-        assert_eq!(tell(&["a", "a"]).unwrap().run.unwrap().name, "a");
+        std::fs::write(path("a.log"), "").unwrap();
+        assert_eq!(tell(&["a", "a", "a.log"]).unwrap().run.unwrap().name, "a");
         assert_eq!(tell(&["a", "b"]).unwrap().page.title, "2 runs in 1 group");
         assert_eq!(tell(&["study"]).unwrap().page.title, "All of it");
         assert!(tell(&["a", "absent"]).unwrap().page.html().contains("there is no such folder"));

@@ -66,7 +66,7 @@ fn report_compares_runs_and_tells_a_study() {
         "A: entropy 0.001",
         "B: entropy 0",
         "seeds 0, 1",
-        "1 of the groups have only one run",
+        "1 of the groups has only one run",
         "there is no such folder",
         "id=\"compare-train\"",
         "B: entropy 0 minus A: entropy 0.001",

@@ -10,6 +10,8 @@ use crate::config::range::format_value;
 use crate::report::RunRecord;
 use crate::train::RunSettings;
 
+/// The groups of settings about observing and saving a run, which are the least interesting differences.
+const OBSERVING: [&str; 4] = ["checkpoint.", "compute.", "eval.", "train.steps"];
 /// The longest text of a setting's value in a group's name, in characters. Tables show it in full.
 const LONGEST_VALUE: usize = 24;
 /// The longest list of values in a group's name, in characters.
@@ -101,13 +103,15 @@ fn settings_of(settings: &RunSettings) -> Result<BTreeMap<String, String>> {
     Ok(settings.map(|(name, value)| (name, text(value))).collect())
 }
 
-/// Returns the names of the settings that are not the same in all tables.
+/// Returns the names of the settings that are not the same in all tables, those that change the training first.
 fn differences(tables: &[&BTreeMap<String, String>]) -> Vec<String> {
     let mut names: Vec<&String> = tables.iter().flat_map(|table| table.keys()).collect();
     names.sort();
     names.dedup();
     let differs = |name: &&String| tables.iter().any(|table| table.get(*name) != tables[0].get(*name));
-    names.into_iter().filter(differs).cloned().collect()
+    let mut different: Vec<String> = names.into_iter().filter(differs).cloned().collect();
+    different.sort_by_key(|name| OBSERVING.iter().any(|group| name.starts_with(group)));
+    different
 }
 
 fn values_of(settings: &BTreeMap<String, String>, names: &[String]) -> Vec<String> {
@@ -121,8 +125,11 @@ fn by_seed(mut runs: Vec<&RunRecord>) -> Vec<&RunRecord> {
 
 /// Returns the name of the group at an index: a letter, followed by its values of the settings that differ, shortened if they are long.
 fn name(index: usize, different: &[String], values: &[String]) -> String {
+    let last_part = |setting: &str| setting.rsplit('.').next().unwrap_or_default().to_owned();
     let short = |(setting, value): (&String, &String)| {
-        let key = setting.rsplit('.').next().unwrap_or(setting);
+        let key = last_part(setting);
+        let is_ambiguous = different.iter().filter(|other| last_part(other) == key).count() > 1;
+        let key = if is_ambiguous { setting } else { &key };
         let value = if value.is_empty() { "none" } else { value };
         format!("{key} {}", shortened(value, LONGEST_VALUE))
     };
@@ -169,6 +176,11 @@ mod tests {
             &[("A: entropy 0.001", &[0, 4]), ("B: entropy 0", &[0])],
             &["loss.entropy"],
         );
+        check(
+            &[|_| {}, |run| (run.eval.every, run.checkpoint.every, run.rollout.temperature) = (7, 7, 1.0)],
+            &[("A: temperature 0.6, checkpoint.every 100, eval.eve…", &[0]), ("B: temperature 1, checkpoint.every 7, eval.every 7", &[0])],
+            &["rollout.temperature", "checkpoint.every", "eval.every"],
+        );
     }
 
     #[test]
@@ -179,6 +191,7 @@ mod tests {
         };
         check(&[], &[], "B2");
         check(&["a.b", "c"], &["1", ""], "B2: b 1, c none");
+        check(&["eval.every", "checkpoint.every"], &["1", "2"], "B2: eval.every 1, checkpoint.every 2");
         check(&["reward.label"], &["abcdefghijklmnopqrstuvwxyz"], "B2: label abcdefghijklmnopqrstuvw…");
         let long = ["setting.number_one", "setting.number_two", "setting.number_three"];
         check(&long, &["aaaaaaaaaa", "bbbbbbbbbb", "c"], "B2: number_one aaaaaaaaaa, number_two bbbbbbbbbb, n…");

@@ -4,7 +4,7 @@ use super::group::Groups;
 use super::matrix::Matrix;
 use super::pictures::names;
 use crate::eval::statistics::Estimate;
-use crate::report::numbers::{percent, points, points_with_interval};
+use crate::report::numbers::{count, percent, points, points_with_interval};
 use crate::study::ArmResults;
 use crate::study::table::{SeedStatistics, rows};
 use crate::train::history::BY_MEAN;
@@ -27,9 +27,9 @@ pub struct Facts {
     pub pass: String,
     /// `(group, mean accuracy over its runs)` at the last evaluations, the highest first.
     pub last: Vec<(String, f64)>,
-    /// The difference in accuracy between the first and the last of these, with its 95% interval over problems, if they have problems in
-    /// common.
-    pub apart: Option<Estimate>,
+    /// The difference in accuracy between the first and the last of these, with its 95% interval over problems, and the number of problems;
+    /// `None` if they have no problem in common.
+    pub apart: Option<(Estimate, usize)>,
 }
 
 impl Facts {
@@ -45,8 +45,8 @@ impl Facts {
             let find = |pair: (usize, usize)| matrix?.pairs.iter().find(|(first, second, _)| (*first, *second) == pair);
             let swapped = |one: Estimate| Estimate { mean: -one.mean, low: -one.high, high: -one.low };
             match (find((lowest, highest)), find((highest, lowest))) {
-                (Some((_, _, one)), _) => Some(one.difference),
-                (None, Some((_, _, one))) => Some(swapped(one.difference)),
+                (Some((_, _, one)), _) => Some((one.difference, one.problems)),
+                (None, Some((_, _, one))) => Some((swapped(one.difference), one.problems)),
                 (None, None) => None,
             }
         };
@@ -89,9 +89,9 @@ pub fn found(facts: &Facts) -> String {
 /// Describes the difference between the highest and the lowest group.
 fn apart(facts: &Facts, difference: f64) -> String {
     match facts.apart {
-        Some(apart) => {
+        Some((apart, problems)) => {
             let zero = if apart.low > 0.0 || apart.high < 0.0 { "" } else { ", which includes 0" };
-            format!("a difference of {} on the same problems{zero}", points_with_interval(&apart))
+            format!("a difference of {} on the {} problems that both answered{zero}", points_with_interval(&apart), count(problems))
         }
         None => format!("a difference of {}", points(difference)),
     }
@@ -104,7 +104,11 @@ pub fn limits(facts: &Facts) -> Vec<String> {
     match facts.seeds.iter().min() {
         Some(1) if several_groups => {
             let single = facts.seeds.iter().filter(|seeds| **seeds == 1).count();
-            let whose = if single == facts.seeds.len() { "Each group has".to_owned() } else { format!("{single} of the groups have") };
+            let whose = if single == facts.seeds.len() {
+                "Each group has".to_owned()
+            } else {
+                format!("{single} of the groups {}", if single == 1 { "has" } else { "have" })
+            };
             limits.push(format!("{whose} only one run: a difference from another group may come from the seed alone."));
         }
         Some(fewest) if several_groups && *fewest < ENOUGH_SEEDS => limits.push(format!(
@@ -147,7 +151,7 @@ mod tests {
             last_steps: Some((60, 60)),
             pass: "tiny-greedy".to_owned(),
             last: last.iter().map(|(name, mean)| ((*name).to_owned(), *mean)).collect(),
-            apart,
+            apart: apart.map(|apart| (apart, 1200)),
         }
     }
 
@@ -158,12 +162,12 @@ mod tests {
         check(
             &facts(&[3, 3], &both, Some(Estimate { mean: 0.015, low: 0.003, high: 0.027 })),
             "The groups differ in loss.entropy. At the last evaluations on tiny-greedy, “A” has the highest mean accuracy and “B” the lowest: \
-             58.4% and 56.9%, a difference of +1.5 points [+0.3, +2.7] on the same problems.",
+             58.4% and 56.9%, a difference of +1.5 points [+0.3, +2.7] on the 1,200 problems that both answered.",
         );
         check(
             &facts(&[1, 1], &both, Some(Estimate { mean: 0.015, low: -0.003, high: 0.033 })),
             "The groups differ in loss.entropy. At the last evaluations on tiny-greedy, “A” has the highest mean accuracy and “B” the lowest: \
-             58.4% and 56.9%, a difference of +1.5 points [−0.3, +3.3] on the same problems, which includes 0.",
+             58.4% and 56.9%, a difference of +1.5 points [−0.3, +3.3] on the 1,200 problems that both answered, which includes 0.",
         );
         let same = Facts { different: Vec::new(), ..facts(&[2], &both[..1], None) };
         check(
@@ -182,7 +186,7 @@ mod tests {
             found.iter().zip(expected).for_each(|(found, expected)| assert!(found.contains(expected), "{found}"));
         };
         check(&facts(&[5, 5], &[], None), &[]);
-        check(&facts(&[1, 3], &[], None), &["1 of the groups have only one run"]);
+        check(&facts(&[1, 3], &[], None), &["1 of the groups has only one run"]);
         check(&facts(&[1, 1], &[], Some(Estimate { mean: 0.0, low: 0.0, high: 0.0 })), &["Each group has only one run", "not the seed"]);
         check(&facts(&[3, 4, 5], &[], None), &["With 3 runs per group", "after the fact"]);
         check(&facts(&[2], &[], None), &[]);

@@ -15,7 +15,7 @@ pub struct Cells {
 pub fn table(title: &str, header: &[&str], rows: &[Cells]) -> Markup {
     html! {
         div.scroll role="region" aria-label=(title) tabindex="0" {
-            table.results {
+            table.results.groups {
                 thead { tr { @for name in header { th scope="col" { (name) } } } }
                 tbody {
                     @for row in rows { tr { th scope="row" { (row.name) } @for cell in &row.cells { td { (cell) } } } }
