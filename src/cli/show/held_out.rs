@@ -268,6 +268,6 @@ mod tests {
         assert_eq!(error("tiny/b/8"), "no held-out problem has the id \"tiny/b/8\"; did you mean tiny/b/9?");
         assert_eq!(error("a/1"), "2 problems have \"a/1\" in their id, such as tiny/a/12, tiny/a/123: give more of the id");
         assert_eq!(error("124"), "no held-out problem has the id \"124\"; did you mean 12?");
-        assert_eq!(error("?"), "no held-out problem has the id \"?\"; ids look like tiny/a/12, tiny/a/123, tiny/b/9");
+        assert_eq!(error("equation"), "no held-out problem has the id \"equation\"; ids look like tiny/a/12, tiny/a/123, tiny/b/9");
     }
 }
