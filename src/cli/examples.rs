@@ -60,6 +60,28 @@ examples! {
   # Serve the report, and refresh it while the run goes
   rlvr report --watch runs/tiny-334+556";
 
+    RUNS = "  # List the runs in runs/, with those of studies
+  rlvr runs
+
+  # The folders of all stopped runs
+  # Needs jq
+  rlvr runs --json | jq -r '.runs[] | select(.state == \"interrupted\") | .folder'";
+
+    SHOW = "  # What the run recorded, and the responses of its last step
+  rlvr show runs/tiny-334+556
+
+  # Responses to the training example at step 1
+  rlvr show runs/tiny-334+556 --step 1
+
+  # Held-out problems whose verdict changed
+  rlvr show runs/tiny-334+556 --changed
+
+  # One held-out problem before training, at saturation and at the end
+  rlvr show runs/tiny-334+556 --problem 583+634
+
+  # Wrong responses of one subject
+  rlvr show runs/tiny-334+556 --wrong --subject addition -n 10";
+
     EVAL = "  # The best checkpoint of a run, on the embedded model's test problems
   rlvr eval --model runs/tiny-334+556/checkpoints/best --benchmarks tiny
 
@@ -98,7 +120,10 @@ examples! {
 
   # The most likely response of a trained checkpoint
   rlvr sample --model runs/tiny-334+556/checkpoints/best \\
-      --temperature 0 --prompt \"What is the sum of the digits of 978,431?\"";
+      --temperature 0 --prompt \"What is the sum of the digits of 978,431?\"
+
+  # Talk to a model; /help lists what you can set
+  rlvr sample --model tiny --interactive";
 
     SCORE = "  # Each line has a prompt and a completion
   echo '{\"id\": \"a\", \"prompt\": \"2+2=\", \"completion\": \"4\"}' > pairs.jsonl

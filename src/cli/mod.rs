@@ -66,10 +66,10 @@ enum Command {
     #[command(after_help = examples::PLAN)]
     Plan(plan::PlanArgs),
     /// List runs with their state and last numbers
-    #[command(after_help = runs::EXAMPLES)]
+    #[command(after_help = examples::RUNS)]
     Runs(runs::RunsArgs),
     /// Show what a run recorded: rollouts, and responses to held-out problems with their verdicts
-    #[command(after_help = show::EXAMPLES)]
+    #[command(after_help = examples::SHOW)]
     Show(show::ShowArgs),
     /// Evaluate a model on benchmarks
     #[command(after_help = examples::EVAL)]

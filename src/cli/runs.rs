@@ -14,13 +14,6 @@ use crate::report::run_list::HeldOut;
 use crate::report::{ListedRun, RunStatus, list_runs};
 use crate::usage::usage;
 
-/// Printed at the end of the help text.
-pub const EXAMPLES: &str = "\
-Examples:
-  rlvr runs                     List the runs in runs/, with those of studies
-  rlvr runs runs/effects        List the runs of one study
-  rlvr runs --json | jq -r '.runs[] | select(.state == \"interrupted\") | .folder'";
-
 #[derive(Debug, Args)]
 pub struct RunsArgs {
     /// Folder that contains the runs, directly or in subfolders, as a study does

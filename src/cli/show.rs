@@ -19,16 +19,6 @@ use crate::usage::usage;
 use page::Page;
 use source::Source;
 
-/// Printed at the end of the help text.
-pub const EXAMPLES: &str = "\
-Examples:
-  rlvr show runs/tiny                      What the run recorded, and the responses of its last step
-  rlvr show runs/tiny --step 1             Responses to the training example at step 1
-  rlvr show runs/tiny --changed            Held-out problems whose verdict changed
-  rlvr show runs/tiny --problem 583+634    One held-out problem at the base, at saturation and at the end
-  rlvr show runs/tiny --wrong --subject remainder -n 10
-  rlvr show runs/tiny --problem 583+634 --pass tiny-t0.6x1 | less -R";
-
 #[derive(Debug, Args)]
 pub struct ShowArgs {
     /// Run folder, or a folder written by rlvr eval --out

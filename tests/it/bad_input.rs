@@ -44,7 +44,9 @@ fn bad_input_gives_the_listed_errors() {
     for line in lines {
         let [arguments, code, error] = <[&str; 3]>::try_from(line.split('\t').collect::<Vec<_>>()).expect("three columns");
         let output = command(&arguments.split(' ').collect::<Vec<_>>()).current_dir(folder.path()).output().unwrap();
-        let found = (output.status.code().map(|code| code.to_string()), error_in(&stderr(&output)));
+        // Suggested commands start with the program's path, as it was started.
+        let error_text = error_in(&stderr(&output)).replace(env!("CARGO_BIN_EXE_rlvr"), "rlvr");
+        let found = (output.status.code().map(|code| code.to_string()), error_text);
         if found != (Some(code.to_owned()), error.to_owned()) {
             wrong.push_str(&format!(
                 "rlvr {arguments}\n  expected {code}: {error}\n  found    {}\n",

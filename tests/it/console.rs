@@ -167,7 +167,8 @@ fn terminal_shows_the_work_in_lines_that_fit() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let program = command(&[]).get_program().to_str().unwrap().to_owned();
-    let more = "--steps 2 --set eval.limit=400 --set rollout.groups=2 --device cpu";
+    // Evaluations take several seconds on any machine, so that the display has time to draw them.
+    let more = "--steps 2 --set eval.limit=1000 --set eval.decoding=t0.6x8 --set rollout.groups=2 --device cpu";
     let inner = format!("stty cols 80 rows 50; exec {program} train --out {} {more}", out.display());
     let mut terminal = Command::new("script");
     terminal.args(["--quiet", "--return", "--command", &inner, "/dev/null"]).stdin(std::process::Stdio::null());
@@ -177,7 +178,7 @@ fn terminal_shows_the_work_in_lines_that_fit() {
     let text = stdout(&output);
     assert!(has_escape_codes(&text), "the progress is drawn: {text}");
     let plain = console::strip_ansi_codes(&text).into_owned();
-    assert!(plain.contains("evaluating tiny-greedy ") && plain.contains("/400") && plain.contains(" tokens/s"), "{plain}");
+    assert!(plain.contains("evaluating tiny-t0.6x8 ") && plain.contains("/8000") && plain.contains(" tokens/s"), "{plain}");
     assert!(plain.contains("0/2"), "{plain}");
     for line in plain.split(['\n', '\r']) {
         // The display pads its first line to the full width, and its second line begins with the spinner.

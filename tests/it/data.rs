@@ -77,7 +77,7 @@ fn select_ranks_the_examples_of_a_run() {
     let run = folder.path().join("run");
     let run = run.to_str().unwrap();
     let small = ["rollout.groups=4", "rollout.group_size=4", "eval.benchmarks=", "loss.kl=0"].map(|set| ["--set", set]).concat();
-    let train = ["train", "--example", "tiny/train/4", "--steps", "3", "--out", run];
+    let train = ["train", "-v", "--example", "tiny/train/4", "--steps", "3", "--out", run];
     let output = rlvr(&[&train[..], &small].concat(), folder.path());
     let (_, err) = outputs(&output);
     assert!(output.status.success() && err.contains("4 examples x 1 group x 4 responses = 16 rollouts per step"), "{err}");
@@ -96,7 +96,7 @@ fn select_ranks_the_examples_of_a_run() {
 fn train_prints_how_examples_fill_a_batch() {
     let cache = tempfile::tempdir().unwrap();
     let check = |arguments: &[&str], expected: &str| {
-        let output = rlvr(&[&["train", "--dry-run"], arguments].concat(), cache.path());
+        let output = rlvr(&[&["train", "--dry-run", "-v"], arguments].concat(), cache.path());
         let (out, err) = outputs(&output);
         assert!(output.status.success() && err.contains(expected), "{arguments:?}: {err}");
         out
@@ -172,7 +172,7 @@ fn commands_accept_byte_order_marks_and_line_separators() {
     let verify = write("verify.jsonl", "{\"id\": 1, \"gold\": \"7\", \"response\": \"\\\\boxed{7}\"}");
     check(&["verify", "--input", &verify], "\"correct\":true");
     let example = write("example.json", "{\"question\": \"q\", \"answer\": 7}");
-    check(&["train", "--dry-run", "--model", "tiny", "--example", &example], "(example: \"q\", 7)");
+    check(&["train", "--dry-run", "-v", "--model", "tiny", "--example", &example], "(example: \"q\", 7)");
     let config = write("config.toml", "seed = 5");
     check(&["train", "--dry-run", "--config", &config], "seed = 5");
     let history = write("history.json", "{\"7\": [0.5, 0.5], \"3\": [0.0, 1.0]}");
@@ -226,7 +226,7 @@ fn train_prints_which_answers_were_converted() {
     let path = folder.path().join("a.jsonl");
     let check = |rows: &[&str], expected: &[&str]| {
         std::fs::write(&path, rows.join("\n")).unwrap();
-        let output = rlvr(&["train", "--dry-run", "--model", "tiny", "--example", path.to_str().unwrap()], folder.path());
+        let output = rlvr(&["train", "--dry-run", "-v", "--model", "tiny", "--example", path.to_str().unwrap()], folder.path());
         let (_, err) = outputs(&output);
         assert!(output.status.success() && expected.iter().all(|expected| err.contains(expected)), "{rows:?}: {err}");
     };

@@ -59,7 +59,7 @@ fn plan_prints_memory_disk_tokens_and_time() {
 fn train_prints_its_needs_and_refuses_runs_that_do_not_fit() {
     let root = tempfile::tempdir().unwrap();
     let out = root.path().join("run").display().to_string();
-    check(&["train", "--dry-run", "--out", &out], 0, &["227,392 parameters: up to", "on disk"]);
+    check(&["train", "--dry-run", "-v", "--out", &out], 0, &["227,392 parameters: up to", "on disk"]);
     // A model too large for any machine that runs tests.
     let large = root.path().join("large");
     rlvr(&["init", "--like", "tiny", "--out", large.to_str().unwrap()]);

@@ -248,5 +248,5 @@ fn train_reports_invalid_rewards_before_loading_weights() {
     check(&["--label", "3", "--example", "tiny/train/8"], "there are 8: use --label-noise SHARE");
     check(&["--label", "3", "--label-noise", "0.5"], "cannot be used with");
     check(&["--set", "reward.overlong_buffer=81"], "it must be at most rollout.max_new_tokens (80)");
-    check(&["--question", "Compute 1+1.", "--model", "tiny"], "no `answer`");
+    check(&["--question", "Compute 1+1.", "--model", "tiny"], "the question has no answer");
 }
