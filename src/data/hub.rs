@@ -2,7 +2,7 @@
 //!
 //! Decides which files a checkpoint needs, verifies each of them, and explains failures. Does not interpret the files. hf-hub reads
 //! `HF_HOME`, `HF_TOKEN` and `HF_ENDPOINT`; this module reads `HF_HUB_OFFLINE` and `HF_HUB_DOWNLOAD_TIMEOUT`. A build without the feature
-//! `hub` has no hf-hub, whose dependencies take a third of a first build, and refuses hub names.
+//! `hub` has no hf-hub with its many dependencies, and refuses hub names.
 
 #[cfg(not(feature = "hub"))]
 mod absent;
