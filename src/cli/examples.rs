@@ -148,6 +148,7 @@ examples! {
   rlvr bench
 
   # The shape of a known model with random weights, rollouts only
+  # Needs 7 GB of memory
   rlvr bench --shape qwen2.5-math-1.5b --sequences 4 \\
       --response-tokens 32 --work rollout";
 

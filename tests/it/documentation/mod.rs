@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use blocks::{Document, Entry, documents};
+use rayon::prelude::*;
 
 use crate::fixture::{repository, succeed};
 use crate::testing;
@@ -17,12 +18,13 @@ const RUN_ELSEWHERE: [&str; 4] =
     ["cargo test", "cargo install --path .", "cargo build --release", "cargo build --release --no-default-features"];
 
 #[test]
+#[ignore = "takes more than five minutes; run it with cargo test --test it documentation -- --ignored"]
 fn commands_in_the_documentation_run() {
     let Some(data) = testing::shared("data") else { return };
     let documents = documents();
     let count: usize = documents.iter().map(|document| document.entries.len()).sum();
     assert!(count > 60, "only {count} entries were found");
-    let failures: Vec<String> = documents.iter().flat_map(|document| run(document, &data)).collect();
+    let failures: Vec<String> = documents.par_iter().flat_map_iter(|document| run(document, &data)).collect();
     assert!(failures.is_empty(), "{} of {count} entries failed:\n\n{}", failures.len(), failures.join("\n\n"));
 }
 
