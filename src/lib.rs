@@ -23,7 +23,7 @@
 //! | layer | module | owns |
 //! |---|---|---|
 //! | commands | [`cli`] | one file per command: parses arguments, calls the library once, prints the result |
-//! | | [`report`] | what runs and studies recorded, told as a page, a listing or a selection of responses |
+//! | | [`report`] | pages, lists and responses from the records of runs and studies |
 //! | | [`mod@bench`] | the speed of rollouts, updates and steps, with the time of each operation, compared with the machine's limits |
 //! | | [`study`] | grids of runs: their arms, the order and progress of runs, the table next to the published rows |
 //! | | [`train`] | preparing, running and resuming a training run, with its settings, folder and messages; replay, the critic, the plan |

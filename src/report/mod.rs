@@ -1,5 +1,5 @@
-//! Reports about runs: what a run recorded, told as a page, a listing or a selection of responses. Reads the records of runs and studies,
-//! also of runs that are still going, that broke off, or that an older version wrote. Never changes a run's folder.
+//! Turns the records of runs and studies into pages, lists and selections of responses. Also reads runs that are in progress, that were
+//! killed, or that an older version wrote. Never changes their records.
 
 pub mod caveats;
 pub mod charts;

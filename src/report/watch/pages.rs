@@ -1,4 +1,5 @@
-//! The page that a server shows: made anew after the run has written, but so seldom that making pages costs little of the machine's time.
+//! Builds the page that the server shows. Rebuilds it after the run has written something, but at a limited rate, so that the training
+//! keeps its processor time.
 
 use std::time::{Duration, Instant};
 

@@ -116,7 +116,7 @@ mod tests {
         check("", &with("http://a:1/"), Ok(Some("http://a:1")));
         check("https://b/mlflow/", &with("http://a:1"), Ok(Some("https://b/mlflow")));
         check("", &with("databricks"), Err("MLFLOW_TRACKING_URI is \"databricks\""));
-        check("", &with("file:///tmp/mlruns"), Err("found the scheme file"));
+        check("", &with("file:///mlruns"), Err("found the scheme file"));
         check("127.0.0.1:5000", &none, Err("expected an address such as http://127.0.0.1:5000"));
         check("http://user:secret@b", &none, Err("MLFLOW_TRACKING_USERNAME"));
         check("http://b/?x", &none, Err("without ?"));
