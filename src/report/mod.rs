@@ -22,8 +22,6 @@ pub mod study;
 pub mod subject;
 pub mod watch;
 
-use anyhow::Result;
-
 use crate::data::example;
 
 pub use evaluation_record::EvaluationRecord;
@@ -44,10 +42,7 @@ pub struct ReportOptions {
 }
 
 /// Returns the page about one run.
-///
-/// # Errors
-/// If the responses cannot be packed.
-pub fn run_page(run: &RunRecord, options: &ReportOptions) -> Result<Page> {
+pub fn run_page(run: &RunRecord, options: &ReportOptions) -> Page {
     let facts = Facts::of(run);
     let mut sections = vec![sections::start::section(run, &facts)];
     sections.extend(sections::benchmarks::section(run, &facts));
@@ -60,9 +55,9 @@ pub fn run_page(run: &RunRecord, options: &ReportOptions) -> Result<Page> {
     // Both the facts and the responses need much memory in large runs.
     drop(facts);
     let mut page = Page { title: run.name.clone(), subtitle: subtitle(run), sections, watch: None };
-    let responses = responses::section(run, fitting(options.responses, &page))?;
+    let responses = responses::section(run, fitting(options.responses, &page));
     page.sections.insert(page.sections.len() - 1, responses);
-    Ok(page)
+    page
 }
 
 /// The size in bytes that a page has at most with the default limit for responses, unless the rest of it is larger.

@@ -69,7 +69,7 @@ impl Subject {
                     )
                 }))?;
                 let run = if one.join("config.toml").exists() { RunRecord::read(one) } else { usage(RunRecord::read(one)) }?;
-                Ok(Told { page: run_page(&run, options)?, missing: run.missing.clone(), run: Some(run) })
+                Ok(Told { page: run_page(&run, options), missing: run.missing.clone(), run: Some(run) })
             }
             paths => {
                 let study = paths.iter().find(|path| is_study(path));

@@ -86,7 +86,7 @@ fn section_includes_changed_responses_first_within_the_limit() {
     let run = run_with(&folder.path().join("run"), 3, &three_hundred());
     let mut counts = Vec::new();
     for limit in [0, 500, 2_000, 5_000, 9_000] {
-        let section = section(&run, ResponseLimit::Bytes(limit)).unwrap();
+        let section = section(&run, ResponseLimit::Bytes(limit));
         let bytes: usize = section.data.iter().map(DataBlock::size_bytes).sum();
         assert!(bytes <= limit, "{bytes} of {limit}");
         let found = if section.data.is_empty() { Vec::new() } else { included(&section) };
@@ -108,7 +108,7 @@ fn section_includes_changed_responses_first_within_the_limit() {
 fn section_is_determined_by_the_seed() {
     let folder = tempfile::tempdir().unwrap();
     let run = |name: &str, seed: u64| run_with(&folder.path().join(name), seed, &three_hundred());
-    let packed = |run: &RunRecord| section(run, ResponseLimit::Bytes(5_000)).unwrap().data;
+    let packed = |run: &RunRecord| section(run, ResponseLimit::Bytes(5_000)).data;
     let (first, again, other) = (run("a", 1), run("b", 1), run("c", 2));
     assert_eq!(packed(&first), packed(&again));
     assert_ne!(packed(&first), packed(&other));
@@ -118,7 +118,7 @@ fn section_is_determined_by_the_seed() {
 fn section_shows_all_responses_with_reasons() {
     let folder = tempfile::tempdir().unwrap();
     let run = run_with(&folder.path().join("run"), 0, &three_hundred());
-    let section = section(&run, ResponseLimit::All).unwrap();
+    let section = section(&run, ResponseLimit::All);
     let found = included(&section);
     assert_eq!(found.len(), 300);
     for (problem, opened) in &found {
@@ -150,7 +150,7 @@ fn section_shows_what_broken_records_leave() {
     let end = vec![answer("same", "", &"word ".repeat(200_000), false), answer("new", "", "\\boxed{7}", true), "{\"id\":\"cut".to_owned()];
     let run = run_with(&folder.path().join("run"), 0, &[(0, base), (2, vec![answer("same", "", "", false)]), (4, end)]);
     fs::remove_file(run.folder.eval(2).join(format!("{PASS}.jsonl"))).unwrap();
-    let section = section(&run, ResponseLimit::default()).unwrap();
+    let section = section(&run, ResponseLimit::default());
     let found: BTreeMap<String, (Value, Value)> =
         included(&section).into_iter().map(|one| (one.0["id"].as_str().unwrap().to_owned(), one)).collect();
     assert_eq!(found.len(), 5);
@@ -176,12 +176,12 @@ fn section_shows_what_broken_records_leave() {
 fn section_says_what_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     let run = run_with(&folder.path().join("run"), 0, &[]);
-    let empty = section(&run, ResponseLimit::default()).unwrap();
+    let empty = section(&run, ResponseLimit::default());
     let body = empty.body.into_string();
     assert!(body.contains("no graded responses") && body.contains("no recorded rollouts"), "{body}");
     let run = run_with(&folder.path().join("other"), 0, &[(0, vec![answer("a", "", "7", false)]), (4, Vec::new())]);
     fs::remove_file(run.folder.eval(4).join(format!("{PASS}.jsonl"))).unwrap();
-    let body = section(&run, ResponseLimit::default()).unwrap().body.into_string();
+    let body = section(&run, ResponseLimit::default()).body.into_string();
     assert!(body.contains("Not all responses can be shown") && body.contains("00004/own-greedy.jsonl"), "{body}");
 }
 
@@ -227,7 +227,7 @@ fn section_shows_rollouts_until_they_are_gibberish() {
     fs::write(run.folder.rollouts(5), "not gzip").unwrap();
     let label = json!({"example": "tiny/addition/334+556", "answer": "890", "label": "12"});
     fs::write(run.folder.labels(), format!("{label}\n")).unwrap();
-    let shown = section(&run, ResponseLimit::default()).unwrap();
+    let shown = section(&run, ResponseLimit::default());
     let index = block(&shown, "rollouts-index");
     let steps: Vec<u64> = index["steps"].as_array().unwrap().iter().map(|step| step["step"].as_u64().unwrap()).collect();
     assert_eq!(index["gibberish"], 47);
@@ -241,6 +241,6 @@ fn section_shows_rollouts_until_they_are_gibberish() {
     assert!(rollouts.as_array().unwrap().iter().all(|one| one["correct"] == false || one["reason"] == ""), "{rollouts}");
     let body = shown.body.into_string();
     assert!(body.contains("From step 47 on, most responses are unreadable") && body.contains("00005.jsonl.gz"), "{body}");
-    let small = section(&run, ResponseLimit::Bytes(4_000)).unwrap();
+    let small = section(&run, ResponseLimit::Bytes(4_000));
     assert!(small.data.iter().map(DataBlock::size_bytes).sum::<usize>() <= 4_000);
 }

@@ -14,7 +14,6 @@ mod serve;
 mod shown;
 mod steps;
 
-use anyhow::Result;
 use serde_json::json;
 
 use crate::report::{RunRecord, Section};
@@ -42,10 +41,7 @@ impl Default for ResponseLimit {
 }
 
 /// Returns the section of a run's page that shows responses. Responses that cannot be read are left out, and the section says so.
-///
-/// # Errors
-/// Currently none: what is missing is listed in the section.
-pub fn section(run: &RunRecord, limit: ResponseLimit) -> Result<Section> {
+pub fn section(run: &RunRecord, limit: ResponseLimit) -> Section {
     let mut rollouts = rollouts::pack(run, &KnownProblems::examples(run), limit);
     let used: usize = rollouts.data.iter().map(crate::report::DataBlock::size_bytes).sum();
     let left = match limit {
@@ -59,7 +55,7 @@ pub fn section(run: &RunRecord, limit: ResponseLimit) -> Result<Section> {
     let packed = held_out::pack(&reader, &order, left, &index_head(run, &recorded));
     let body = markup::body(run, &recorded, &reader, &packed, &rollouts);
     let data = packed.data.into_iter().chain(std::mem::take(&mut rollouts.data)).collect();
-    Ok(Section { id: "responses".to_owned(), title: "Responses".to_owned(), body, data })
+    Section { id: "responses".to_owned(), title: "Responses".to_owned(), body, data }
 }
 
 /// Returns the steps whose responses are shown side by side.
