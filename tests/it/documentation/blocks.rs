@@ -31,17 +31,23 @@ pub fn documents() -> Vec<Document> {
 }
 
 fn of_markdown(path: &Path) -> Document {
-    let name = path.file_name().unwrap().to_string_lossy().into_owned();
-    let text = std::fs::read_to_string(path).unwrap();
+    Document { entries: in_blocks(&path.file_name().unwrap().to_string_lossy(), &std::fs::read_to_string(path).unwrap()) }
+}
+
+/// Returns the entries in the `sh` blocks of a Markdown text.
+fn in_blocks(name: &str, text: &str) -> Vec<Entry> {
     let mut lines = text.lines().zip(1..);
     let mut entries = Vec::new();
     while let Some((line, _)) = lines.next() {
         if line.trim() == "```sh" {
-            let block: Vec<(&str, usize)> = lines.by_ref().take_while(|(line, _)| line.trim() != "```").collect();
-            entries.extend(split(&name, &block));
+            // A block in a list is indented.
+            let indent = line.len() - line.trim_start().len();
+            let block = lines.by_ref().take_while(|(line, _)| line.trim() != "```");
+            let block: Vec<(&str, usize)> = block.map(|(line, number)| (line.get(indent..).unwrap_or_default(), number)).collect();
+            entries.extend(split(name, &block));
         }
     }
-    Document { entries }
+    entries
 }
 
 fn of_help() -> Document {
@@ -91,4 +97,10 @@ fn split_starts_an_entry_at_each_comment_and_blank_line() {
     let found = split("x", &lines);
     let found: Vec<_> = found.iter().map(|entry| (entry.place.as_str(), entry.needs.as_deref(), entry.script.as_str())).collect();
     assert_eq!(found, [("x, line 1", Some("Needs a GPU"), "a \\\n  b\n"), ("x, line 5", None, "c\n"), ("x, line 8", None, "d\n")]);
+}
+
+#[test]
+fn in_blocks_reads_sh_blocks_and_removes_the_indent_of_a_list() {
+    let found = in_blocks("x", "Text\n```toml\na = 1\n```\n1. Step:\n   ```sh\n   # Needs a GPU\n   b \\\n     c\n   ```\n");
+    assert_eq!(found, [Entry { place: "x, line 7".into(), needs: Some("Needs a GPU".into()), script: "b \\\n  c\n".into() }]);
 }

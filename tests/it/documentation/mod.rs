@@ -18,7 +18,6 @@ const RUN_ELSEWHERE: [&str; 4] =
     ["cargo test", "cargo install --path .", "cargo build --release", "cargo build --release --no-default-features"];
 
 #[test]
-#[ignore = "takes more than five minutes; run it with cargo test --test it documentation -- --ignored"]
 fn commands_in_the_documentation_run() {
     let Some(data) = testing::shared("data") else { return };
     let documents = documents();
@@ -59,7 +58,9 @@ fn run_entry(entry: &Entry, folder: &Path, data: &Path) -> Result<(), String> {
     command.args(["-euo", "pipefail", "-c", &script]).current_dir(folder).stdin(Stdio::null());
     command.env("PATH", path).env("RLVR_PROGRAM", env!("CARGO_BIN_EXE_rlvr")).env("RLVR_DATA_DIR", data);
     command.env("HF_HUB_OFFLINE", "1").env("HF_HOME", folder.join("hub")).env("RLVR_CACHE", folder.join("cache"));
+    let start = std::time::Instant::now();
     let output = command.output().unwrap();
+    println!("{:6.1} s  {}: {}", start.elapsed().as_secs_f64(), entry.place, script.lines().next().unwrap_or_default());
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     let end: Vec<&str> = stderr.lines().skip(stderr.lines().count().saturating_sub(8)).collect();
     let failure = || format!("{}: {}\n{}\n{}", entry.place, output.status, script.trim(), end.join("\n"));

@@ -9,6 +9,13 @@ has() {
   done
   return 1
 }
+# Replaces the value of an option that has a larger one.
+limit() {
+  local at
+  for ((at = 1; at < ${#arguments[@]}; at++)); do
+    if [[ ${arguments[at - 1]} == "$1" ]] && ((arguments[at] > $2)); then arguments[at]=$2; fi
+  done
+}
 if has --help || has --version || has --help-settings || has --dry-run; then
   exec "$RLVR_PROGRAM" "$@"
 fi
@@ -19,14 +26,26 @@ if has --watch; then
 fi
 case ${1:-} in
   train)
-    if ! has --resume && ! has --replay; then
+    # The embedded model improves within 15 steps, so its runs have a best checkpoint.
+    if has --resume; then
+      limit --steps 16
+      limit --at 10
+    elif has --config || has --model; then
+      limit --steps 2
+      has --steps || arguments+=(--steps 2)
       arguments+=(--set rollout.groups=2 --set rollout.group_size=2 --set eval.limit=2)
-      if (has --config || has --model) && ! has --steps; then arguments+=(--steps 2); fi
+    elif ! has --replay; then
+      limit --steps 15
+      has --steps || arguments+=(--steps 15)
+      arguments+=(--set rollout.groups=4 --set eval.limit=20 --set checkpoint.every=5)
     fi
     ;;
   eval | probe | elicit) has --limit || arguments+=(--limit 2) ;;
   pretrain) has --steps || arguments+=(--steps 2) ;;
-  bench) arguments+=(--seconds 0 --repeats 1) ;;
+  bench)
+    arguments+=(--seconds 0 --repeats 1)
+    has --sequences || arguments+=(--sequences 4)
+    ;;
   init)
     if ! has tiny; then
       arguments+=(--set hidden_size=64 --set intermediate_size=160 --set num_hidden_layers=2 --set num_attention_heads=4)
