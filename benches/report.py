@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Measures `rlvr report` on a synthetic run: time, memory and size of the page.
 
-    benches/report.py target/release/rlvr [--steps 2000] [--evaluations 100] [--responses 2247] [--keep FOLDER]
+    benches/report.py target/release/rlvr [--steps 2000] [--evaluations 100] [--responses 2247] [--keep FOLDER] [--browser]
 
 The run has the shape of the paper's experiment: 2,000 steps and 100 evaluations with 2,247 responses each (six benchmarks, three of them with
 eight samples per problem). It is deterministic and needs no model. Exits with 1 if the report takes more than 5 s, 500 MB of memory or
-2,000,000 bytes. `--responses 100000` makes one large benchmark instead, without these limits on time and memory.
+2,000,000 bytes. `--responses 100000` makes one large benchmark instead, without these limits on time and memory. `--browser` also opens the page
+in headless Chromium and fails above 1 s until everything is loaded; run it with the Python of scripts/check-pages.sh.
 """
 
 import argparse
@@ -15,6 +16,8 @@ import math
 import os
 import random
 import resource
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -33,7 +36,7 @@ BENCHMARKS = [
 SUBJECTS = ["Algebra", "Counting & Probability", "Geometry", "Intermediate Algebra", "Number Theory", "Prealgebra", "Precalculus"]
 WORDS = "so we have the that is equal to then let triangle number value sum we can find by using which gives therefore x y n angle area".split()
 SATURATION = 0.1  # of the run
-TIME_S, MEMORY_BYTES, PAGE_BYTES = 5.0, 500e6, 2_000_000
+TIME_S, MEMORY_BYTES, PAGE_BYTES, OPENING_S = 5.0, 500e6, 2_000_000, 1.0
 
 
 def estimate(share, count):
@@ -145,6 +148,26 @@ def write_evaluations(rng, root, steps, evaluations, benchmarks):
             shared = passes, folder
 
 
+def open_in_browser(page_file):
+    """Returns the seconds until the page is loaded, and those until a held-out problem is shown: the medians of five."""
+    from playwright.sync_api import sync_playwright
+
+    loaded, shown = [], []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        for _ in range(5):
+            page = browser.new_page()
+            page.goto(page_file.as_uri(), wait_until="load")
+            loaded.append(page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd / 1000"))
+            start = time.monotonic()
+            page.locator("[role=option]").first.click()
+            page.locator("#responses .response-opened .response-column").first.wait_for()
+            shown.append(time.monotonic() - start)
+            page.close()
+        browser.close()
+    return statistics.median(loaded), statistics.median(shown)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rlvr", help="the program to measure")
@@ -152,6 +175,7 @@ def main():
     parser.add_argument("--evaluations", type=int, default=100)
     parser.add_argument("--responses", type=int, default=2247)
     parser.add_argument("--keep", type=Path, help="write the run to this new folder and keep it")
+    parser.add_argument("--browser", action="store_true", help="also measure how long the page takes to open")
     arguments = parser.parse_args()
     is_standard = arguments.responses == 2247
     benchmarks = BENCHMARKS if is_standard else [("math500", arguments.responses, 1, "greedy")]
@@ -163,9 +187,12 @@ def main():
         subprocess.run([os.path.abspath(arguments.rlvr), "report", str(root), "-o", str(output)], check=True, stdout=subprocess.DEVNULL)
         seconds, memory = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
         size = output.stat().st_size
-    print(json.dumps({"seconds": round(seconds, 2), "memory_mb": round(memory / 1e6), "page_bytes": size, **{
-        key: getattr(arguments, key) for key in ("steps", "evaluations", "responses")}}))
-    is_slow = is_standard and (seconds > TIME_S or memory > MEMORY_BYTES)
+        opened = open_in_browser(output) if arguments.browser else None
+    found = {"seconds": round(seconds, 2), "memory_mb": round(memory / 1e6), "page_bytes": size}
+    if opened:
+        found |= {"page_loaded_s": round(opened[0], 3), "problem_shown_s": round(opened[1], 3)}
+    print(json.dumps(found | {key: getattr(arguments, key) for key in ("steps", "evaluations", "responses")}))
+    is_slow = is_standard and (seconds > TIME_S or memory > MEMORY_BYTES) or opened is not None and opened[0] > OPENING_S
     sys.exit(int(is_slow or size > PAGE_BYTES))
 
 

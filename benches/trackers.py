@@ -3,15 +3,16 @@
 
 Usage: benches/trackers.py [--rlvr PROGRAM] [--pairs N] [--steps N] [--mlflow ADDRESS]
 
-Runs the demonstration in pairs, with TensorBoard and MLflow on and with both off, in alternating order, and compares the seconds of the two halves
-of each pair. Prints the mean ratio with its 95% interval. The target is a ratio below 1.01. Without --mlflow, it starts `mlflow server` from the
-environment of scripts/check_trackers.py; its own computing time then counts too, so give it the address of a server on another machine to measure the
-run alone. The time without the end of the run counts: `perf/elapsed_s` of the last step.
+Runs the demonstration in pairs, with TensorBoard and MLflow on and with both off, in alternating order, and compares the two halves of each
+pair: the seconds of the run (`perf/elapsed_s` of the last step), and the computing time of its process. Prints the mean ratios with their 95%
+intervals. The target is a ratio below 1.01. Without --mlflow, it starts `mlflow server` from the environment of scripts/check_trackers.py. A
+server on the same machine takes seconds from the run, but does not count as the process's computing time.
 """
 import argparse
 import json
 import math
 import pathlib
+import resource
 import statistics
 import subprocess
 import sys
@@ -26,13 +27,17 @@ T = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.20
 T += [2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042]
 
 
-def seconds(rlvr, folder, name, steps, sets):
+def measured(rlvr, folder, name, steps, sets):
+    """Runs the demonstration. Returns its seconds, and the seconds of computing time of the process."""
     run = folder / name
     command = [rlvr, "train", "--steps", str(steps), "--out", run, "--set", "eval.benchmarks="]
     command += [part for setting in sets for part in ("--set", setting)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0 and "not delivered" not in done.stderr, done.stderr
-    return json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["perf/elapsed_s"]
+    elapsed = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["perf/elapsed_s"]
+    return elapsed, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def main():
@@ -57,15 +62,25 @@ def main():
 
 def measure(arguments, folder, address):
     kinds = {"on": [f"tracking.mlflow={address}"], "off": ["tracking.mlflow=off", "tracking.tensorboard=false"]}
-    ratios = []
+    times, computing = [], []
     for pair in range(arguments.pairs):
         order = ["on", "off"] if pair % 2 == 0 else ["off", "on"]
-        taken = {kind: seconds(arguments.rlvr.resolve(), folder, f"{pair}-{kind}", arguments.steps, kinds[kind]) for kind in order}
-        ratios.append(taken["on"] / taken["off"])
-        print(f"pair {pair + 1}: {taken['on']:.2f} s with trackers, {taken['off']:.2f} s without", flush=True)
+        on, off = (
+            measured(arguments.rlvr.resolve(), folder, f"{pair}-{kind}", arguments.steps, kinds[kind]) for kind in order
+        )
+        if pair % 2:
+            on, off = off, on
+        times.append(on[0] / off[0])
+        computing.append(on[1] / off[1])
+        print(f"pair {pair + 1}: {on[0]:.2f} s with trackers, {off[0]:.2f} s without; computing {on[1]:.2f} s, {off[1]:.2f} s", flush=True)
+    print_ratio("time with trackers / without", times)
+    print_ratio("computing time with trackers / without", computing)
+
+
+def print_ratio(name, ratios):
     mean = statistics.mean(ratios)
     half = T[len(ratios) - 2] * statistics.stdev(ratios) / math.sqrt(len(ratios))
-    print(f"with trackers / without: {mean:.4f} (95% interval {mean - half:.4f} to {mean + half:.4f}, {len(ratios)} pairs)")
+    print(f"{name}: {mean:.4f} (95% interval {mean - half:.4f} to {mean + half:.4f}, {len(ratios)} pairs)")
 
 
 if __name__ == "__main__":
