@@ -20,7 +20,7 @@ import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "scripts"))
 
-from check_trackers import ROOT, environment, free_port, mlflow_server  # noqa: E402
+from trackers.processes import ROOT, environment, free_port, mlflow_server  # noqa: E402
 
 # Quantiles 0.975 of Student's t for 1 to 30 degrees of freedom.
 T = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086]

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-use crate::fixture::{fail, succeed};
+use crate::fixture::{copy_folder, fail, succeed};
 
 /// The sections of a page about a run with evaluations.
 const SECTIONS: [&str; 8] = ["start", "benchmarks", "gain", "training", "subjects", "words", "pass-at-k", "configuration"];
@@ -33,19 +33,6 @@ fn copy(change: impl FnOnce(&Path)) -> (TempDir, PathBuf) {
     copy_folder(run(), &path);
     change(&path);
     (parent, path)
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_folder(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 /// Reports a run, checks the page, and returns its text without data and scripts.

@@ -3,23 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use crate::fixture::{fail, rlvr, stderr, stdout, succeed, text, write_file};
+use crate::fixture::{fail, rlvr, small_study, stderr, stdout, succeed, text, write_file};
 
-/// A study whose runs take seconds.
-const STUDY: &str = r#"
-title = "Entropy & <temperature>"
-seeds = [0, 1]
-passes = ["tiny-greedy"]
-
-[base]
-train.steps = 2
-eval = { every = 1, limit = 20 }
-checkpoint.every = 1
-
-[[axis]]
+/// The alternatives of a small study.
+const AXIS: &str = r#"[[axis]]
 name = "entropy"
-alternatives = [{ label = "with" }, { label = "without", set = { loss.entropy = 0 } }]
-"#;
+alternatives = [{ label = "with" }, { label = "without", set = { loss.entropy = 0 } }]"#;
 
 /// Checks that a page has each of these parts and makes no request.
 fn check(page: &str, parts: &[&str]) {
@@ -35,7 +24,7 @@ fn check(page: &str, parts: &[&str]) {
 #[test]
 fn report_compares_runs_and_tells_a_study() {
     let folder = tempfile::tempdir().unwrap();
-    let file = write_file(folder.path(), "study.toml", STUDY);
+    let file = write_file(folder.path(), "study.toml", &small_study("Entropy & <temperature>", AXIS));
     let out = folder.path().join("study");
     let run = |name: &str| out.join(name).to_str().unwrap().to_owned();
     succeed(&["study", &file, "--out", out.to_str().unwrap()]);

@@ -11,7 +11,7 @@ use rlvr::eval::published::{BASE, Experiment, Row, Table, published};
 use rlvr::study::{Study, experiment};
 use rlvr::train::{RunSettings, algorithm};
 
-use crate::fixture::{self, bytes, command, repository, rlvr, stderr, stdout, text, wait_for};
+use crate::fixture::{self, bytes, command, repository, rlvr, small_study, stderr, stdout, text, wait_for};
 
 /// Returns stdout and stderr.
 fn streams(output: &Output) -> (String, String) {
@@ -26,24 +26,18 @@ fn configs() -> PathBuf {
     repository("configs")
 }
 
-/// A study of two arms whose runs take seconds.
-const SMALL: &str = r#"
-title = "Two rewards"
-seeds = [0, 1]
-passes = ["tiny-greedy"]
-
-[base]
-train.steps = 2
-eval = { every = 1, limit = 20 }
-checkpoint.every = 1
-
-[[arm]]
+/// A study of two arms with different rewards.
+fn small() -> String {
+    small_study(
+        "Two rewards",
+        r#"[[arm]]
 label = "outcome"
 
 [[arm]]
 label = "format"
-set = { reward.name = "format" }
-"#;
+set = { reward.name = "format" }"#,
+    )
+}
 
 fn write_file(folder: &Path, study: &str) -> String {
     fixture::write_file(folder, "study.toml", study)
@@ -56,7 +50,7 @@ fn tables(out: &Path) -> [String; 2] {
 #[test]
 fn study_continues_after_a_stop_with_the_same_table() {
     let folder = tempfile::tempdir().unwrap();
-    let file = write_file(folder.path(), SMALL);
+    let file = write_file(folder.path(), &small());
     let path = |name: &str| folder.path().join(name);
     let uninterrupted = path("uninterrupted");
     let (table, notes) = succeed(&["study", &file, "--out", uninterrupted.to_str().unwrap()]);
@@ -92,7 +86,7 @@ fn study_continues_after_a_stop_with_the_same_table() {
     let (again, notes) = succeed(&["study", &file, "--out", uninterrupted.to_str().unwrap(), "--jobs", "2"]);
     assert!(again == table && notes.contains("4 of them already done"), "{notes}");
 
-    let changed = write_file(folder.path(), &SMALL.replace("limit = 20", "limit = 21"));
+    let changed = write_file(folder.path(), &small().replace("limit = 20", "limit = 21"));
     let output = rlvr(&["study", &changed, "--out", uninterrupted.to_str().unwrap()]);
     let (_, notes) = streams(&output);
     assert_eq!(output.status.code(), Some(2));
@@ -102,7 +96,7 @@ fn study_continues_after_a_stop_with_the_same_table() {
 #[test]
 fn study_reports_a_failed_run_and_finishes_the_others() {
     let folder = tempfile::tempdir().unwrap();
-    let study = SMALL.replace("reward.name = \"format\"", "rollout.max_new_tokens = 100000").replace("seeds = [0, 1]", "");
+    let study = small().replace("reward.name = \"format\"", "rollout.max_new_tokens = 100000").replace("seeds = [0, 1]", "");
     let (file, out) = (write_file(folder.path(), &study), folder.path().join("out"));
     let output = rlvr(&["study", &file, "--out", out.to_str().unwrap(), "--jobs", "2"]);
     let (table, notes) = streams(&output);
@@ -156,7 +150,7 @@ config = "absent.toml"
         assert!(line.starts_with(expected), "{line}");
     }
     assert!(output.status.code() == Some(2) && err.contains("6 of 7 arms cannot be run"), "{err}");
-    let file = write_file(folder.path(), &SMALL.replace("tiny-greedy", "math500-greedy"));
+    let file = write_file(folder.path(), &small().replace("tiny-greedy", "math500-greedy"));
     let (out, _) = streams(&rlvr(&["study", &file, "--dry-run"]));
     assert!(out.contains("the study's table has the pass math500-greedy, but this arm evaluates tiny"), "{out}");
 }

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use blocks::{Document, Entry, documents};
 use rayon::prelude::*;
 
-use crate::fixture::{repository, succeed};
+use crate::fixture::{copy_folder, repository, succeed};
 use crate::testing;
 
 /// Commands of other programs that a checkout runs elsewhere: continuous integration builds, tests and installs the program.
@@ -38,7 +38,7 @@ fn run(document: &Document, data: &Path) -> Vec<String> {
 /// Prepares a folder that looks like a checkout: configs and examples, and the folders that stand for a user's model and data.
 fn prepare(folder: &Path, data: &Path) {
     for name in ["configs", "examples"] {
-        copy(&repository(name), &folder.join(name));
+        copy_folder(&repository(name), &folder.join(name));
     }
     let bin = folder.join("bin");
     std::fs::create_dir(&bin).unwrap();
@@ -65,17 +65,4 @@ fn run_entry(entry: &Entry, folder: &Path, data: &Path) -> Result<(), String> {
     let end: Vec<&str> = stderr.lines().skip(stderr.lines().count().saturating_sub(8)).collect();
     let failure = || format!("{}: {}\n{}\n{}", entry.place, output.status, script.trim(), end.join("\n"));
     if output.status.success() { Ok(()) } else { Err(failure()) }
-}
-
-/// Copies a folder with everything in it.
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }

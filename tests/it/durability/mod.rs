@@ -1,146 +1,17 @@
 //! Resuming a run after a crash, or after a file in its folder was corrupted, deleted or truncated: the messages are right, and the result
 //! is bit-identical. Every case makes one change to a copy of the same small run.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+mod case;
+mod damage;
+
+use std::path::Path;
 use std::process::Output;
 
+use case::{Case, result};
+use damage::{cut, flip, remove, remove_new_files, shorten};
 use serde_json::Value;
 
 use crate::fixture::{self, files, json, rlvr, stderr, succeed};
-
-/// Four steps, each with an evaluation and a checkpoint; the last three checkpoints have a state.
-const SMALL: [&str; 14] = [
-    "--steps",
-    "4",
-    "--set",
-    "eval.every=1",
-    "--set",
-    "eval.limit=4",
-    "--set",
-    "checkpoint.every=1",
-    "--set",
-    "checkpoint.keep_last=3",
-    "--set",
-    "rollout.groups=2",
-    "--set",
-    "rollout.group_size=4",
-];
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(|entry| entry.unwrap()) {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() { copy(&entry.path(), &target) } else { std::fs::copy(entry.path(), &target).map(drop).unwrap() }
-    }
-}
-
-/// Returns the files of a run that are bit-identical in all runs with the same settings, without times.
-fn result(run: &Path) -> BTreeMap<String, Vec<u8>> {
-    let is_timed = |name: &str| name.starts_with("perf/") || name == "elapsed_s";
-    let without_times = |text: &[u8]| {
-        let mut value: Value = serde_json::from_slice(text).unwrap();
-        value.as_object_mut().unwrap().retain(|name, _| !is_timed(name));
-        value.to_string().into_bytes()
-    };
-    let all = files(run).into_iter().filter_map(|(path, bytes)| {
-        let (folder, name) = path.rsplit_once('/').unwrap_or(("", &path));
-        let bytes = match name {
-            "metrics.jsonl" => bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).flat_map(without_times).collect(),
-            "summary.json" | "progress.json" => without_times(&bytes),
-            // These contain hashes of files with times or the path of the test's folder, or exist once per start of the run.
-            "records.json" | "launch.json" | "lock" => return None,
-            "manifest.json" if folder.ends_with("state") => return None,
-            name if name.starts_with("events.out.tfevents") => return None,
-            _ => bytes,
-        };
-        Some((path, bytes))
-    });
-    all.collect()
-}
-
-/// A small uninterrupted run, and copies of it.
-struct Case {
-    root: tempfile::TempDir,
-    expected: BTreeMap<String, Vec<u8>>,
-}
-
-impl Case {
-    fn new(more: &[&str]) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let whole = root.path().join("whole");
-        succeed(&[&["train", "--out", whole.to_str().unwrap()][..], &SMALL, more].concat());
-        let expected = result(&whole);
-        Self { root, expected }
-    }
-
-    /// Changes a copy of the run and resumes it. Returns the copy's path, the exit code and the messages.
-    fn resume(&self, change: impl Fn(&Path), more: &[&str]) -> (PathBuf, Option<i32>, String) {
-        let run = self.root.path().join("run");
-        let _ = std::fs::remove_dir_all(&run);
-        copy(&self.root.path().join("whole"), &run);
-        change(&run);
-        let output = rlvr(&[&["train", "--resume", run.to_str().unwrap()][..], more].concat());
-        (run, output.status.code(), stderr(&output))
-    }
-
-    /// Checks that the changed run prints all of `expected`, and that its result is that of the uninterrupted run.
-    fn recovers(&self, what: &str, change: impl Fn(&Path), more: &[&str], expected: &[&str]) {
-        let (run, code, messages) = self.resume(change, more);
-        assert_eq!(code, Some(0), "{what}: {messages}");
-        expected.iter().for_each(|part| assert!(messages.contains(part), "{what}: expected \"{part}\" in {messages}"));
-        let found = result(&run);
-        assert!(found.keys().eq(self.expected.keys()), "{what}: {:?} and {:?}", found.keys(), self.expected.keys());
-        for (name, bytes) in &self.expected {
-            assert!(found[name] == *bytes, "{what}: {name} differs");
-        }
-    }
-
-    /// Checks that resuming the changed run fails with `code` and all of `expected`, and changes no file.
-    fn refuses(&self, change: impl Fn(&Path), more: &[&str], code: i32, expected: &[&str]) {
-        let changed = self.root.path().join("changed");
-        let _ = std::fs::remove_dir_all(&changed);
-        copy(&self.root.path().join("whole"), &changed);
-        change(&changed);
-        let (run, found, messages) = self.resume(change, more);
-        assert_eq!(found, Some(code), "{messages}");
-        expected.iter().for_each(|part| assert!(messages.contains(part), "expected \"{part}\" in {messages}"));
-        assert!(files(&run) == files(&changed), "a refused resume changed files: {messages}");
-    }
-}
-
-/// Flips one bit in the middle of a file.
-fn flip(path: &Path) {
-    let mut bytes = std::fs::read(path).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1 << 2;
-    std::fs::write(path, bytes).unwrap();
-}
-
-/// Deletes the second half of a file.
-fn cut(path: &Path) {
-    let bytes = std::fs::read(path).unwrap();
-    std::fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
-}
-
-fn remove(path: &Path) {
-    if path.is_dir() { std::fs::remove_dir_all(path).unwrap() } else { std::fs::remove_file(path).unwrap() }
-}
-
-/// Keeps the first lines of a file.
-fn shorten(path: &Path, lines: usize) {
-    let text = std::fs::read_to_string(path).unwrap();
-    std::fs::write(path, text.split_inclusive('\n').take(lines).collect::<String>()).unwrap();
-}
-
-/// Deletes the files that older versions did not write.
-fn remove_new_files(run: &Path) {
-    for path in files(run).into_keys() {
-        if ["manifest.json", "records.json", "launch.json"].iter().any(|name| path.ends_with(name)) {
-            remove(&run.join(path));
-        }
-    }
-}
 
 const NEWEST: &str = "skipped the checkpoint of step 4: ";
 
