@@ -25,7 +25,7 @@ pub struct PlanArgs {
     /// Plan for a GPU with this much memory instead of for this machine; without times
     #[arg(long, value_name = "GIB", allow_negative_numbers = true, conflicts_with = "gpu", value_parser = within::<f64>(above_to(0.0, 1e6)))]
     gpu_memory: Option<f64>,
-    /// Plan for every known GPU: whether the run fits, with which settings that keep the experiment, and the estimated time
+    /// Plan for every known GPU: whether the run fits, which settings make it fit without changing the experiment, and the estimated time
     #[arg(long, conflicts_with_all = ["gpu", "gpu_memory"])]
     cards: bool,
     /// Print JSON instead of text

@@ -56,7 +56,7 @@ pub struct TrainArgs {
     /// Reward this answer, right or wrong, instead of the example's gold answer
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with_all = ["label_noise", "replay"])]
     label: Option<String>,
-    /// Share of the examples to mislabel with the answer of another example
+    /// Share of the examples that get a wrong label, the answer of another example
     #[arg(long, value_name = "SHARE", conflicts_with = "replay", allow_negative_numbers = true, value_parser = setting::<f64>("reward.label_noise"))]
     label_noise: Option<f64>,
     /// Seed that chooses the mislabeled examples and their labels
