@@ -50,14 +50,15 @@ pub fn print(settings: &RunSettings, folder: &RunFolder, history: &History) {
     message!("\nThe picture is {}. Next:\n{}", folder.picture().display(), next_commands(settings, folder).join("\n"));
 }
 
-/// Returns the commands to type next, with the flags that they need.
+/// Returns the commands to type next, with the flags that they need. A question of the embedded model's benchmark is suggested only after
+/// training on one of its problems: after training on others, the responses that were recorded say more.
 fn next_commands(settings: &RunSettings, folder: &RunFolder) -> [String; 2] {
     const INDENT: &str = "  ";
     let root = folder.root().to_string_lossy();
     let newest = || folder.exported_steps().ok()?.last().map(|step| folder.checkpoint(*step));
     let model = Some(folder.best()).filter(|best| best.exists()).or_else(newest);
     let look = match model {
-        Some(model) if settings.model == embedded::NAME => {
+        Some(model) if settings.model == embedded::NAME && settings.example.starts_with("tiny/") => {
             let model = model.to_string_lossy();
             let arguments: [&[&str]; 4] = [&["sample"], &["--model", &model], &["--temperature", "0"], &["--prompt", HELD_OUT_QUESTION]];
             shell::command(&arguments, INDENT)

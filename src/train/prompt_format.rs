@@ -96,9 +96,10 @@ pub fn messages(prompts: &[PromptFormats], reads_boxes: bool) -> Vec<(Level, Str
         let which = counted(&unread, prompts.len());
         let formats: Vec<&str> = first.formats.iter().map(|format| format.name()).collect();
         let text = format!(
-            "{which} ask for the answer as {}, but the reward reads \\boxed{{}} only, so responses that follow the prompt earn nothing: ask for \
+            "{which} {} for the answer as {}, but the reward reads \\boxed{{}} only, so responses that follow the prompt earn nothing: ask for \
              \\boxed{{}} in the question, or remove the instruction from it (prompt.instruction is then appended), or use your own reward \
              program (reward.name=command)",
+            if unread.len() == 1 { "asks" } else { "ask" },
             formats.join(" or ")
         );
         lines.push((Level::Warning, text));
@@ -147,7 +148,7 @@ mod tests {
         assert!(found[0].1.starts_with("prompt.instruction is left out of 2 of 4 prompts (b, c)"), "{found:?}");
         assert!(
             found[1].0 == Level::Warning
-                && found[1].1.starts_with("1 of 4 prompts (b) ask for the answer as \"Answer:\", but the reward reads \\boxed{} only"),
+                && found[1].1.starts_with("1 of 4 prompts (b) asks for the answer as \"Answer:\", but the reward reads \\boxed{} only"),
             "{found:?}"
         );
         assert_eq!((found.len(), messages(&prompts, false).len()), (2, 1));

@@ -112,7 +112,7 @@ fn resume_of_a_killed_or_interrupted_run_is_bit_identical() {
     let whole = path("whole");
     let whole = whole.to_str().unwrap();
     let messages = stderr(&rlvr(&["train", "--resume", whole]));
-    assert!(messages.contains("has done 30 of 30 steps; --steps extends it"), "{messages}");
+    assert!(messages.contains("has done all of its 30 steps: add --steps N"), "{messages}");
     succeed(&["train", "--resume", whole, "--steps", "31"]);
     assert_eq!(json(&path("whole").join("summary.json"))["steps"], 31);
     let states =

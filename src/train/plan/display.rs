@@ -75,7 +75,7 @@ impl Plan<'_> {
             ActivationCheckpointing::Selective => "activations are saved, and the backward pass recomputes norms and SwiGLU",
             ActivationCheckpointing::Auto | ActivationCheckpointing::None => "activations are saved",
         };
-        writeln!(out, "  micro-batches of up to {} rows; {activations}", grouped(self.memory.micro_batch_rows as u64))?;
+        writeln!(out, "  micro-batches of up to {} tokens; {activations}", grouped(self.memory.micro_batch_rows as u64))?;
         let (chosen, most) = (self.memory.activations.micro_batch_tokens, settings.train.micro_batch_tokens);
         if chosen < most {
             let (chosen, most) = (grouped(chosen as u64), grouped(most as u64));

@@ -61,7 +61,13 @@ impl Plan<'_> {
             let verb = if changing.len() == 1 { "changes" } else { "change" };
             let rounds = rounding.first().map_or(String::new(), |set| format!("; {set} rounds the optimizer's moments"));
             return match changing.is_empty() {
-                true => format!("it would fit with {flags}, which does not change the experiment{rounds}"),
+                true if !rounding.is_empty() => {
+                    format!(
+                        "it would fit with {flags}: objective and responses stay the same, but {} rounds the optimizer's moments",
+                        rounding[0]
+                    )
+                }
+                true => format!("it would fit with {flags}, which does not change the experiment"),
                 false => format!("it would fit with {flags}, but {} {verb} the experiment{rounds}", changing.join(" and ")),
             };
         }
@@ -77,16 +83,17 @@ impl Plan<'_> {
     pub fn changes_that_fit(&self, free: u64, allowed: Effect) -> Option<(RunSettings, Vec<AppliedChange>)> {
         let sizes = |settings: &RunSettings| {
             let memory = Memory::of(self.config, settings, self.work, &self.target).ok()?;
-            Some((memory.peak(), memory.peak() + memory.phases.iter().map(PhaseMemory::bytes).sum::<u64>()))
+            Some((memory.peak(), memory.phases.iter().map(PhaseMemory::bytes).sum::<u64>()))
         };
         let fits = |settings: &RunSettings| sizes(settings).is_some_and(|(peak, _)| peak <= free);
         let (mut settings, mut changes) = (self.settings.clone(), Vec::<Change>::new());
         settings.rollout.engine = settings.rollout.engine.resolved(&self.target);
         for change in CHANGES.into_iter().filter(|change| change.effect <= allowed) {
-            // Also apply changes that lower a phase other than the largest, which may become the largest later.
+            // Also apply changes that lower only a phase other than the largest, which may become the largest later. The sum may rise
+            // while the peak falls: a key/value cache uses what other parts leave.
             while !fits(&settings)
                 && let Some(next) = (change.apply)(&settings)
-                && let (Some((_, before)), Some((_, after))) = (sizes(&settings), sizes(&next))
+                && let (Some(before), Some(after)) = (sizes(&settings), sizes(&next))
                 && after < before
             {
                 settings = next;

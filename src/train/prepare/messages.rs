@@ -1,10 +1,12 @@
 //! Describes a prepared run to the user.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use anyhow::Result;
 
 use super::Prepared;
+use crate::eval::sets::EvalSet;
 use crate::flow::Problem;
 use crate::output::Level;
 use crate::reward::Rewards;
@@ -56,7 +58,7 @@ impl Prepared<'_> {
         )
     }
 
-    /// Returns messages for the user: the opening, changed labels, and warnings; as details, the headline, the algorithm's settings and
+    /// Returns messages for the user: the opening, changed labels, and warnings, also about training problems among the held-out ones; as details, the headline, the algorithm's settings and
     /// notes.
     ///
     /// # Errors
@@ -66,7 +68,8 @@ impl Prepared<'_> {
         let expansion = algorithm::by_name(&self.settings.algo)?.expansion(&self.settings)?;
         let details = [self.headline(), expansion].map(|line| (Level::Detail, line));
         let labels = labels(self).map(|line| (Level::Info, line));
-        Ok(opening.into_iter().chain(details).chain(notes(&self.settings)).chain(labels).collect())
+        let overlaps = overlaps(&self.problems, &self.sets).into_iter().map(|line| (Level::Warning, line));
+        Ok(opening.into_iter().chain(details).chain(notes(&self.settings)).chain(labels).chain(overlaps).collect())
     }
 }
 
@@ -78,6 +81,31 @@ fn notes(settings: &RunSettings) -> Vec<(Level, String)> {
         .to_owned();
     let warnings = settings.warnings().into_iter().map(|warning| (Level::Warning, warning));
     is_graded_as_published.then_some((Level::Detail, graders)).into_iter().chain(warnings).collect()
+}
+
+/// Returns a warning for each set that contains training problems. Compares the words of the questions.
+fn overlaps(trained: &[Problem], sets: &[EvalSet]) -> Vec<String> {
+    fn words(problem: &Problem) -> Vec<&str> {
+        problem.question.split_whitespace().collect()
+    }
+    let trained: HashSet<Vec<&str>> = trained.iter().map(words).collect();
+    let warning = |set: &EvalSet| {
+        let shared: Vec<&str> =
+            set.problems.iter().filter(|problem| trained.contains(&words(problem))).map(|problem| problem.id.as_str()).collect();
+        let (count, all) = (shared.len(), set.problems.len());
+        let (is, it_is, counts) =
+            if count == 1 { ("is a training problem", "it is", "counts") } else { ("are training problems", "they are", "count") };
+        let first = shared.into_iter().take(3).collect::<Vec<_>>().join(", ");
+        let more = if count > 3 { ", ..." } else { "" };
+        (count > 0).then(|| {
+            format!(
+                "{count} of the {} in {} {is} ({first}{more}): {it_is} not held out, but {counts} in the accuracy",
+                pluralized(all, "problem"),
+                set.name
+            )
+        })
+    };
+    sets.iter().filter_map(warning).collect()
 }
 
 /// Describes the answers that count as correct.
@@ -146,6 +174,24 @@ pub(super) fn pluralized(count: usize, what: &str) -> String {
 mod tests {
     use super::*;
     use crate::objective::KlEstimator;
+
+    #[test]
+    fn overlaps_counts_training_problems_in_a_set() {
+        let problem = |id: &str, question: &str| Problem { id: id.into(), question: question.into(), ..Problem::default() };
+        let set = |name: &str, questions: &[&str]| EvalSet {
+            name: name.into(),
+            problems: (1..).zip(questions).map(|(number, question)| Arc::new(problem(&format!("{name}/{number}"), question))).collect(),
+            data_sha256: String::new(),
+            decodings: Vec::new(),
+            classify: None,
+        };
+        let sets = [set("clean", &["What is 1+3?"]), set("held-out", &["What is 2+2?", "What  is\n1+2?"])];
+        let found = overlaps(&[problem("a", "What is 1+2?")], &sets);
+        assert_eq!(
+            found,
+            ["1 of the 2 problems in held-out is a training problem (held-out/2): it is not held out, but counts in the accuracy"]
+        );
+    }
 
     #[test]
     fn notes_mention_published_graders_and_k1_in_the_loss() {

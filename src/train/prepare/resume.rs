@@ -116,6 +116,6 @@ pub(super) fn choose_checkpoint(
 fn ensure_steps_left(resumption: &ResumePoint, settings: &RunSettings) -> Result<()> {
     let (done, steps, root) = (resumption.from, settings.train.steps, resumption.folder.root().display());
     ensure!(done <= steps, "{root} has done {done} steps, more than --steps {steps}: give more steps, or go back with --at STEP");
-    ensure!(!resumption.is_done(settings), "{root} has done {done} of {steps} steps; --steps extends it");
+    ensure!(!resumption.is_done(settings), "{root} has done all of its {steps} steps: add --steps N with a larger number to continue it");
     Ok(())
 }

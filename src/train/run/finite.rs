@@ -40,8 +40,8 @@ impl Run<'_> {
             let merged = decoder.weights.entries();
             merged.iter().try_for_each(|(name, tensor)| ensure_finite_norm(decoder.kernels(), "the merged weights", name, tensor))?;
         }
-        ensure_moments("the moments of", decoder.kernels(), &self.optimizer)?;
-        self.critic.as_ref().map_or(Ok(()), |critic| ensure_moments("the critic's moments of", decoder.kernels(), &critic.optimizer))
+        ensure_moments("the moments", decoder.kernels(), &self.optimizer)?;
+        self.critic.as_ref().map_or(Ok(()), |critic| ensure_moments("the critic's moments", decoder.kernels(), &critic.optimizer))
     }
 }
 
@@ -73,7 +73,7 @@ fn ensure_finite_norm(kernels: &dyn Kernels, what: &str, name: &str, tensor: &Te
         return Ok(());
     }
     let size = if squares.is_finite() { format!("have grown to a norm of {:.1e}", squares.sqrt()) } else { "are not finite".to_owned() };
-    Err(Diverged(format!("{what} {name} {size}")).into())
+    Err(Diverged(format!("{what} of {name} {size}")).into())
 }
 
 #[cfg(test)]
@@ -92,8 +92,8 @@ mod tests {
         };
         check(&[0.5, -3.0, 0.0], None);
         check(&[1e18, -1e18], None);
-        check(&[1.0, f32::NAN], Some("the weights layers.0.qkv are not finite"));
-        check(&[f32::NEG_INFINITY], Some("the weights layers.0.qkv are not finite"));
-        check(&[1e38, 0.0], Some("the weights layers.0.qkv have grown to a norm of 1.0e38"));
+        check(&[1.0, f32::NAN], Some("the weights of layers.0.qkv are not finite"));
+        check(&[f32::NEG_INFINITY], Some("the weights of layers.0.qkv are not finite"));
+        check(&[1e38, 0.0], Some("the weights of layers.0.qkv have grown to a norm of 1.0e38"));
     }
 }

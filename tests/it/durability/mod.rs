@@ -96,7 +96,7 @@ fn resume_checks_run_folders_of_older_versions() {
     };
     let (_, code, messages) = case.resume(old(|_| ()), &[]);
     assert_eq!(code, Some(2), "{messages}");
-    assert!(messages.contains("has done 4 of 4 steps; --steps extends it"), "{messages}");
+    assert!(messages.contains("has done all of its 4 steps: add --steps N"), "{messages}");
     // Without manifests, existing files stay unchanged, and only new ones get a manifest.
     let check = |change: fn(&Path), expected: &[&str]| {
         let (run, code, messages) = case.resume(old(change), &[]);
@@ -136,7 +136,7 @@ fn resume_works_before_the_first_checkpoint_and_after_the_last() {
     };
     case.recovers("killed in the first evaluation", in_base, &[], &lines);
     case.recovers("killed before the summary", |run| remove(&run.join("summary.json")), &[], &["resumed after step 4"]);
-    case.refuses(|_| (), &[], 2, &["has done 4 of 4 steps; --steps extends it"]);
+    case.refuses(|_| (), &[], 2, &["has done all of its 4 steps: add --steps N"]);
     let between_names = |run: &Path| std::fs::rename(run.join("checkpoints/00004"), run.join("checkpoints/00004.old")).unwrap();
     let (run, _, text) = case.resume(between_names, &[]);
     assert!(text.contains("restored checkpoints/00004") && run.join("checkpoints/00004/state").exists(), "{text}");
