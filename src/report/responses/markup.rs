@@ -9,6 +9,7 @@ use super::recorded::{Entry, Outcome, Recorded};
 use super::rollouts::PackedRollouts;
 use super::shown::{ShownResponse, safe};
 use crate::report::RunRecord;
+use crate::report::numbers::count;
 
 /// The number of problems that are readable without script.
 const PLAIN: usize = 5;
@@ -72,25 +73,18 @@ fn inclusion(run: &RunRecord, recorded: &Recorded, packed: &Packed) -> String {
     let all: usize = recorded.entries.iter().map(responses).sum();
     let included: usize = packed.included.iter().map(|index| responses(&recorded.entries[*index])).sum();
     if included == all {
-        return format!("All {} responses are included.", thousands(all));
+        return format!("All {} responses are included.", count(all));
     }
     format!(
         "{} of {} responses are included, in {} of {} entries (an entry is one problem in one pass, with one sample): first the entries \
          whose verdict changed between the first and the last of these evaluations, then the others; in both, the subjects take turns, in \
          an order drawn with the run's seed ({}).",
-        thousands(included),
-        thousands(all),
-        thousands(packed.included.len()),
-        thousands(recorded.entries.len()),
+        count(included),
+        count(all),
+        count(packed.included.len()),
+        count(recorded.entries.len()),
         run.settings.seed
     )
-}
-
-/// Writes a number with commas between groups of three digits.
-fn thousands(number: usize) -> String {
-    let digits = number.to_string();
-    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
-    groups.join(",")
 }
 
 /// Returns a problem as it can be read without script.
@@ -147,7 +141,7 @@ fn training(rollouts: &PackedRollouts) -> Markup {
                 p { "The run has no recorded rollouts." }
             } @else {
                 p {
-                    "Responses from which the policy learned, at " (rollouts.steps.len()) " of " (thousands(rollouts.recorded)) " recorded steps: the "
+                    "Responses from which the policy learned, at " (rollouts.steps.len()) " of " (count(rollouts.recorded)) " recorded steps: the "
                     "first and the last ones, those around saturation, and others between. Up to " (rollouts.per_step)
                     " responses are shown per step, half of them right and half wrong where there are enough of both; identical ones are shown once. "
                     (gibberish(rollouts))
@@ -168,19 +162,5 @@ fn gibberish(rollouts: &PackedRollouts) -> String {
         Some(step) => format!("From step {step} on, most responses are unreadable ({measure}), so the list ends soon after it."),
         None if most => format!("Most responses are unreadable at all of these steps ({measure})."),
         None => format!("There is no step from which most responses are unreadable ({measure})."),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn thousands_groups_digits() {
-        let check = |number: usize, expected: &str| assert_eq!(thousands(number), expected);
-        check(0, "0");
-        check(999, "999");
-        check(12_000, "12,000");
-        check(1_234_567, "1,234,567");
     }
 }

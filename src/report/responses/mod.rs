@@ -6,7 +6,7 @@
 mod held_out;
 mod markup;
 mod readability;
-mod reason;
+mod reason_sentence;
 mod recorded;
 mod rollouts;
 mod selection;
@@ -18,7 +18,6 @@ use serde_json::json;
 
 use crate::report::{RunRecord, Section};
 
-pub use reason::reason;
 pub use serve::{index_json, problem_json};
 
 use crate::report::KnownProblems;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::ResponseLimit;
 use super::readability::{Readability, gibberish_from};
-use super::reason::reason;
+use super::reason_sentence::reason_sentence;
 use super::shown::{safe, text};
 use super::steps;
 use crate::input::Lines;
@@ -214,7 +214,7 @@ fn shown_rollout<'a>(run: &RunRecord, known: &KnownProblems, distinct: &'a Disti
         finish: &record.finish,
         chars: record.text.chars().count(),
         copies: *copies,
-        reason: explained.map_or(String::new(), |(verdict, trace)| safe(&reason(&verdict, &trace)).into_owned()),
+        reason: explained.map_or(String::new(), |(verdict, trace)| safe(&reason_sentence(&verdict, &trace)).into_owned()),
     }
 }
 

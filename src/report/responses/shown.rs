@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::reason::reason;
+use super::reason_sentence::reason_sentence;
 use super::recorded::Outcome;
 use crate::eval::Answer;
 use crate::flow::{FinishReason, Problem};
@@ -63,8 +63,11 @@ impl ShownResponse {
         let agrees = (verdict.correct, verdict.correct && is_boxed) == (answer.correct_with_fallback, answer.correct);
         let reason = match outcome {
             Outcome::TooLong => "The prompt did not fit the context length, so there is no response".to_owned(),
-            _ if agrees => reason(&verdict, &trace),
-            _ => format!("The record has another verdict than the verifier of this version, which says: {}", reason(&verdict, &trace)),
+            _ if agrees => reason_sentence(&verdict, &trace),
+            _ => format!(
+                "The record has another verdict than the verifier of this version, which says: {}",
+                reason_sentence(&verdict, &trace)
+            ),
         };
         Self {
             text: text(&answer.response, shorten),
