@@ -5,14 +5,12 @@
 
 mod held_out;
 mod markup;
-mod readability;
 mod reason_sentence;
 mod recorded;
 mod rollouts;
 mod selection;
 mod serve;
 mod shown;
-mod steps;
 
 use serde_json::json;
 
