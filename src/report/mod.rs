@@ -30,15 +30,15 @@ pub use figure::Figure;
 pub use known_problems::KnownProblems;
 pub use packed::DataBlock;
 pub use page::{Page, Section};
-pub use responses::ResponseLimit;
+pub use responses::{ResponseLimit, ResponseSource};
 pub use run_list::{ListedRun, RunStatus, list_runs};
 pub use run_record::{EvaluationScores, MetricColumns, RolloutRecord, RunRecord, RunState};
 
 /// What a report contains.
 #[derive(Clone, Debug, Default)]
 pub struct ReportOptions {
-    /// How many responses it includes.
-    pub responses: ResponseLimit,
+    /// Where its responses are.
+    pub responses: ResponseSource,
 }
 
 /// Returns the page about one run.
@@ -55,7 +55,10 @@ pub fn run_page(run: &RunRecord, options: &ReportOptions) -> Page {
     // Both the facts and the responses need much memory in large runs.
     drop(facts);
     let mut page = Page { title: run.name.clone(), subtitle: subtitle(run), sections, watch: None };
-    let responses = responses::section(run, fitting(options.responses, &page));
+    let responses = match options.responses {
+        ResponseSource::Page(limit) => responses::section(run, fitting(limit, &page)),
+        ResponseSource::Server => responses::served_section(run),
+    };
     page.sections.insert(page.sections.len() - 1, responses);
     page
 }

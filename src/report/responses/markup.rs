@@ -1,13 +1,13 @@
-//! The elements of the section. Without script, they show a few responses and say that the others need it; `assets/responses.js` fills
-//! the rest.
+//! The elements of the section. Without script, those of a file show a few responses and say that the others need it. The page's scripts
+//! fill the elements with `data-browser`.
 
 use maud::{Markup, html};
 
 use super::held_out::{Packed, Reader};
-use super::milestone_names;
 use super::recorded::{Entry, Outcome, Recorded};
 use super::rollouts::PackedRollouts;
 use super::shown::{ShownResponse, safe};
+use super::{milestone_names, milestone_steps};
 use crate::report::RunRecord;
 use crate::report::numbers::count;
 
@@ -29,6 +29,40 @@ pub fn body(run: &RunRecord, recorded: &Recorded, reader: &Reader, packed: &Pack
     }
 }
 
+/// Returns the content of the section of a served page.
+pub fn served_body(run: &RunRecord) -> Markup {
+    let steps = milestone_steps(run);
+    html! {
+        div.response-browser id="held-out" {
+            h3 { "Held-out problems" }
+            @if run.passes().is_empty() {
+                p { "The run has no graded responses to held-out problems." }
+            } @else {
+                (each_problem(&steps, &milestone_names(run, &steps), "They come from the server, with the responses at all evaluations."))
+                noscript { p { "The responses of a served report need script." } }
+                div data-browser="" hidden {}
+            }
+        }
+        div.response-browser id="rollouts" {
+            h3 { "The training example, step by step" }
+            @if run.rollout_steps().is_empty() {
+                p { "The run has no recorded rollouts." }
+            } @else {
+                p {
+                    "Responses from which the policy learned, at every recorded step. Identical ones are shown once. " (UNREADABLE)
+                }
+                noscript { p { "The responses of a served report need script." } }
+                div data-browser="" hidden {}
+            }
+        }
+    }
+}
+
+/// Returns the sentence that names the columns of an opened problem, followed by where its responses come from.
+fn each_problem(steps: &[u64], names: &[&str], origin: &str) -> Markup {
+    html! { p { "Each problem with the responses of the " (columns(steps, names)) ". " (origin) } }
+}
+
 fn held_out(run: &RunRecord, recorded: &Recorded, reader: &Reader, packed: &Packed) -> Markup {
     let names = milestone_names(run, &recorded.steps);
     html! {
@@ -37,10 +71,7 @@ fn held_out(run: &RunRecord, recorded: &Recorded, reader: &Reader, packed: &Pack
             @if recorded.entries.is_empty() {
                 p { "The run has no graded responses to held-out problems." }
             } @else {
-                p {
-                    "Each problem with the responses of the " (columns(&recorded.steps, &names)) ". "
-                    span data-inclusion="" { (inclusion(run, recorded, packed)) }
-                }
+                (each_problem(&recorded.steps, &names, &inclusion(run, recorded, packed)))
                 noscript { p { "The list of responses needs script. The first problems are below." } }
                 div data-browser="" hidden {}
                 div data-plain="" {
@@ -153,14 +184,17 @@ fn training(rollouts: &PackedRollouts) -> Markup {
     }
 }
 
+/// What the page means by unreadable.
+const UNREADABLE: &str = "A response counts as unreadable if it has broken or control characters, ends in repetitions, or has more than 20% \
+                          letters outside ASCII although the first responses have fewer than 5%.";
+
 /// Says from which step on most responses are unreadable, and what that means.
 fn gibberish(rollouts: &PackedRollouts) -> String {
-    let measure = "a response counts as unreadable if it has broken or control characters, ends in repetitions, or has more than 20% letters \
-                   outside ASCII although the first responses have fewer than 5%";
     let most = rollouts.steps.iter().all(|step| step.unreadable_share() >= 0.5);
-    match rollouts.gibberish {
-        Some(step) => format!("From step {step} on, most responses are unreadable ({measure}), so the list ends soon after it."),
-        None if most => format!("Most responses are unreadable at all of these steps ({measure})."),
-        None => format!("There is no step from which most responses are unreadable ({measure})."),
-    }
+    let found = match rollouts.gibberish {
+        Some(step) => format!("From step {step} on, most responses are unreadable, so the list ends soon after it."),
+        None if most => "Most responses are unreadable at all of these steps.".to_owned(),
+        None => "There is no step from which most responses are unreadable.".to_owned(),
+    };
+    format!("{found} {UNREADABLE}")
 }

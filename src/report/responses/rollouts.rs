@@ -3,6 +3,7 @@
 mod choice;
 mod gibberish;
 mod readability;
+mod served;
 mod shown;
 mod step;
 
@@ -14,9 +15,10 @@ use gibberish::find_gibberish;
 use shown::{ShownRollout, shown_examples};
 use step::{Distinct, StepReader, StepRollouts};
 
+pub use served::{StepSummaries, rollouts_json, steps_json};
 pub use step::StepSummary;
 
-/// The maximum number of steps that a page includes.
+/// The maximum number of steps that a page includes, or that stand out among those that a server has.
 const STEPS: usize = 40;
 /// The number of steps shown after the one from which most responses are unreadable.
 const AFTER_GIBBERISH: usize = 2;
