@@ -201,6 +201,7 @@ def check_serving(checks, browser, program, run):
             checks.that("a served page keeps the focus when the run makes a step", focused == "range", focused)
             step = page.get_by_role("spinbutton", name="Step").input_value()
             checks.that("a served page keeps the chosen step when the run makes a step", step == "99", step)
+            check_new_evaluation(checks, page, copy)
             checks.that("a served page asks only its own server", all(url.startswith(address) for url in requests), str(requests[:5]))
             checks.that("a served page has no console error", not errors, "; ".join(errors[:3]))
             page.context.close()
@@ -264,6 +265,33 @@ def check_served_problem(checks, page):
     checks.that("an opened problem shows the chosen evaluation", heading == "Step 10", heading)
 
 
+def check_new_evaluation(checks, page, run):
+    """A new evaluation replaces the section, and the reader keeps the place in it."""
+    listbox = page.locator("#held-out [role=listbox]")
+    listbox.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowDown")
+    selected = page.locator("#held-out [aria-selected=true] .name").inner_text()
+    opened = page.locator("#held-out .response-opened").inner_text()
+    with page.expect_response(lambda response: "index.json" in response.url, timeout=60000):
+        shutil.copytree(run / "eval/00030", run / "eval/00100")
+    page.wait_for_function("() => document.querySelector('#held-out').textContent.includes('(step 100)')")
+    # The list follows as soon as it has been read.
+    page.wait_for_timeout(300)
+    role = page.evaluate("document.activeElement.getAttribute('role')")
+    checks.that("the list keeps the focus when there is a new evaluation", role == "listbox", str(role))
+    now = page.locator("#held-out [aria-selected=true] .name").inner_text()
+    checks.that("the list keeps its selection when there is a new evaluation", now == selected, f"{selected}, then {now}")
+    now = page.locator("#held-out .response-opened").inner_text()
+    checks.that("an opened problem stays when there is a new evaluation", now == opened, now[:200])
+    step = page.get_by_role("spinbutton", name="Step").input_value()
+    checks.that("the chosen step stays when there is a new evaluation", step == "99", step)
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.querySelector('#held-out .response-column:last-child h5')?.textContent.includes('step 100')", timeout=10000)
+    steps = page.locator("#held-out .response-column select").first.locator("option").all_inner_texts()
+    checks.that("a problem that is opened again has the new evaluation", steps == ["0", "10", "20", "30", "100"], str(steps))
+
+
 def check_served_address(checks, browser, address):
     """An address can name any step; a step that does not exist leads to the nearest one."""
     for named, expected in ((57, 57), (900, 101)):
@@ -272,6 +300,9 @@ def check_served_address(checks, browser, address):
         summary, texts = shown_step(page, expected)
         checks.that(f"the address of step {named} opens step {expected}", texts and (named == expected) != ("is not here" in summary), summary)
         overflow = page.evaluate("document.scrollingElement.scrollWidth - innerWidth")
+        page.wait_for_timeout(1000)
+        top = page.locator("#rollouts input[type=range]").bounding_box()["y"]
+        checks.that(f"the address of step {named} leads to the choice of steps", 0 <= top < 800, f"{top}")
         check_accessibility(checks, page, "a served page on a phone")
         checks.that("a served page does not scroll sideways", overflow <= 0, f"{overflow} px, {page.evaluate(WIDE_ELEMENTS)}")
         checks.that("a served page on a phone has no console error", not errors, "; ".join(errors[:3]))

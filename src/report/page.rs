@@ -45,6 +45,7 @@ const SCRIPT: &str = concat!(
     include_str!("assets/held_out_problem.js"),
     include_str!("assets/held_out.js"),
     include_str!("assets/rollouts.js"),
+    include_str!("assets/responses.js"),
 );
 
 /// The script of a served page, which runs before the others.

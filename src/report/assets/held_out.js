@@ -64,15 +64,14 @@ const heldOutBrowser = (() => {
       if (takesFocus) this.view.querySelector("h4")?.focus();
     }
 
-    /** Opens the problem that the address names, and moves the page there if `scrolls`. */
-    async follow(scrolls) {
+    /** Opens the problem that the address names. */
+    async follow() {
       const [, pass, sample, id] = location.hash.match(/^#response=([^/]*)\/(\d+)\/(.*)$/) ?? [];
       if (id === undefined) return;
       const { index, opened } = this.list;
       const isNamed = (problem) =>
         index.passes[problem.pass] === decodeURIComponent(pass) && problem.sample === Number(sample) && problem.id === decodeURIComponent(id);
       const problem = index.problems.find(isNamed);
-      if (scrolls) this.root.scrollIntoView();
       if (!problem) this.list.say("The page does not include the response that the address names.");
       else if (problem !== opened) await this.open(problem, false, true);
     }
@@ -96,10 +95,9 @@ const heldOutBrowser = (() => {
       current.update(index);
     } else {
       current = new Browser(root, index);
-      await current.follow(true);
+      await current.follow();
     }
   };
 
-  addEventListener("hashchange", () => current?.follow(true));
-  return { start };
+  return { start, follow: () => current?.follow() };
 })();

@@ -182,13 +182,11 @@ const rolloutBrowser = (() => {
       );
     }
 
-    /** Shows the step that the address names, and moves the page there. Returns whether it names one. */
+    /** Shows the step that the address names. Returns whether it names one. */
     follow() {
       const [, step] = location.hash.match(/^#rollouts=(\d+)$/) ?? [];
-      if (step === undefined) return false;
-      this.showNearest(Number(step));
-      this.root.scrollIntoView();
-      return true;
+      if (step !== undefined) this.showNearest(Number(step));
+      return step !== undefined;
     }
   }
 
@@ -213,12 +211,5 @@ const rolloutBrowser = (() => {
     }
   };
 
-  addEventListener("hashchange", () => current?.follow());
-  return { start };
+  return { start, follow: () => current?.follow() };
 })();
-
-// A served page calls this again after it has changed.
-const startResponses = () => {
-  for (const browser of [heldOutBrowser, rolloutBrowser]) browser.start().catch((error) => console.error(error));
-};
-startResponses();
