@@ -16,7 +16,7 @@ pub mod testing;
 use anyhow::Result;
 use maud::{Markup, html};
 
-use super::figure::{data_of, grid};
+use super::page::figure::{data_of, grid};
 use super::{Figure, Page, RunRecord, Section};
 use crate::study::ArmResults;
 use group::Groups;

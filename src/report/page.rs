@@ -1,12 +1,17 @@
 //! The HTML document: one file without any request. Its content security policy forbids everything except its own style and script.
 
+pub mod charts;
+pub mod figure;
+pub mod numbers;
+pub mod packed;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
-use super::packed::DataBlock;
 use crate::plot::inline::page_style;
+use packed::DataBlock;
 
 /// A part of the page with a heading, listed in the page's navigation.
 #[derive(Clone, Debug)]

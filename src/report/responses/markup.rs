@@ -3,13 +3,12 @@
 
 use maud::{Markup, html};
 
-use super::held_out::{Packed, Reader};
-use super::recorded::{Entry, Outcome, Recorded};
+use super::held_out::{Entry, Outcome, Packed, Reader, Recorded, ShownResponse};
 use super::rollouts::PackedRollouts;
-use super::shown::{ShownResponse, safe};
+use super::shown_text::safe;
 use super::{milestone_names, milestone_steps};
 use crate::report::RunRecord;
-use crate::report::numbers::count;
+use crate::report::page::numbers::count;
 
 /// The number of problems that are readable without script.
 const PLAIN: usize = 5;

@@ -7,22 +7,16 @@
 mod held_out;
 mod markup;
 mod reason_sentence;
-mod recorded;
 mod rollouts;
-mod selection;
-mod serve;
-mod shown;
+mod shown_text;
 
 use serde_json::json;
 
-use crate::report::{RunRecord, Section};
+use crate::report::{KnownProblems, RunRecord, Section};
+use held_out::{Reader, Recorded};
 
-use crate::report::KnownProblems;
-use held_out::Reader;
-use recorded::Recorded;
-
+pub use held_out::{index_json, problem_json};
 pub use rollouts::{StepSummaries, rollouts_json, steps_json};
-pub use serve::{index_json, problem_json};
 
 /// Where the responses of a page are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

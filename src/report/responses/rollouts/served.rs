@@ -11,7 +11,7 @@ use super::gibberish::find_gibberish;
 use super::readability::Readability;
 use super::shown::{ShownRollout, shown_examples};
 use super::step::{StepReader, StepSummary};
-use crate::report::responses::shown::safe;
+use crate::report::responses::shown_text::safe;
 use crate::report::{KnownProblems, RunRecord};
 
 /// The number of responses of a step that a page shows before a reader asks for all.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::step::Distinct;
 use crate::report::responses::reason_sentence::reason_sentence;
-use crate::report::responses::shown::{safe, text};
+use crate::report::responses::shown_text::{safe, text};
 use crate::report::{KnownProblems, RunRecord};
 use crate::verify::{self, Mode};
 

@@ -3,10 +3,11 @@
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use super::held_out::{graders, index_entry, order};
 use super::recorded::{Outcome, Recorded, answers_of};
-use super::shown::{ShownProblem, ShownResponse, safe};
-use super::{index_head, milestone_steps};
+use super::shown::{ShownProblem, ShownResponse};
+use super::{graders, index_entry, order};
+use crate::report::responses::shown_text::safe;
+use crate::report::responses::{index_head, milestone_steps};
 use crate::report::{KnownProblems, RunRecord};
 
 /// One problem's responses at all evaluations.
