@@ -148,6 +148,22 @@ mod tests {
     }
 
     #[test]
+    fn answer_has_no_responses_of_several_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let roots = ["a", "b"].map(|name| folder.path().join(name));
+        for root in &roots {
+            record(root, |_| {}, "", &[(0, 1)]);
+        }
+        let mut pages = Pages::new(Subject::of(&roots)).unwrap();
+        for path in ["index.json", "steps.json", "rollouts.json?step=1"].map(|name| format!("/responses/{name}")) {
+            let (path, query) = path.split_once('?').unwrap_or((path.as_str(), ""));
+            let found = answer(&mut pages, &Asked { method: "GET", path, query, hosts: &["localhost:4000"] }, 4000, false);
+            let expected = error(404, "this report is not about a single run that can be read");
+            assert_eq!(found, expected, "{path}");
+        }
+    }
+
+    #[test]
     fn parameter_decodes_values() {
         let check = |query: &str, expected: Option<&str>| assert_eq!(parameter(query, "id").as_deref(), expected, "{query}");
         check("pass=a&id=tiny%2Faddition%2F583%2B634", Some("tiny/addition/583+634"));
