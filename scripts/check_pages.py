@@ -4,10 +4,11 @@ Usage: check_pages.py --program RLVR --run RUN --screenshots FOLDER PAGE.html ..
 For each page, at 360 and 1440 px, in light and dark mode: no console error, no request, no horizontal scrolling, no text that is too
 small to read, no violation of the accessibility rules that axe-core checks (contrast, names, headings, landmarks, tables). Then: every
 control is reached with the keyboard and shows its focus, pictures show values, responses open, the page prints. Last, a served page
-changes when the run grows. Prints each failure and exits with 1 if there is one.
+shows the responses of any step and changes when the run grows. Prints each failure and exits with 1 if there is one.
 """
 
 import argparse
+import gzip
 import json
 import pathlib
 import shutil
@@ -82,13 +83,17 @@ def check_layout(checks, browser, path, screenshots):
             checks.that(f"{place} does not scroll sideways", overflow <= 0, f"{overflow} px, {page.evaluate(WIDE_ELEMENTS)}")
             small = page.evaluate(SMALL_TEXT, [MIN_TEXT, MIN_PICTURE_TEXT])
             checks.that(f"{place} has no text that is too small", not small, "; ".join(small[:5]))
-            violations = json.loads(json.dumps(Axe().run(page).response))["violations"]
-            found = [f"{one['id']} ({one['nodes'][0]['html'][:100]})" for one in violations]
-            checks.that(f"{place} has no accessibility violation", not found, "; ".join(found[:5]))
+            check_accessibility(checks, page, place)
             page.screenshot(path=screenshots / f"{path.stem}-{width}-{scheme}.png", full_page=True)
             checks.that(f"{place} has no console error", not errors, "; ".join(errors[:3]))
             checks.that(f"{place} makes no request", requests == [path.as_uri()], ", ".join(requests[1:4]))
             page.context.close()
+
+
+def check_accessibility(checks, page, place):
+    violations = json.loads(json.dumps(Axe().run(page).response))["violations"]
+    found = [f"{one['id']} ({one['nodes'][0]['html'][:100]})" for one in violations]
+    checks.that(f"{place} has no accessibility violation", not found, "; ".join(found[:5]))
 
 
 def check_keyboard(checks, browser, path):
@@ -164,27 +169,144 @@ def check_responses(checks, browser, path):
     page.context.close()
 
 
+def lengthen(run, steps):
+    """Makes a longer run of a copy: its metrics and rollouts again, with the numbers of later steps."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    recorded = len(lines)
+    with open(run / "metrics.jsonl", "a") as metrics:
+        for step in range(recorded + 1, steps + 1):
+            source = (step - 1) % recorded + 1
+            metrics.write(json.dumps(json.loads(lines[source - 1]) | {"step": step}) + "\n")
+            shutil.copy(run / f"rollouts/{source:05}.jsonl.gz", run / f"rollouts/{step:05}.jsonl.gz")
+
+
 def check_serving(checks, browser, program, run):
-    """A served page asks only its own server, and shows new steps."""
+    """A served page asks only its own server, has the responses of every step, and shows new steps."""
     with tempfile.TemporaryDirectory() as folder:
         copy = pathlib.Path(folder) / "run"
         shutil.copytree(run, copy)
+        lengthen(copy, 100)
         server = subprocess.Popen([program, "report", "--watch", copy], stderr=subprocess.PIPE, text=True)
         try:
             address = next(word for line in server.stderr for word in line.split() if word.startswith("http://127.0.0.1:"))
             page, errors, requests = open_page(browser, address, 1440, "light")
+            check_served_rollouts(checks, page, copy)
+            check_served_problem(checks, page)
             before = page.locator("main").inner_text()
-            lines = (copy / "metrics.jsonl").read_text().splitlines()
-            added = json.loads(lines[-1]) | {"step": len(lines) + 1}
-            with open(copy / "metrics.jsonl", "a") as metrics:
-                metrics.write(json.dumps(added) + "\n")
+            page.get_by_role("slider", name="Step").focus()
+            lengthen(copy, 101)
             page.wait_for_function("before => document.querySelector('main').innerText !== before", arg=before, timeout=30000)
+            page.wait_for_function("() => document.querySelector('#rollouts input[type=range]').max === '100'", timeout=30000)
+            focused = page.evaluate("document.activeElement.type")
+            checks.that("a served page keeps the focus when the run makes a step", focused == "range", focused)
+            step = page.get_by_role("spinbutton", name="Step").input_value()
+            checks.that("a served page keeps the chosen step when the run makes a step", step == "99", step)
+            check_new_evaluation(checks, page, copy)
             checks.that("a served page asks only its own server", all(url.startswith(address) for url in requests), str(requests[:5]))
             checks.that("a served page has no console error", not errors, "; ".join(errors[:3]))
             page.context.close()
+            check_served_address(checks, browser, address)
         finally:
             server.terminate()
             server.wait(timeout=20)
+
+
+def shown_step(page, step):
+    """Waits for the responses of a step. Returns the summary of the step and the texts."""
+    page.wait_for_function("step => document.querySelector('#rollouts [role=status]').textContent.includes(`Step ${step}:`)", arg=step)
+    return page.locator("#rollouts [role=status]").inner_text(), page.locator("#rollouts pre").all_inner_texts()
+
+
+def check_served_rollouts(checks, page, run):
+    """The keyboard reaches the rollouts of a step that is not among the chosen ones."""
+    page.locator("#rollouts [role=slider], #rollouts input[type=range]").wait_for(timeout=30000)
+    blocks = page.locator("body > script[id^=rollouts], body > script[id^=responses]").count()
+    checks.that("a served page includes no responses", blocks == 0, str(blocks))
+    chosen = page.evaluate("fetch('responses/steps.json').then(answer => answer.json()).then(steps => steps.chosen.map(one => one.step))")
+    others = [step for step in range(11, 100) if step not in chosen and step + 1 not in chosen]
+    checks.that("some steps are not among the chosen ones", len(others) > 20, str(chosen))
+    field = page.get_by_role("spinbutton", name="Step")
+    field.focus()
+    page.keyboard.press("Control+a")
+    page.keyboard.type(str(others[0]))
+    page.keyboard.press("Enter")
+    summary, texts = shown_step(page, others[0])
+    with gzip.open(run / f"rollouts/{others[0]:05}.jsonl.gz", "rt") as lines:
+        records = [json.loads(line) for line in lines]
+    correct = sum(record["correct"] for record in records)
+    checks.that("a step that is typed has its own numbers", f"{correct} of {len(records)} responses are correct" in summary, summary)
+    checks.that("a step that is typed has its own responses", texts and set(texts) <= {record["text"] for record in records}, str(texts)[:200])
+    different = len({(record["text"], record["correct"]) for record in records})
+    everything = page.get_by_role("button", name=f"Show all {different} different responses")
+    everything.focus()
+    page.keyboard.press("Enter")
+    shown = page.locator("#rollouts pre").count()
+    checks.that("all responses of a step can be shown", shown == different, f"{shown} of {different}")
+    page.get_by_role("slider", name="Step").focus()
+    page.keyboard.press("ArrowRight")
+    shown_step(page, others[0] + 1)
+    page.keyboard.press("End")
+    shown_step(page, 100)
+    page.keyboard.press("ArrowLeft")
+    shown_step(page, 99)
+    checks.that("the address names the step", page.url.endswith("#rollouts=99"), page.url)
+
+
+def check_served_problem(checks, page):
+    """A held-out problem has the responses at every evaluation."""
+    page.locator("#held-out [role=listbox]").focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.locator("#held-out .response-column").first.wait_for(timeout=10000)
+    steps = page.locator("#held-out .response-column select").first.locator("option").all_inner_texts()
+    checks.that("an opened problem offers every evaluation", steps == ["0", "10", "20", "30"], str(steps))
+    page.locator("#held-out .response-column select").first.select_option("10")
+    heading = page.locator("#held-out .response-column h5").first.inner_text()
+    checks.that("an opened problem shows the chosen evaluation", heading == "Step 10", heading)
+
+
+def check_new_evaluation(checks, page, run):
+    """A new evaluation replaces the section, and the reader keeps the place in it."""
+    listbox = page.locator("#held-out [role=listbox]")
+    listbox.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowDown")
+    selected = page.locator("#held-out [aria-selected=true] .name").inner_text()
+    opened = page.locator("#held-out .response-opened").inner_text()
+    with page.expect_response(lambda response: "index.json" in response.url, timeout=60000):
+        shutil.copytree(run / "eval/00030", run / "eval/00100")
+    page.wait_for_function("() => document.querySelector('#held-out').textContent.includes('(step 100)')")
+    # The list follows as soon as it has been read.
+    page.wait_for_timeout(300)
+    role = page.evaluate("document.activeElement.getAttribute('role')")
+    checks.that("the list keeps the focus when there is a new evaluation", role == "listbox", str(role))
+    now = page.locator("#held-out [aria-selected=true] .name").inner_text()
+    checks.that("the list keeps its selection when there is a new evaluation", now == selected, f"{selected}, then {now}")
+    now = page.locator("#held-out .response-opened").inner_text()
+    checks.that("an opened problem stays when there is a new evaluation", now == opened, now[:200])
+    step = page.get_by_role("spinbutton", name="Step").input_value()
+    checks.that("the chosen step stays when there is a new evaluation", step == "99", step)
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.querySelector('#held-out .response-column:last-child h5')?.textContent.includes('step 100')", timeout=10000)
+    steps = page.locator("#held-out .response-column select").first.locator("option").all_inner_texts()
+    checks.that("a problem that is opened again has the new evaluation", steps == ["0", "10", "20", "30", "100"], str(steps))
+
+
+def check_served_address(checks, browser, address):
+    """An address can name any step; a step that does not exist leads to the nearest one."""
+    for named, expected in ((57, 57), (900, 101)):
+        page, errors, _ = open_page(browser, f"{address}#rollouts={named}", 360, "dark")
+        page.locator("#rollouts input[type=range]").wait_for(timeout=30000)
+        summary, texts = shown_step(page, expected)
+        checks.that(f"the address of step {named} opens step {expected}", texts and (named == expected) != ("is not here" in summary), summary)
+        overflow = page.evaluate("document.scrollingElement.scrollWidth - innerWidth")
+        page.wait_for_timeout(1000)
+        top = page.locator("#rollouts input[type=range]").bounding_box()["y"]
+        checks.that(f"the address of step {named} leads to the choice of steps", 0 <= top < 800, f"{top}")
+        check_accessibility(checks, page, "a served page on a phone")
+        checks.that("a served page does not scroll sideways", overflow <= 0, f"{overflow} px, {page.evaluate(WIDE_ELEMENTS)}")
+        checks.that("a served page on a phone has no console error", not errors, "; ".join(errors[:3]))
+        page.context.close()
 
 
 def main():

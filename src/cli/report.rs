@@ -13,7 +13,7 @@ use super::signals::{self, CtrlC};
 use crate::interrupt::Interrupt;
 use crate::report::subject::{Subject, write_page};
 use crate::report::watch::ReportServer;
-use crate::report::{ReportOptions, ResponseLimit};
+use crate::report::{ReportOptions, ResponseLimit, ResponseSource};
 use crate::usage::usage;
 
 /// How often a served report looks for a signal.
@@ -40,10 +40,10 @@ pub struct ReportArgs {
 
 pub fn run(args: ReportArgs) -> Result<ExitCode> {
     let subject = Subject::of(&args.runs);
-    let options = ReportOptions { responses: args.responses };
     if args.watch {
-        return watch(subject, options, args.port);
+        return watch(subject, args.port);
     }
+    let options = ReportOptions { responses: ResponseSource::Page(args.responses) };
     let told = subject.tell(&options)?;
     let (html, file) = (told.page.html(), args.output.unwrap_or_else(|| subject.default_file()));
     if file == Path::new("-") {
@@ -58,13 +58,13 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
 }
 
 /// Serves the report until a signal ends the program.
-fn watch(subject: Subject, options: ReportOptions, port: Option<u16>) -> Result<ExitCode> {
+fn watch(subject: Subject, port: Option<u16>) -> Result<ExitCode> {
     for path in subject.paths.iter().filter(|path| !path.exists()) {
         message!("{} does not exist yet: the report shows it when its run has started", path.display());
     }
     let interrupt = Arc::new(Interrupt::default());
     signals::listen(&interrupt, CtrlC::Stops)?;
-    let server = ReportServer::start(subject, options, port.unwrap_or(0))?;
+    let server = ReportServer::start(subject, port.unwrap_or(0))?;
     message!("the report is at {} until you press Ctrl-C", server.url());
     let signal = loop {
         match interrupt.signal() {
@@ -85,7 +85,7 @@ impl LiveReport {
     /// Starts to serve the report about the run in `root`, which may not exist yet.
     pub fn start(root: &Path, port: Option<u16>) -> Result<Self> {
         let subject = Subject::of(&[root.to_owned()]);
-        let server = ReportServer::start(subject.clone(), ReportOptions::default(), port.unwrap_or(0))?;
+        let server = ReportServer::start(subject.clone(), port.unwrap_or(0))?;
         message!("the report is at {} until the run ends", server.url());
         Ok(Self { subject, server })
     }

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::arguments::JsonArgs;
 use crate::metrics::{percent, table};
-use crate::report::run_list::HeldOut;
+use crate::report::record::run_list::HeldOut;
 use crate::report::{ListedRun, RunStatus, list_runs};
 use crate::usage::usage;
 

@@ -1,5 +1,6 @@
 //! `rlvr show`: shows what a run recorded, in the terminal.
 
+mod changed;
 mod held_out;
 mod overview;
 mod page;

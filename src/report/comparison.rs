@@ -16,7 +16,7 @@ pub mod testing;
 use anyhow::Result;
 use maud::{Markup, html};
 
-use super::figure::{data_of, grid};
+use super::page::figure::{data_of, grid};
 use super::{Figure, Page, RunRecord, Section};
 use crate::study::ArmResults;
 use group::Groups;
@@ -87,27 +87,31 @@ impl Comparison<'_> {
         let pass = passes.first().map(String::as_str).unwrap_or_default();
         let facts = Facts::of(groups, &self.arms, pass, matrices.first(), self.is_grid);
         let mut sections = vec![section("start", "Result", self.start(&facts))];
-        sections.push(with_figures(
-            "accuracy",
-            "Accuracy",
-            seeds::BAND,
-            &pictures::accuracy_figures(groups),
-            &pictures::pass_figures(groups),
-            groups,
-        ));
+        let accuracy = FigureSection {
+            id: "accuracy",
+            title: "Accuracy",
+            about: seeds::BAND,
+            large: pictures::accuracy_figures(groups),
+            small: pictures::pass_figures(groups),
+        };
+        sections.push(accuracy.section(groups));
         sections.extend((groups.groups.len() > 1).then(|| section("paired", "Paired comparison", paired(groups, &matrices))));
-        sections.push(with_figures("training", "Training", seeds::BAND, &[], &pictures::training_figures(groups), groups));
-        let by_subject = pictures::subject_figures(groups);
-        sections.extend((!by_subject.is_empty()).then(|| {
-            with_figures(
-                "subjects",
-                "By subject",
-                "Accuracy at the last evaluation of each run. Bars and their intervals are over runs, as in the other pictures.",
-                &by_subject,
-                &[],
-                groups,
-            )
-        }));
+        let training = FigureSection {
+            id: "training",
+            title: "Training",
+            about: seeds::BAND,
+            large: Vec::new(),
+            small: pictures::training_figures(groups),
+        };
+        sections.push(training.section(groups));
+        let subjects = FigureSection {
+            id: "subjects",
+            title: "By subject",
+            about: "Accuracy at the last evaluation of each run. Bars and their intervals are over runs, as in the other pictures.",
+            large: pictures::subject_figures(groups),
+            small: Vec::new(),
+        };
+        sections.extend((!subjects.large.is_empty()).then(|| subjects.section(groups)));
         sections.push(section("runs", "Runs and settings", html! { (details::runs(groups)) (details::shared_settings(groups)?) }));
         Ok(sections)
     }
@@ -156,21 +160,32 @@ fn section(id: &str, title: &str, body: Markup) -> Section {
     Section { id: id.to_owned(), title: title.to_owned(), body, data: Vec::new() }
 }
 
-/// Returns a section of large pictures followed by small ones. `about` says how to read them.
-fn with_figures(id: &str, title: &str, about: &str, large: &[Figure], small: &[Figure], groups: &Groups) -> Section {
-    let most = pictures::MOST_GROUPS;
-    let body = html! {
-        @if large.is_empty() && small.is_empty() {
-            p { "No run has recorded numbers for these pictures yet." }
-        } @else {
-            p.detail {
-                (about)
-                @if groups.groups.len() > most { " Pictures show the first " (most) " of " (groups.groups.len()) " groups." }
+/// A section of large pictures followed by small ones.
+struct FigureSection<'a> {
+    id: &'a str,
+    title: &'a str,
+    /// How to read the pictures.
+    about: &'a str,
+    large: Vec<Figure>,
+    small: Vec<Figure>,
+}
+
+impl FigureSection<'_> {
+    fn section(&self, groups: &Groups) -> Section {
+        let most = pictures::MOST_GROUPS;
+        let body = html! {
+            @if self.large.is_empty() && self.small.is_empty() {
+                p { "No run has recorded numbers for these pictures yet." }
+            } @else {
+                p.detail {
+                    (self.about)
+                    @if groups.groups.len() > most { " Pictures show the first " (most) " of " (groups.groups.len()) " groups." }
+                }
             }
-        }
-        @for figure in large { (figure.markup()) }
-        @if !small.is_empty() { (grid(small)) }
-    };
-    let data = data_of(large).into_iter().chain(data_of(small)).collect();
-    Section { id: id.to_owned(), title: title.to_owned(), body, data }
+            @for figure in &self.large { (figure.markup()) }
+            @if !self.small.is_empty() { (grid(&self.small)) }
+        };
+        let data = data_of(&self.large).into_iter().chain(data_of(&self.small)).collect();
+        Section { id: self.id.to_owned(), title: self.title.to_owned(), body, data }
+    }
 }

@@ -1,89 +1,33 @@
 //! Turns the records of runs and studies into pages, lists and selections of responses. Also reads runs that are in progress, that were
 //! killed, or that an older version wrote. Never changes their records.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`subject`] | what a report is about: one run, several runs, or a study |
+//! | [`run`] | the page about one run, section by section |
+//! | [`comparison`] | the page about several runs |
+//! | [`study`] | the page about a study |
+//! | [`responses`] | the browser for responses inside the page about a run |
+//! | [`watch`] | the server of a page that follows a run |
+//! | [`record`] | reading the records of runs and evaluations, and listing runs |
+//! | [`page`] | how any page is made: its HTML, figures, charts, numbers and data; its scripts and styles are in `assets` |
 
-pub mod caveats;
-pub mod charts;
 pub mod comparison;
-pub mod evaluation_record;
-pub mod facts;
-pub mod figure;
-pub mod graded;
-pub mod known_problems;
-pub mod numbers;
-pub mod outcome;
-pub mod packed;
 pub mod page;
-pub mod published_values;
+pub mod record;
 pub mod responses;
-pub mod run_list;
-pub mod run_record;
-pub mod sections;
+pub mod run;
 pub mod study;
 pub mod subject;
 pub mod watch;
 
-use crate::data::example;
-
-pub use evaluation_record::EvaluationRecord;
-pub use facts::Facts;
-pub use figure::Figure;
-pub use known_problems::KnownProblems;
-pub use packed::DataBlock;
+pub use page::figure::Figure;
+pub use page::packed::DataBlock;
 pub use page::{Page, Section};
-pub use responses::ResponseLimit;
-pub use run_list::{ListedRun, RunStatus, list_runs};
-pub use run_record::{EvaluationScores, MetricColumns, RolloutRecord, RunRecord, RunState};
-
-/// What a report contains.
-#[derive(Clone, Debug, Default)]
-pub struct ReportOptions {
-    /// How many responses it includes.
-    pub responses: ResponseLimit,
-}
-
-/// Returns the page about one run.
-pub fn run_page(run: &RunRecord, options: &ReportOptions) -> Page {
-    let facts = Facts::of(run);
-    let mut sections = vec![sections::start::section(run, &facts)];
-    sections.extend(sections::benchmarks::section(run, &facts));
-    sections.extend(sections::gain::section(run, &facts));
-    sections.extend(sections::training::section(run, &facts));
-    sections.extend(sections::subjects::section(run, &facts));
-    sections.extend(sections::words::section(run, &facts));
-    sections.extend(sections::pass_at_k::section(run, &facts));
-    sections.push(sections::configuration::section(run));
-    // Both the facts and the responses need much memory in large runs.
-    drop(facts);
-    let mut page = Page { title: run.name.clone(), subtitle: subtitle(run), sections, watch: None };
-    let responses = responses::section(run, fitting(options.responses, &page));
-    page.sections.insert(page.sections.len() - 1, responses);
-    page
-}
-
-/// The size in bytes that a page has at most with the default limit for responses, unless the rest of it is larger.
-const PAGE_BYTES: usize = 1_950_000;
-
-/// Returns a smaller limit than the default one if the rest of the page leaves less room, as in a run with many steps.
-fn fitting(limit: ResponseLimit, page: &Page) -> ResponseLimit {
-    match limit {
-        ResponseLimit::Bytes(bytes) if limit == ResponseLimit::default() => {
-            ResponseLimit::Bytes(bytes.min(PAGE_BYTES.saturating_sub(page.html().len())))
-        }
-        _ => limit,
-    }
-}
-
-/// Describes the run in one line.
-fn subtitle(run: &RunRecord) -> String {
-    let settings = &run.settings;
-    format!(
-        "{} trained with {} on {}: {} × {} responses per step, learning rate {:e}, seed {}",
-        settings.model,
-        settings.algo,
-        example::title(&settings.example),
-        settings.rollout.groups,
-        settings.rollout.group_size,
-        settings.optim.lr,
-        settings.seed
-    )
-}
+pub use record::evaluation_record::EvaluationRecord;
+pub use record::known_problems::KnownProblems;
+pub use record::run_list::{ListedRun, RunStatus, list_runs};
+pub use record::run_record::{EvaluationScores, MetricColumns, RolloutRecord, RunRecord, RunState};
+pub use responses::{ResponseLimit, ResponseSource};
+pub use run::facts::Facts;
+pub use run::{ReportOptions, run_page};

@@ -1,12 +1,17 @@
 //! The HTML document: one file without any request. Its content security policy forbids everything except its own style and script.
 
+pub mod charts;
+pub mod figure;
+pub mod numbers;
+pub mod packed;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
-use super::packed::DataBlock;
 use crate::plot::inline::page_style;
+use packed::DataBlock;
 
 /// A part of the page with a heading, listed in the page's navigation.
 #[derive(Clone, Debug)]
@@ -39,9 +44,13 @@ const SCRIPT: &str = concat!(
     include_str!("assets/page.js"),
     include_str!("assets/charts.js"),
     include_str!("assets/response_parts.js"),
+    include_str!("assets/response_source.js"),
     include_str!("assets/response_diff.js"),
-    include_str!("assets/responses.js"),
+    include_str!("assets/held_out_list.js"),
+    include_str!("assets/held_out_problem.js"),
+    include_str!("assets/held_out.js"),
     include_str!("assets/rollouts.js"),
+    include_str!("assets/responses.js"),
 );
 
 /// The script of a served page, which runs before the others.
@@ -80,13 +89,23 @@ impl Page {
                     (self.header())
                     (self.navigation())
                     main #content tabindex="-1" { @for section in &self.sections { (section.markup()) } }
-                    footer { p { "Written by rlvr " (env!("CARGO_PKG_VERSION")) ". This page is complete: it loads nothing from elsewhere." } }
+                    footer { p { "Written by rlvr " (env!("CARGO_PKG_VERSION")) ". " (self.origin()) } }
                     @for block in self.sections.iter().flat_map(|section| &section.data) { (block.markup()) }
                     @for script in self.scripts() { script { (PreEscaped(script)) } }
                 }
             }
         };
         page.into_string()
+    }
+
+    /// Says where the content of the page comes from.
+    fn origin(&self) -> &'static str {
+        match self.watch {
+            Some(_) => {
+                "This page asks only the program on this machine that serves it; rlvr report without --watch writes a page that is complete."
+            }
+            None => "This page is complete: it loads nothing from elsewhere.",
+        }
     }
 
     fn header(&self) -> Markup {

@@ -17,7 +17,6 @@ use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::response::{IntoResponse, Response};
 
-use super::ReportOptions;
 use super::subject::Subject;
 use answer::{Asked, answer};
 use pages::Pages;
@@ -67,12 +66,12 @@ impl ReportServer {
     ///
     /// # Errors
     /// If the port is in use or not permitted, or a thread cannot be started.
-    pub fn start(subject: Subject, options: ReportOptions, port: u16) -> Result<Self> {
+    pub fn start(subject: Subject, port: u16) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .with_context(|| format!("cannot serve the report at 127.0.0.1:{port}: choose another --port, or leave it out"))?;
         let address = listener.local_addr().context("cannot read the server's port")?;
         listener.set_nonblocking(true).context("cannot configure the server's port")?;
-        let pages = Mutex::new(Pages::new(subject, options)?);
+        let pages = Mutex::new(Pages::new(subject)?);
         let shared = Arc::new(Shared { port: address.port(), pages, phase: AtomicU8::new(SERVING), seen: Mutex::default() });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the server")?;
         let of_thread = shared.clone();

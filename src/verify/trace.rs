@@ -129,7 +129,7 @@ impl Trace {
     /// whole answers. Empty if nothing was recorded.
     pub fn reason(&self, method: Method) -> &str {
         let findings = || self.lines.iter().rev().filter(|line| line.stage != Stage::Verdict);
-        let decided = findings().find(|line| deciding_stage(method) == Some(line.stage) && !line.text.starts_with("no verdict"));
+        let decided = findings().find(|line| decides(line.stage, method) && !line.text.starts_with("no verdict"));
         decided.or_else(|| findings().find(|line| line.depth == 0)).map_or("", |line| line.text.as_str())
     }
 
@@ -179,21 +179,22 @@ impl fmt::Display for Trace {
     }
 }
 
-/// Returns the stage whose finding a method stands for; `None` if several stages share the method.
-fn deciding_stage(method: Method) -> Option<Stage> {
-    Some(match method {
-        Method::NoAnswer => Stage::Extract,
-        Method::Text => Stage::Text,
-        Method::Choice => Stage::Choice,
-        Method::Exact => Stage::Exact,
-        Method::Identity => Stage::Identity,
-        Method::Numeric => Stage::Numeric,
-        Method::Sampled => Stage::Sampled,
-        Method::Rounded => Stage::Rounded,
-        Method::Tolerance => Stage::Tolerance,
-        Method::Exhausted => Stage::Budget,
-        Method::Structure => return None,
-    })
+/// True if a method stands for the finding of a stage. No stage has a finding for [`Method::Structure`], which several stages share.
+fn decides(stage: Stage, method: Method) -> bool {
+    match method {
+        // An empty answer is missing, too.
+        Method::NoAnswer => matches!(stage, Stage::Extract | Stage::Text),
+        Method::Text => stage == Stage::Text,
+        Method::Choice => stage == Stage::Choice,
+        Method::Exact => stage == Stage::Exact,
+        Method::Identity => stage == Stage::Identity,
+        Method::Numeric => stage == Stage::Numeric,
+        Method::Sampled => stage == Stage::Sampled,
+        Method::Rounded => stage == Stage::Rounded,
+        Method::Tolerance => stage == Stage::Tolerance,
+        Method::Exhausted => stage == Stage::Budget,
+        Method::Structure => false,
+    }
 }
 
 /// Shortens a text to at most `MAX_SHOWN` characters and an ellipsis, and replaces white space with spaces.

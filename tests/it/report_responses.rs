@@ -11,7 +11,7 @@ use flate2::Compression;
 use flate2::read::DeflateDecoder;
 use flate2::write::GzEncoder;
 use rlvr::eval::Score;
-use rlvr::report::responses::{ResponseLimit, index_json, problem_json, section};
+use rlvr::report::responses::{ResponseLimit, StepSummaries, index_json, problem_json, rollouts_json, section, served_section, steps_json};
 use rlvr::report::{DataBlock, RunRecord, Section};
 use rlvr::train::{RunFolder, RunSettings};
 use serde_json::{Value, json};
@@ -243,4 +243,70 @@ fn section_shows_rollouts_until_they_are_gibberish() {
     assert!(body.contains("From step 47 on, most responses are unreadable") && body.contains("00005.jsonl.gz"), "{body}");
     let small = section(&run, ResponseLimit::Bytes(4_000));
     assert!(small.data.iter().map(DataBlock::size_bytes).sum::<usize>() <= 4_000);
+}
+
+#[test]
+fn served_section_includes_no_responses() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_with(&folder.path().join("run"), 0, &three_hundred());
+    write_rollouts(&run, 1, "Let us add", 3);
+    let served = served_section(&run);
+    let body = served.body.into_string();
+    assert!(served.data.is_empty() && body.len() < 2_000 && !body.contains("Thought"), "{body}");
+    assert_eq!(body.matches("data-browser").count(), 2, "{body}");
+    // A section that stays the same while the run makes steps is not replaced in an open page.
+    write_rollouts(&run, 2, "Let us add", 3);
+    assert_eq!(served_section(&run).body.into_string(), body);
+    let empty = served_section(&run_with(&folder.path().join("empty"), 0, &[])).body.into_string();
+    assert!(empty.contains("no graded responses") && empty.contains("no recorded rollouts"), "{empty}");
+}
+
+#[test]
+fn steps_json_has_all_recorded_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_with(&folder.path().join("run"), 0, &[]);
+    let mut summaries = StepSummaries::default();
+    let mut steps = |run: &RunRecord| serde_json::from_str::<Value>(&steps_json(run, &mut summaries).unwrap()).unwrap();
+    assert_eq!(steps(&run), json!({"steps": [], "chosen": [], "gibberish": null, "saturation": null}));
+    for step in 1..=60 {
+        write_rollouts(&run, step, if step < 47 { "Let us add" } else { "加法加法加法" }, 4);
+    }
+    let found = steps(&run);
+    assert_eq!((found["steps"].as_array().unwrap().len(), &found["gibberish"]), (60, &json!(47)));
+    let chosen = found["chosen"].as_array().unwrap();
+    assert!((40..50).contains(&chosen.len()), "{}", chosen.len());
+    let expected = json!({"step": 1, "responses": 8, "correct": 4, "unreadable": 0, "reward": 0.5, "tokens": null});
+    assert_eq!((&chosen[0], &chosen.last().unwrap()["unreadable"]), (&expected, &json!(8)));
+    // A file that has changed is read again.
+    write_rollouts(&run, 1, "Let us add", 6);
+    assert_eq!(steps(&run)["chosen"][0]["responses"], 12);
+}
+
+#[test]
+fn rollouts_json_has_all_rollouts_of_any_recorded_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_with(&folder.path().join("run"), 0, &[]);
+    (1..=60).for_each(|step| write_rollouts(&run, step, "Let us add", 10));
+    let mut summaries = StepSummaries::default();
+    let chosen: Value = serde_json::from_str(&steps_json(&run, &mut summaries).unwrap()).unwrap();
+    let is_chosen = |step: u64| chosen["chosen"].as_array().unwrap().iter().any(|one| one["step"] == step);
+    let other = (1..=60).find(|step| !is_chosen(*step)).expect("a step that is not chosen");
+    let mut rollouts = |step: u64| rollouts_json(&run, &mut summaries, step).map(|text| serde_json::from_str::<Value>(&text).unwrap());
+    let found = rollouts(other).unwrap();
+    assert_eq!((&found["summary"]["step"], &found["summary"]["correct"]), (&json!(other), &json!(10)));
+    let texts: Vec<&str> = found["rollouts"].as_array().unwrap().iter().map(|one| one["text"].as_str().unwrap()).collect();
+    assert!(texts.len() == 20 && texts[0] == "Let us add 0 \\boxed{890}", "{texts:?}");
+    assert_eq!((found["first"].as_array().unwrap().len(), &found["missing"]), (8, &json!([])));
+    assert_eq!(found["examples"]["tiny/addition/334+556"]["gold"], "890");
+    assert_eq!(found["rollouts"][0]["reason"], "Equal: both are `890` when normalized (decided by the text)");
+    assert_eq!(rollouts(99).unwrap_err().to_string(), "the run has no rollouts of step 99; the nearest recorded step is 60");
+    // A file that is being written is cut, or still empty.
+    let path = run.folder.rollouts(7);
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() - 12]).unwrap();
+    let cut = rollouts(7).unwrap();
+    assert!(!cut["rollouts"].as_array().unwrap().is_empty(), "{cut}");
+    assert!(cut["missing"][0].as_str().unwrap().contains("00007.jsonl.gz"), "{cut}");
+    fs::write(&path, "").unwrap();
+    assert_eq!(rollouts(7).unwrap()["rollouts"], json!([]));
 }

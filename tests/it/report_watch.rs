@@ -108,6 +108,21 @@ fn report_watch_follows_a_run_and_refuses_other_hosts() {
     let problem: Value = serde_json::from_str(&served.get(&format!("/responses/problem.json?pass={pass}&id={id}"))).unwrap();
     assert!(problem["samples"].as_array().is_some_and(|samples| !samples.is_empty()), "{problem}");
 
+    assert!(!page.contains("id=\"responses-0\"") && !served.get("/").contains("id=\"rollouts-1\""), "responses stay on the server");
+    let steps: Value = serde_json::from_str(&served.get("/responses/steps.json")).unwrap();
+    assert_eq!(steps["steps"], serde_json::json!([1, 2]));
+    let rollouts: Value = serde_json::from_str(&served.get("/responses/rollouts.json?step=2")).unwrap();
+    assert!(rollouts["summary"]["step"] == 2 && rollouts["rollouts"].as_array().is_some_and(|all| !all.is_empty()), "{rollouts}");
+    for (path, expected) in [
+        ("rollouts.json?step=7", "the run has no rollouts of step 7; the nearest recorded step is 2"),
+        ("problem.json?pass=other&id=x", "the run has no pass \"other\"; expected one of "),
+        (&format!("problem.json?pass={pass}&id=x"), "has no response to a problem with the id \"x\""),
+    ] {
+        let (status, body) = served.ask("GET", &format!("/responses/{path}"), &served.address);
+        let error: Value = serde_json::from_str(&body).unwrap();
+        assert!(status == 404 && error["error"].as_str().is_some_and(|text| text.contains(expected)), "{path}: {status} {body}");
+    }
+
     let port = served.address.split(':').next_back().unwrap();
     for (method, path, host, expected) in [
         ("GET", "/", "example.com".to_owned(), 403),

@@ -1,26 +1,23 @@
-//! Responses to held-out problems: a list, one problem over time, or the problems whose verdict changed.
+//! Responses to held-out problems: a list, or one problem over time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use console::Style;
 
 use super::ShowArgs;
+use super::changed;
 use super::page::Page;
 use super::source::{Source, nearest_step};
 use super::verdict::{Graded, grading, problem_of, share};
 use crate::config::nearest;
 use crate::eval::Answer;
 use crate::flow::Problem;
-use crate::metrics::table;
-use crate::output::escape_controls;
 use crate::report::KnownProblems;
 use crate::usage::usage;
 
 /// Number of responses of each verdict in a list without `-n`.
 const LISTED: usize = 3;
-/// Number of problems in the lists of changed ones without `-n`.
-const CHANGED: usize = 20;
 /// Number of responses to one problem at each step without `-n`.
 const SAMPLES: usize = 1;
 
@@ -37,7 +34,7 @@ pub fn show(page: &mut Page, source: &Source, args: &ShowArgs) -> Result<()> {
     }
     match &args.problem {
         Some(id) => problem(page, source, args, id, step),
-        None if args.changed => changed(page, source, args, step),
+        None if args.changed => changed::show(page, source, args, step),
         None => list(page, source, args, step),
     }
 }
@@ -45,7 +42,7 @@ pub fn show(page: &mut Page, source: &Source, args: &ShowArgs) -> Result<()> {
 /// Lists the responses of a pass at a step that the arguments select.
 fn list(page: &mut Page, source: &Source, args: &ShowArgs, step: u64) -> Result<()> {
     let pass = source.graded(step, usage(source.pass(args.pass.as_deref()))?)?;
-    let of_subject: Vec<&Answer> = usage(of_subject(&pass.answers, args.subject.as_deref()))?;
+    let of_subject: Vec<&Answer> = usage(pass.of_subject(args.subject.as_deref()))?;
     let right = of_subject.iter().filter(|answer| answer.correct).count();
     let place = [pass.name.clone(), source.step_name(step), args.subject.clone().unwrap_or_default()];
     let place: Vec<&str> = place.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
@@ -123,50 +120,6 @@ fn problem(page: &mut Page, source: &Source, args: &ShowArgs, wanted: &str, step
     Ok(())
 }
 
-/// Lists the problems whose share of right responses differs between the base model and `step`.
-fn changed(page: &mut Page, source: &Source, args: &ShowArgs, step: u64) -> Result<()> {
-    let name = usage(source.pass(args.pass.as_deref()))?;
-    let first = source.steps().first().copied().unwrap_or(0);
-    let (before, after) = (source.graded(first, name)?, source.graded(step, name)?);
-    let (before, after) =
-        (usage(of_subject(&before.answers, args.subject.as_deref()))?, usage(of_subject(&after.answers, args.subject.as_deref()))?);
-    let (before, after) = (by_problem(&before), by_problem(&after));
-    let rate = |answers: &[&Answer]| answers.iter().filter(|answer| answer.correct).count() as f64 / answers.len().max(1) as f64;
-    let mut parts: [Vec<(f64, Vec<String>)>; 2] = [Vec::new(), Vec::new()];
-    for (id, after) in &after {
-        let Some(before) = before.get(id) else { continue };
-        let difference = rate(after) - rate(before);
-        let cell = |answers: &[&Answer]| match answers {
-            [one] => one.extracted.as_deref().map_or_else(|| "no box".to_owned(), short),
-            several => share(several),
-        };
-        let row = vec![short(id), after[0].subject.clone(), cell(before), cell(after), short(&after[0].gold)];
-        match difference {
-            gain if gain > 0.0 => parts[0].push((gain, row)),
-            loss if loss < 0.0 => parts[1].push((-loss, row)),
-            _ => {}
-        }
-    }
-    let (from, to) = (source.step_name(first), source.step_name(step));
-    let unchanged = after.len() - parts.iter().map(Vec::len).sum::<usize>();
-    page.line(Style::new().bold().apply_to(format!("{name}, {from} to {to}: {} problems, {unchanged} unchanged", after.len())));
-    for (title, wanted, mut rows) in
-        [("wrong → right", !args.wrong, std::mem::take(&mut parts[0])), ("right → wrong", !args.right, std::mem::take(&mut parts[1]))]
-    {
-        if !wanted || rows.is_empty() {
-            continue;
-        }
-        rows.sort_by(|one, other| other.0.total_cmp(&one.0));
-        let (count, shown) = (rows.len(), args.n.unwrap_or(CHANGED).min(rows.len()));
-        let rows: Vec<Vec<String>> = rows.into_iter().take(shown).map(|(_, row)| row).collect();
-        page.space();
-        let style = if title.starts_with("wrong") { Style::new().green().bold() } else { Style::new().red().bold() };
-        page.line(style.apply_to(format!("{title}: {count} problems, {shown} shown")));
-        page.line(escape_controls(&table(&["problem", "subject", &from, &to, "gold"], &rows)));
-    }
-    Ok(())
-}
-
 /// Adds a problem's id, subject, level and question. Returns the problem, or one that has only the recorded gold answer.
 fn question(page: &mut Page, known: &KnownProblems, answer: &Answer) -> Problem {
     let level = if answer.level.is_empty() { String::new() } else { format!("level {}", answer.level) };
@@ -219,35 +172,6 @@ fn unknown_problem(wanted: &str, ids: &BTreeSet<String>) -> anyhow::Error {
         None => format!("ids look like {}", few(&ids.iter().map(String::as_str).collect::<Vec<_>>())),
     };
     anyhow::anyhow!("no held-out problem has the id {wanted:?}; {hint}")
-}
-
-/// Returns the responses to problems of a subject; all without one.
-fn of_subject<'a>(answers: &'a [Answer], subject: Option<&str>) -> Result<Vec<&'a Answer>> {
-    let Some(subject) = subject else { return Ok(answers.iter().collect()) };
-    let found: Vec<&Answer> = answers.iter().filter(|answer| answer.subject == subject).collect();
-    if found.is_empty() {
-        let known: BTreeSet<&str> = answers.iter().map(|answer| answer.subject.as_str()).filter(|name| !name.is_empty()).collect();
-        if known.is_empty() {
-            bail!("the problems have no subjects: leave out --subject");
-        }
-        let near = nearest(subject, known.iter().copied()).map_or_else(String::new, |near| format!("did you mean {near}? "));
-        bail!("unknown subject {subject:?}; {near}expected one of {}", known.into_iter().collect::<Vec<_>>().join(", "));
-    }
-    Ok(found)
-}
-
-/// Groups responses by problem, in order of the ids.
-fn by_problem<'a>(answers: &[&'a Answer]) -> BTreeMap<&'a str, Vec<&'a Answer>> {
-    let mut groups: BTreeMap<&str, Vec<&Answer>> = BTreeMap::new();
-    answers.iter().for_each(|answer| groups.entry(&answer.id).or_default().push(answer));
-    groups
-}
-
-/// Shortens a text for a cell.
-fn short(text: &str) -> String {
-    const LONGEST: usize = 40;
-    let line = text.replace('\n', " ");
-    if line.chars().count() <= LONGEST { line } else { line.chars().take(LONGEST - 1).chain(['…']).collect() }
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! What `rlvr show` reads: a run or one evaluation, with the responses of each evaluated step.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::config::nearest;
 use crate::eval::{Answer, Conditions};
@@ -116,6 +117,24 @@ impl Source {
             Source::Run(_) if step == 0 => "base model".to_owned(),
             Source::Run(_) => format!("step {step}"),
         }
+    }
+}
+
+impl GradedPass {
+    /// Returns the responses to problems of a subject; all without one.
+    ///
+    /// # Errors
+    /// If no problem has the subject; the message suggests the nearest one and lists all.
+    pub fn of_subject(&self, subject: Option<&str>) -> Result<Vec<&Answer>> {
+        let Some(subject) = subject else { return Ok(self.answers.iter().collect()) };
+        let found: Vec<&Answer> = self.answers.iter().filter(|answer| answer.subject == subject).collect();
+        if found.is_empty() {
+            let known: BTreeSet<&str> = self.answers.iter().map(|answer| answer.subject.as_str()).filter(|name| !name.is_empty()).collect();
+            ensure!(!known.is_empty(), "the problems have no subjects: leave out --subject");
+            let near = nearest(subject, known.iter().copied()).map_or_else(String::new, |near| format!("did you mean {near}? "));
+            bail!("unknown subject {subject:?}; {near}expected one of {}", known.into_iter().collect::<Vec<_>>().join(", "));
+        }
+        Ok(found)
     }
 }
 

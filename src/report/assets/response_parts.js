@@ -28,15 +28,6 @@ const responseParts = (() => {
   /** Foreign text on one line, isolated from the direction of the text around it. */
   const isolated = (text) => element("bdi", {}, text);
 
-  /** Unpacks a block of data of the page; null if the page has none with this id. */
-  const unpack = async (id) => {
-    const packed = document.getElementById(id);
-    if (!packed) return null;
-    const bytes = Uint8Array.from(atob(packed.textContent), (character) => character.charCodeAt(0));
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
-    return JSON.parse(await new Response(stream).text());
-  };
-
   const count = (number) => number.toLocaleString("en-US");
 
   /** The sign and the words for a verdict; undefined or null where there is no response. */
@@ -84,5 +75,5 @@ const responseParts = (() => {
     return element("label", {}, `${label} `, element("select", { onchange: (event) => onchange(event.target.value) }, ...list));
   };
 
-  return { element, isolated, unpack, count, outcomeSign, outcomeWords, verdict, text, select };
+  return { element, isolated, count, outcomeSign, outcomeWords, verdict, text, select };
 })();

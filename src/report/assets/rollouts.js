@@ -1,87 +1,140 @@
-// The browser for the rollouts of the training example: a slider over the steps, and the responses of the selected one.
+// The browser for the rollouts of the training example: the choice of a step, and the responses at that step.
 const rolloutBrowser = (() => {
   "use strict";
 
-  const { element, isolated, unpack, count, verdict, text } = responseParts;
+  const { element, isolated, count, verdict, text } = responseParts;
+
+  // A server is not asked for each step that a slider passes.
+  const SETTLE_MS = 120;
 
   const percent = (share) => `${Math.round(share * 100)}%`;
 
-  // A page that is updated does not move.
-  let isFirst = true;
+  /** The number of the step that is nearest to one; of two, the earlier. */
+  const nearest = (steps, step) => steps.reduce((best, one, at) => (Math.abs(one - step) < Math.abs(steps[best] - step) ? at : best), 0);
 
   class Browser {
     constructor(root, index) {
-      Object.assign(this, { root, index, at: -1 });
-      const last = index.steps.length - 1;
-      this.slider = element("input", { type: "range", min: "0", max: String(last), value: "0", "aria-label": "Step" });
-      this.slider.addEventListener("input", () => this.show(Number(this.slider.value)));
-      this.bars = element("div", { class: "rollout-bars" }, ...index.steps.map((step, at) => this.bar(step, at)));
+      this.step = null;
+      this.slider = element("input", { type: "range", min: "0", value: "0", "aria-label": "Step" });
+      this.slider.addEventListener("input", () => this.show(this.index.steps[this.slider.value]));
+      this.field = element("input", { type: "number", onchange: (event) => this.showNearest(Number(event.target.value)) });
+      this.bars = element("div", { class: "rollout-bars" });
       this.summary = element("p", { role: "status", "aria-live": "polite" });
       this.view = element("div", { class: "rollout-list" });
-      const move = (words, by) => element("button", { type: "button", onclick: () => this.show(this.at + by) }, words);
-      root.replaceChildren(
-        element("p", { class: "response-help" }, "Bars: the share of correct responses at each step; hatched bars: most responses are unreadable."),
+      const move = (words, by) => element("button", { type: "button", onclick: () => this.show(this.index.steps[this.at + by]) }, words);
+      const help = "Bars: the share of correct responses at some steps; hatched bars: most responses are unreadable.";
+      this.elements = [
+        element("p", { class: "response-help" }, help),
         this.bars,
-        element("div", { class: "rollout-slider" }, move("Previous", -1), this.slider, move("Next", 1)),
+        element("div", { class: "rollout-slider" }, move("Previous", -1), this.slider, move("Next", 1), element("label", {}, "Step ", this.field)),
         this.summary,
         this.view,
-      );
-      root.hidden = false;
-      const named = location.hash.match(/^#rollouts=(\d+)$/);
-      const at = named ? index.steps.findIndex((step) => step.step === Number(named[1])) : 0;
-      this.show(Math.max(0, at));
-      if (named && isFirst) root.scrollIntoView();
-      isFirst = false;
+      ];
+      this.update(index);
+      this.moveTo(root);
     }
 
-    bar(step, at) {
-      const share = step.correct / step.responses;
+    /** Moves to another place, when the section has been replaced by a newer one. */
+    moveTo(root) {
+      this.root = root;
+      root.replaceChildren(...this.elements);
+      root.hidden = false;
+    }
+
+    /** Offers a newer list of steps. The shown step stays. */
+    update(index) {
+      this.index = index;
+      this.slider.max = String(index.steps.length - 1);
+      Object.assign(this.field, { min: String(index.steps[0]), max: String(index.steps.at(-1)) });
+      this.bars.replaceChildren(...index.chosen.map((summary) => this.bar(summary)));
+      const typed = this.field.value;
+      this.place();
+      if (document.activeElement === this.field) this.field.value = typed;
+    }
+
+    bar(summary) {
+      const share = summary.correct / summary.responses;
       const fill = element("span", {});
       fill.style.height = `${Math.max(3, 100 * share)}%`;
-      const isUnreadable = step.unreadable * 2 >= step.responses;
+      const isUnreadable = summary.unreadable * 2 >= summary.responses;
       // The slider does the same for keyboards and screen readers.
       return element(
         "button",
-        { type: "button", tabindex: "-1", "aria-hidden": "true", class: isUnreadable ? "unreadable" : null, title: `step ${step.step}: ${percent(share)} correct`, onclick: () => this.show(at, true) },
+        {
+          type: "button",
+          tabindex: "-1",
+          "aria-hidden": "true",
+          class: isUnreadable ? "unreadable" : null,
+          title: `step ${summary.step}: ${percent(share)} correct`,
+          onclick: () => this.show(summary.step),
+        },
         fill,
       );
     }
 
-    async show(at, isChosen = this.at >= 0) {
-      at = Math.max(0, Math.min(at, this.index.steps.length - 1));
-      if (at === this.at) return;
-      this.at = at;
-      const step = this.index.steps[at];
-      this.slider.value = String(at);
-      this.slider.setAttribute("aria-valuetext", `step ${step.step}`);
-      [...this.bars.children].forEach((bar, number) => bar.classList.toggle("selected", number === at));
-      this.summary.textContent = this.describe(step);
-      const rollouts = await unpack(`rollouts-${step.step}`).catch(() => null);
-      if (this.at !== at) return;
-      if (isChosen) history.replaceState(null, "", `#rollouts=${step.step}`);
-      if (!rollouts) this.view.replaceChildren(element("p", {}, "The responses of this step cannot be unpacked."));
-      else this.view.replaceChildren(...this.examples(rollouts), ...rollouts.map((rollout) => this.rollout(rollout)));
+    /** Moves the controls to the shown step. */
+    place() {
+      if (this.step === null) return;
+      this.at = nearest(this.index.steps, this.step);
+      this.slider.value = String(this.at);
+      this.slider.setAttribute("aria-valuetext", `step ${this.step}`);
+      this.field.value = String(this.step);
+      this.index.chosen.forEach((summary, number) => this.bars.children[number].classList.toggle("selected", summary.step === this.step));
     }
 
-    describe(step) {
-      const notes = [];
-      if (step.step === this.index.saturation) notes.push("The train accuracy is saturated from here on.");
-      if (step.step === this.index.gibberish) notes.push("From here on, most responses are unreadable.");
-      if (this.at === 0 && step.step === 1) notes.push("These responses are from the base model.");
+    showNearest(wanted) {
+      const step = this.index.steps[nearest(this.index.steps, wanted)];
+      this.show(step, true, step === wanted ? "" : `Step ${wanted} is not here; the nearest is ${step}. `);
+    }
+
+    /** Shows the responses at a step. The address names the step if the reader `isChosen` it. */
+    async show(step, isChosen = true, note = "") {
+      if (step === undefined) return;
+      const isSame = step === this.step;
+      this.step = step;
+      this.place();
+      if (isSame) return;
+      let shown;
+      try {
+        if (responseSource.isServed) await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
+        if (this.step !== step) return;
+        shown = await responseSource.rollouts(step);
+      } catch (error) {
+        shown = null;
+        if (this.step === step) this.summary.textContent = `The responses of step ${step} cannot be shown: ${error.message}`;
+      }
+      if (this.step !== step) return;
+      if (isChosen) history.replaceState(null, "", `#rollouts=${step}`);
+      this.view.replaceChildren();
+      if (!shown) return;
+      this.summary.textContent = note + this.describe(shown);
+      const missing = shown.missing.map((sentence) => element("p", {}, `Not all responses can be shown: ${sentence}`));
+      this.view.append(...this.examples(shown), ...missing, ...this.rollouts(shown));
+    }
+
+    describe({ summary, rollouts, first }) {
+      const { step, responses, correct, reward, tokens, unreadable } = summary;
+      if (responses === 0) return `Step ${step} has no responses that can be read.`;
       const facts = [
-        `${count(step.correct)} of ${count(step.responses)} responses are correct (${percent(step.correct / step.responses)})`,
-        `mean reward ${step.reward.toPrecision(3)}`,
-        step.tokens != null && `mean length ${step.tokens.toFixed(1)} tokens`,
-        step.unreadable > 0 && `${count(step.unreadable)} unreadable`,
+        `${count(correct)} of ${count(responses)} responses are correct (${percent(correct / responses)})`,
+        `mean reward ${reward.toPrecision(3)}`,
+        tokens != null && `mean length ${tokens.toFixed(1)} tokens`,
+        unreadable > 0 && `${count(unreadable)} unreadable`,
       ];
-      return `Step ${step.step}: ${facts.filter(Boolean).join(", ")}. ${notes.join(" ")}`;
+      const notes = [
+        step === this.index.saturation && "The train accuracy is saturated from here on.",
+        step === this.index.gibberish && "From here on, most responses are unreadable.",
+        step === 1 && "These responses are from the base model.",
+        first.length < rollouts.length && `${count(first.length)} of ${count(rollouts.length)} different responses are below.`,
+      ];
+      return [`Step ${step}: ${facts.filter(Boolean).join(", ")}.`, ...notes.filter(Boolean)].join(" ");
     }
 
     /** The training examples of the responses, with their gold answers and labels. */
-    examples(rollouts) {
+    examples({ examples, rollouts }) {
       const ids = [...new Set(rollouts.map((rollout) => rollout.example))];
       return ids.map((id) => {
-        const example = this.index.examples[id];
+        const example = examples[id];
         const name = id || "the training example";
         if (!example) return element("p", {}, "The text of ", isolated(name), " is not at hand.");
         const label = example.label == null ? null : element("p", {}, "Label that replaces it in training: ", element("b", {}, isolated(example.label)));
@@ -96,6 +149,20 @@ const rolloutBrowser = (() => {
       });
     }
 
+    /** The first responses, and a button that shows all. */
+    rollouts({ rollouts, first }) {
+      const shown = first.map((number) => this.rollout(rollouts[number]));
+      if (first.length === rollouts.length) return shown;
+      const button = element("button", { type: "button" }, `Show all ${count(rollouts.length)} different responses`);
+      button.addEventListener("click", () => {
+        const all = rollouts.map((rollout) => this.rollout(rollout));
+        shown.forEach((article) => article.remove());
+        button.replaceWith(...all);
+        all[0].focus();
+      });
+      return [...shown, button];
+    }
+
     rollout(rollout) {
       const facts = [
         `group ${rollout.group}`,
@@ -108,28 +175,41 @@ const rolloutBrowser = (() => {
       ];
       return element(
         "article",
-        { class: "rollout" },
+        { class: "rollout", tabindex: "-1" },
         element("p", {}, verdict(rollout.correct ? "correct" : "wrong"), " ", element("span", { class: "about" }, facts.filter(Boolean).join(", "))),
         rollout.reason ? element("p", { class: "reason" }, isolated(`${rollout.reason}.`)) : null,
         text([{ text: rollout.text, fresh: false, gone: false }]),
       );
     }
+
+    /** Shows the step that the address names. Returns whether it names one. */
+    follow() {
+      const [, step] = location.hash.match(/^#rollouts=(\d+)$/) ?? [];
+      if (step !== undefined) this.showNearest(Number(step));
+      return step !== undefined;
+    }
   }
 
-  /** Builds the browser where the page has a place for it. */
+  let current = null;
+
+  const place = () => document.querySelector("#rollouts [data-browser]");
+
+  /** Builds the browser where the page has a place for it. A served page calls this again when it has changed. */
   const start = async () => {
-    const root = document.querySelector("#rollouts [data-browser]");
-    if (!root || root.childElementCount > 0) return;
-    const index = await unpack("rollouts-index");
-    if (!index || index.steps.length === 0 || root.childElementCount > 0) return;
-    new Browser(root, index);
+    // At once, so that the focus is kept.
+    if (current && place()?.childElementCount === 0) current.moveTo(place());
+    const index = place() && (await responseSource.steps());
+    // The section may have been replaced in the meantime.
+    const root = place();
+    if (!root || !index || index.steps.length === 0) return;
+    if (current) {
+      if (current.root !== root) current.moveTo(root);
+      current.update(index);
+    } else {
+      current = new Browser(root, index);
+      if (!current.follow()) current.show(index.steps[0], false);
+    }
   };
 
-  return { start };
+  return { start, follow: () => current?.follow() };
 })();
-
-// A served page calls this again after it has replaced sections.
-const startResponses = () => {
-  for (const browser of [heldOutBrowser, rolloutBrowser]) browser.start().catch((error) => console.error(error));
-};
-startResponses();

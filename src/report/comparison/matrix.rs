@@ -9,7 +9,7 @@ use super::table::{Cells, table};
 use crate::eval::Conditions;
 use crate::eval::paired::{ProblemScores, compare, read_scores};
 use crate::eval::statistics::Comparison;
-use crate::report::numbers::points_with_interval;
+use crate::report::page::numbers::points_with_interval;
 use crate::report::{RunRecord, RunState};
 
 /// The largest number of groups in a matrix.

@@ -7,7 +7,7 @@ use super::quantity::{Quantity, accuracies, accuracy_in, training};
 use super::seeds::{over_seeds, trailing_means};
 use crate::plot::chart::{Axis, BarChart, BarSeries, Line, LineChart, LineStyle, Sample, Size, Unit, Value};
 use crate::plot::inline::without_style;
-use crate::report::charts::{element_id, share_axis, step_axis};
+use crate::report::page::charts::{element_id, share_axis, step_axis};
 use crate::report::{Figure, RunRecord};
 
 /// The largest number of groups in one picture, which is the number of colors.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::eval::statistics::student_interval;
 use crate::plot::chart::Sample;
-use crate::report::numbers::six_digits;
+use crate::report::page::numbers::six_digits;
 
 /// The smallest number of runs with an interval. Student's interval of two runs would cover nearly everything: its factor is 12.7.
 pub const FEWEST_FOR_INTERVAL: usize = 3;

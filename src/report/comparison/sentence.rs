@@ -4,7 +4,7 @@ use super::group::Groups;
 use super::matrix::Matrix;
 use super::pictures::names;
 use crate::eval::statistics::Estimate;
-use crate::report::numbers::{count, percent, points, points_with_interval};
+use crate::report::page::numbers::{count, percent, points, points_with_interval};
 use crate::study::ArmResults;
 use crate::study::table::{SeedStatistics, rows};
 use crate::train::history::BY_MEAN;

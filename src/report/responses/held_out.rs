@@ -1,17 +1,25 @@
 //! The responses to held-out problems, packed for a page: an index, and blocks of texts that the page unpacks when one is opened.
 
+mod recorded;
+mod selection;
+mod served;
+mod shown;
+
 use std::collections::HashMap;
 
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::ResponseLimit;
-use super::recorded::{Entry, Outcome, Recorded};
-use super::selection::{self, Candidate};
-use super::shown::{ShownProblem, ShownResponse, safe};
-use crate::report::KnownProblems;
-use crate::report::{DataBlock, RunRecord};
+use super::shown_text::safe;
+use crate::report::{DataBlock, KnownProblems, RunRecord};
 use crate::verify::Grader;
+use selection::Candidate;
+use shown::ShownProblem;
+
+pub use recorded::{Entry, Outcome, Recorded};
+pub use served::{index_json, problem_json};
+pub use shown::ShownResponse;
 
 /// The number of problems in a block.
 pub const BLOCK: usize = 32;

@@ -1,14 +1,14 @@
-//! The elements of the section. Without script, they show a few responses and say that the others need it; `assets/responses.js` fills
-//! the rest.
+//! The elements of the section. Without script, those of a file show a few responses and say that the others need it. The page's scripts
+//! fill the elements with `data-browser`.
 
 use maud::{Markup, html};
 
-use super::held_out::{Packed, Reader};
-use super::milestone_names;
-use super::recorded::{Entry, Outcome, Recorded};
+use super::held_out::{Entry, Outcome, Packed, Reader, Recorded, ShownResponse};
 use super::rollouts::PackedRollouts;
-use super::shown::{ShownResponse, safe};
+use super::shown_text::safe;
+use super::{milestone_names, milestone_steps};
 use crate::report::RunRecord;
+use crate::report::page::numbers::count;
 
 /// The number of problems that are readable without script.
 const PLAIN: usize = 5;
@@ -28,6 +28,40 @@ pub fn body(run: &RunRecord, recorded: &Recorded, reader: &Reader, packed: &Pack
     }
 }
 
+/// Returns the content of the section of a served page.
+pub fn served_body(run: &RunRecord) -> Markup {
+    let steps = milestone_steps(run);
+    html! {
+        div.response-browser id="held-out" {
+            h3 { "Held-out problems" }
+            @if run.passes().is_empty() {
+                p { "The run has no graded responses to held-out problems." }
+            } @else {
+                (each_problem(&steps, &milestone_names(run, &steps), "They come from the server, with the responses at all evaluations."))
+                noscript { p { "The responses of a served report need script." } }
+                div data-browser="" hidden {}
+            }
+        }
+        div.response-browser id="rollouts" {
+            h3 { "The training example, step by step" }
+            @if run.rollout_steps().is_empty() {
+                p { "The run has no recorded rollouts." }
+            } @else {
+                p {
+                    "Responses from which the policy learned, at every recorded step. Identical ones are shown once. " (UNREADABLE)
+                }
+                noscript { p { "The responses of a served report need script." } }
+                div data-browser="" hidden {}
+            }
+        }
+    }
+}
+
+/// Returns the sentence that names the columns of an opened problem, followed by where its responses come from.
+fn each_problem(steps: &[u64], names: &[&str], origin: &str) -> Markup {
+    html! { p { "Each problem with the responses of the " (columns(steps, names)) ". " (origin) } }
+}
+
 fn held_out(run: &RunRecord, recorded: &Recorded, reader: &Reader, packed: &Packed) -> Markup {
     let names = milestone_names(run, &recorded.steps);
     html! {
@@ -36,10 +70,7 @@ fn held_out(run: &RunRecord, recorded: &Recorded, reader: &Reader, packed: &Pack
             @if recorded.entries.is_empty() {
                 p { "The run has no graded responses to held-out problems." }
             } @else {
-                p {
-                    "Each problem with the responses of the " (columns(&recorded.steps, &names)) ". "
-                    span data-inclusion="" { (inclusion(run, recorded, packed)) }
-                }
+                (each_problem(&recorded.steps, &names, &inclusion(run, recorded, packed)))
                 noscript { p { "The list of responses needs script. The first problems are below." } }
                 div data-browser="" hidden {}
                 div data-plain="" {
@@ -72,25 +103,18 @@ fn inclusion(run: &RunRecord, recorded: &Recorded, packed: &Packed) -> String {
     let all: usize = recorded.entries.iter().map(responses).sum();
     let included: usize = packed.included.iter().map(|index| responses(&recorded.entries[*index])).sum();
     if included == all {
-        return format!("All {} responses are included.", thousands(all));
+        return format!("All {} responses are included.", count(all));
     }
     format!(
         "{} of {} responses are included, in {} of {} entries (an entry is one problem in one pass, with one sample): first the entries \
          whose verdict changed between the first and the last of these evaluations, then the others; in both, the subjects take turns, in \
          an order drawn with the run's seed ({}).",
-        thousands(included),
-        thousands(all),
-        thousands(packed.included.len()),
-        thousands(recorded.entries.len()),
+        count(included),
+        count(all),
+        count(packed.included.len()),
+        count(recorded.entries.len()),
         run.settings.seed
     )
-}
-
-/// Writes a number with commas between groups of three digits.
-fn thousands(number: usize) -> String {
-    let digits = number.to_string();
-    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
-    groups.join(",")
 }
 
 /// Returns a problem as it can be read without script.
@@ -147,7 +171,7 @@ fn training(rollouts: &PackedRollouts) -> Markup {
                 p { "The run has no recorded rollouts." }
             } @else {
                 p {
-                    "Responses from which the policy learned, at " (rollouts.steps.len()) " of " (thousands(rollouts.recorded)) " recorded steps: the "
+                    "Responses from which the policy learned, at " (rollouts.steps.len()) " of " (count(rollouts.recorded)) " recorded steps: the "
                     "first and the last ones, those around saturation, and others between. Up to " (rollouts.per_step)
                     " responses are shown per step, half of them right and half wrong where there are enough of both; identical ones are shown once. "
                     (gibberish(rollouts))
@@ -159,28 +183,17 @@ fn training(rollouts: &PackedRollouts) -> Markup {
     }
 }
 
+/// What the page means by unreadable.
+const UNREADABLE: &str = "A response counts as unreadable if it has broken or control characters, ends in repetitions, or has more than 20% \
+                          letters outside ASCII although the first responses have fewer than 5%.";
+
 /// Says from which step on most responses are unreadable, and what that means.
 fn gibberish(rollouts: &PackedRollouts) -> String {
-    let measure = "a response counts as unreadable if it has broken or control characters, ends in repetitions, or has more than 20% letters \
-                   outside ASCII although the first responses have fewer than 5%";
     let most = rollouts.steps.iter().all(|step| step.unreadable_share() >= 0.5);
-    match rollouts.gibberish {
-        Some(step) => format!("From step {step} on, most responses are unreadable ({measure}), so the list ends soon after it."),
-        None if most => format!("Most responses are unreadable at all of these steps ({measure})."),
-        None => format!("There is no step from which most responses are unreadable ({measure})."),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn thousands_groups_digits() {
-        let check = |number: usize, expected: &str| assert_eq!(thousands(number), expected);
-        check(0, "0");
-        check(999, "999");
-        check(12_000, "12,000");
-        check(1_234_567, "1,234,567");
-    }
+    let found = match rollouts.gibberish {
+        Some(step) => format!("From step {step} on, most responses are unreadable, so the list ends soon after it."),
+        None if most => "Most responses are unreadable at all of these steps.".to_owned(),
+        None => "There is no step from which most responses are unreadable.".to_owned(),
+    };
+    format!("{found} {UNREADABLE}")
 }

@@ -1,29 +1,37 @@
 //! The responses in a report: held-out problems at the base, at saturation and at the end, and the rollouts of the training example by
-//! step. Chooses what fits into a page, packs it, and writes the elements that `assets/responses.js` fills.
+//! step. A file includes what fits, packed; a served page asks the server for all. The page's scripts fill the elements that are written
+//! here.
 //!
 //! Responses are foreign text. Their control characters are escaped here, and the page inserts them as text only.
 
 mod held_out;
 mod markup;
-mod readability;
-mod reason;
-mod recorded;
+mod reason_sentence;
 mod rollouts;
-mod selection;
-mod serve;
-mod shown;
-mod steps;
+mod shown_text;
 
 use serde_json::json;
 
-use crate::report::{RunRecord, Section};
+use crate::report::{KnownProblems, RunRecord, Section};
+use held_out::{Reader, Recorded};
 
-pub use reason::reason;
-pub use serve::{index_json, problem_json};
+pub use held_out::{index_json, problem_json};
+pub use rollouts::{StepSummaries, rollouts_json, steps_json};
 
-use crate::report::KnownProblems;
-use held_out::Reader;
-use recorded::Recorded;
+/// Where the responses of a page are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseSource {
+    /// In the page.
+    Page(ResponseLimit),
+    /// On the server of the page, which has all of them.
+    Server,
+}
+
+impl Default for ResponseSource {
+    fn default() -> Self {
+        Self::Page(ResponseLimit::default())
+    }
+}
 
 /// How many responses a page includes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +48,13 @@ impl Default for ResponseLimit {
     }
 }
 
-/// Returns the section of a run's page that shows responses. Responses that cannot be read are left out, and the section says so.
+/// Returns the section of a served page, which includes no responses. It changes only with the evaluations, so that it stays in place while
+/// the run makes steps.
+pub fn served_section(run: &RunRecord) -> Section {
+    Section { id: "responses".to_owned(), title: "Responses".to_owned(), body: markup::served_body(run), data: Vec::new() }
+}
+
+/// Returns the section of a run's page that includes its responses. Responses that cannot be read are left out, and the section says so.
 pub fn section(run: &RunRecord, limit: ResponseLimit) -> Section {
     let mut rollouts = rollouts::pack(run, &KnownProblems::examples(run), limit);
     let used: usize = rollouts.data.iter().map(crate::report::DataBlock::size_bytes).sum();

@@ -44,10 +44,15 @@ pub fn answer(pages: &mut Pages, asked: &Asked, port: u16, is_ending: bool) -> A
     match asked.path {
         "/" => Answer { status: 200, content_type: "text/html; charset=utf-8", body: pages.html(is_ending).0.to_owned() },
         VERSION => json_answer(json!({"version": pages.version(is_ending), "ended": is_ending}).to_string()),
-        "/responses/index.json" => found(pages.with_run(responses::index_json)),
+        "/responses/index.json" => found(pages.with_run(|run, _| responses::index_json(run))),
         "/responses/problem.json" => match (parameter(asked.query, "pass"), parameter(asked.query, "id")) {
-            (Some(pass), Some(id)) => found(pages.with_run(|run| responses::problem_json(run, &pass, &id))),
-            _ => text(400, "expected /responses/problem.json?pass=PASS&id=ID".to_owned()),
+            (Some(pass), Some(id)) => found(pages.with_run(|run, _| responses::problem_json(run, &pass, &id))),
+            _ => error(400, "expected /responses/problem.json?pass=PASS&id=ID"),
+        },
+        "/responses/steps.json" => found(pages.with_run(responses::steps_json)),
+        "/responses/rollouts.json" => match parameter(asked.query, "step").and_then(|step| step.parse().ok()) {
+            Some(step) => found(pages.with_run(|run, summaries| responses::rollouts_json(run, summaries, step))),
+            None => error(400, "expected /responses/rollouts.json?step=STEP, where STEP is a number"),
         },
         path => text(404, format!("there is no {path}; the report is at /")),
     }
@@ -61,11 +66,16 @@ fn json_answer(body: String) -> Answer {
     Answer { status: 200, content_type: "application/json", body }
 }
 
+/// Says as JSON why there are no responses.
+fn error(status: u16, reason: &str) -> Answer {
+    Answer { status, ..json_answer(json!({"error": reason}).to_string()) }
+}
+
 fn found(found: Option<anyhow::Result<String>>) -> Answer {
     match found {
         Some(Ok(body)) => json_answer(body),
-        Some(Err(error)) => text(404, format!("{error:#}")),
-        None => text(404, "this report is not about a single run that can be read".to_owned()),
+        Some(Err(reason)) => error(404, &format!("{reason:#}")),
+        None => error(404, "this report is not about a single run that can be read"),
     }
 }
 
@@ -95,7 +105,6 @@ fn decode(value: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::ReportOptions;
     use crate::report::comparison::testing::record;
     use crate::report::subject::Subject;
 
@@ -104,7 +113,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("run");
         record(&root, |_| {}, "{\"step\":1}\n", &[(0, 1)]);
-        let mut pages = Pages::new(Subject::of(&[root]), ReportOptions::default()).unwrap();
+        let mut pages = Pages::new(Subject::of(&[root])).unwrap();
         let mut check = |method: &str, path: &str, hosts: &[&str], expected: (u16, &str)| {
             let (path, query) = path.split_once('?').unwrap_or((path, ""));
             let found = answer(&mut pages, &Asked { method, path, query, hosts }, 4000, false);
@@ -122,9 +131,36 @@ mod tests {
         check("GET", "/version?1234", ours, (200, "\"ended\":false"));
         check("GET", "/etc/passwd", ours, (404, "there is no /etc/passwd"));
         check("GET", "/responses/problem.json?pass=tiny-greedy&id=p0", ours, (200, "{"));
-        check("GET", "/responses/problem.json?pass=tiny-greedy&id=nobody", ours, (404, "nobody"));
+        check(
+            "GET",
+            "/responses/problem.json?pass=tiny-greedy&id=nobody",
+            ours,
+            (404, "{\"error\":\"the pass tiny-greedy has no response to a problem with the id \\\"nobody\\\"\"}"),
+        );
+        check("GET", "/responses/problem.json?pass=other&id=p0", ours, (404, "{\"error\":\"the run has no pass"));
         check("GET", "/responses/problem.json?pass=tiny-greedy", ours, (400, "expected /responses/problem.json?pass=PASS&id=ID"));
         check("GET", "/responses/index.json", ours, (200, "\"problems\":"));
+        check("GET", "/responses/steps.json", ours, (200, "\"steps\":[]"));
+        check("GET", "/responses/rollouts.json?step=1", ours, (404, "{\"error\":\"the run has no rollouts of step 1\"}"));
+        for invalid in ["", "?step=", "?step=-1", "?step=one", "?step=1.5"] {
+            check("GET", &format!("/responses/rollouts.json{invalid}"), ours, (400, "expected /responses/rollouts.json?step=STEP"));
+        }
+    }
+
+    #[test]
+    fn answer_has_no_responses_of_several_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let roots = ["a", "b"].map(|name| folder.path().join(name));
+        for root in &roots {
+            record(root, |_| {}, "", &[(0, 1)]);
+        }
+        let mut pages = Pages::new(Subject::of(&roots)).unwrap();
+        for path in ["index.json", "steps.json", "rollouts.json?step=1"].map(|name| format!("/responses/{name}")) {
+            let (path, query) = path.split_once('?').unwrap_or((path.as_str(), ""));
+            let found = answer(&mut pages, &Asked { method: "GET", path, query, hosts: &["localhost:4000"] }, 4000, false);
+            let expected = error(404, "this report is not about a single run that can be read");
+            assert_eq!(found, expected, "{path}");
+        }
     }
 
     #[test]

@@ -7,8 +7,9 @@ use anyhow::Result;
 use maud::html;
 
 use super::fingerprint::fingerprint;
+use crate::report::responses::StepSummaries;
 use crate::report::subject::{Subject, Told};
-use crate::report::{Page, ReportOptions, RunRecord, Section};
+use crate::report::{Page, ReportOptions, ResponseSource, RunRecord, Section};
 
 /// The shortest time between two pages.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(2);
@@ -22,7 +23,7 @@ pub const VERSION: &str = "/version";
 #[derive(Debug)]
 pub struct Pages {
     subject: Subject,
-    options: ReportOptions,
+    summaries: StepSummaries,
     made: Option<Made>,
     pool: rayon::ThreadPool,
 }
@@ -42,9 +43,9 @@ impl Pages {
     ///
     /// # Errors
     /// If the thread cannot be started.
-    pub fn new(subject: Subject, options: ReportOptions) -> Result<Self> {
+    pub fn new(subject: Subject) -> Result<Self> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).thread_name(|_| "report".to_owned()).start_handler(|_| lower_priority());
-        Ok(Self { subject, options, made: None, pool: pool.build()? })
+        Ok(Self { subject, summaries: StepSummaries::default(), made: None, pool: pool.build()? })
     }
 
     /// Returns the version of the page that [`html`](Self::html) would return now. With `at_once`, the pause between pages does not count.
@@ -61,12 +62,16 @@ impl Pages {
         self.made.as_ref().map_or(("", ""), |made| (&made.html, &made.fingerprint))
     }
 
-    /// Calls `work` with the records of the run that the page is about, in the thread that makes pages. `None` if the page is about several
+    /// Calls `work` in the thread that makes pages, with the records of the run that the newest page is about and the summaries of its steps.
+    /// Makes a page only if there is none, so that the answer comes soon and fits the page that asks. `None` if the page is about several
     /// runs or a study, or cannot be made.
-    pub fn with_run<T: Send>(&mut self, work: impl FnOnce(&RunRecord) -> T + Send) -> Option<T> {
-        self.refresh(false);
+    pub fn with_run<T: Send>(&mut self, work: impl FnOnce(&RunRecord, &mut StepSummaries) -> T + Send) -> Option<T> {
+        if self.made.is_none() {
+            self.refresh(false);
+        }
         let run = self.made.as_ref()?.run.as_ref()?;
-        Some(self.pool.install(|| work(run)))
+        let summaries = &mut self.summaries;
+        Some(self.pool.install(|| work(run, summaries)))
     }
 
     fn refresh(&mut self, at_once: bool) {
@@ -75,8 +80,8 @@ impl Pages {
             return;
         }
         let started = Instant::now();
-        let (subject, options) = (&self.subject, &self.options);
-        let (page, run) = self.pool.install(|| match subject.tell(options) {
+        let (subject, options) = (&self.subject, ReportOptions { responses: ResponseSource::Server });
+        let (page, run) = self.pool.install(|| match subject.tell(&options) {
             Ok(Told { page, run, .. }) => (page, run),
             Err(error) => (waiting(subject, &format!("{error:#}")), None),
         });
@@ -127,14 +132,14 @@ mod tests {
     fn html_follows_the_run_when_asked_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("run");
-        let mut pages = Pages::new(Subject::of(std::slice::from_ref(&root)), ReportOptions::default()).unwrap();
-        assert!(pages.html(true).0.contains("there is no such folder") && pages.with_run(|_| ()).is_none());
+        let mut pages = Pages::new(Subject::of(std::slice::from_ref(&root))).unwrap();
+        assert!(pages.html(true).0.contains("there is no such folder") && pages.with_run(|_, _| ()).is_none());
         let absent = pages.version(true);
         record(&root, |_| {}, "{\"step\":1}\n", &[(0, 1)]);
         assert_ne!(pages.version(true), absent);
         let page = pages.html(true).0.to_owned();
         assert!(!page.contains("nothing to report yet") && page.contains("data-watch=\"/version?"), "{page}");
-        assert_eq!(pages.with_run(|run| run.metrics.last_step()), Some(Some(1)));
+        assert_eq!(pages.with_run(|run, _| run.metrics.last_step()), Some(Some(1)));
         // Within the pause, the page and its version stay together.
         std::fs::write(root.join("metrics.jsonl"), "{\"step\":1}\n{\"step\":2}\n").unwrap();
         pages.made.as_mut().unwrap().took = Duration::from_secs(3600);

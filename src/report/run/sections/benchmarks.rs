@@ -7,13 +7,14 @@ use maud::{Markup, html};
 use crate::eval::Score;
 use crate::eval::score::Mean;
 use crate::plot::chart::{Level, LineChart, LineStyle, Size};
-use crate::report::charts::{element_id, estimates_over_evaluations, saturation_mark, share_axis, step_axis};
-use crate::report::facts::{Facts, describe_decoding};
-use crate::report::figure::{Figure, data_of, grid};
-use crate::report::numbers::{count, interval, percent, percent_with_interval};
 use crate::report::page::Section;
-use crate::report::published_values::{PublishedEnds, note};
-use crate::report::run_record::RunRecord;
+use crate::report::page::charts::{element_id, share_axis, step_axis};
+use crate::report::page::figure::{Figure, data_of, grid};
+use crate::report::page::numbers::{count, interval, percent, percent_with_interval};
+use crate::report::record::run_record::RunRecord;
+use crate::report::run::curves::{estimates_over_evaluations, saturation_mark};
+use crate::report::run::facts::{Facts, describe_decoding};
+use crate::report::run::published_values::{PublishedEnds, note};
 use crate::train::history::{Evaluation, set_of};
 
 /// Writes the section; `None` without evaluations.

@@ -7,9 +7,9 @@ use toml::{Table, Value};
 
 use crate::config;
 use crate::eval::Conditions;
-use crate::report::packed::DataBlock;
 use crate::report::page::Section;
-use crate::report::run_record::{RunRecord, RunState};
+use crate::report::page::packed::DataBlock;
+use crate::report::record::run_record::{RunRecord, RunState};
 use crate::train::settings::table::ROWS;
 use crate::train::{RunSettings, algorithm};
 

@@ -4,11 +4,12 @@ use maud::html;
 
 use crate::eval::Score;
 use crate::plot::chart::{Axis, LineChart, Size, Unit};
-use crate::report::charts::{element_id, over_evaluations, saturation_mark, step_axis};
-use crate::report::facts::Facts;
-use crate::report::figure::{Figure, data_of, grid};
 use crate::report::page::Section;
-use crate::report::run_record::RunRecord;
+use crate::report::page::charts::{element_id, step_axis};
+use crate::report::page::figure::{Figure, data_of, grid};
+use crate::report::record::run_record::RunRecord;
+use crate::report::run::curves::{over_evaluations, saturation_mark};
+use crate::report::run::facts::Facts;
 
 /// A number of every pass with a chart.
 struct TextStatistic {

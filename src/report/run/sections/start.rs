@@ -7,14 +7,15 @@ use maud::{Markup, html};
 use crate::eval::statistics::Estimate;
 use crate::plot::chart::{Level, Line, LineChart, LineStyle, Sample, Size};
 use crate::plot::curve::{self, Curve, Point};
-use crate::report::caveats::{Attempts, Caveats};
-use crate::report::charts::{TRAIN, sample, saturation_mark, share_axis, step_axis};
-use crate::report::facts::{Facts, Measure, describe_decoding};
-use crate::report::figure::Figure;
-use crate::report::numbers::{interval, percent, points_with_interval, six_digits};
 use crate::report::page::Section;
-use crate::report::published_values::{PublishedEnds, note};
-use crate::report::run_record::{RunRecord, RunState};
+use crate::report::page::charts::{TRAIN, sample, share_axis, step_axis};
+use crate::report::page::figure::Figure;
+use crate::report::page::numbers::{interval, percent, points_with_interval, six_digits};
+use crate::report::record::run_record::{RunRecord, RunState};
+use crate::report::run::caveats::{Attempts, Caveats};
+use crate::report::run::curves::saturation_mark;
+use crate::report::run::facts::{Facts, Measure, describe_decoding};
+use crate::report::run::published_values::{PublishedEnds, note};
 use crate::train::history::{Evaluation, set_of};
 
 /// A number with what it measures.

@@ -1,7 +1,7 @@
 //! What happened in a run, in one sentence, for every way in which a run can end. Pure functions on plain data.
 
-use super::numbers::{count, percent, percent_with_interval, points_with_interval};
 use crate::eval::statistics::Estimate;
+use crate::report::page::numbers::{count, percent, percent_with_interval, points_with_interval};
 
 /// The numbers that the sentence is about.
 #[derive(Clone, Debug, Default)]

@@ -1,7 +1,7 @@
 //! What the numbers of a run do not show. Pure functions on plain data.
 
-use super::numbers::{count, percent, points, points_with_interval};
 use crate::eval::statistics::Estimate;
+use crate::report::page::numbers::{count, percent, points, points_with_interval};
 
 /// The facts that the sentences depend on.
 #[derive(Clone, Debug, Default)]

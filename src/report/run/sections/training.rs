@@ -4,12 +4,13 @@ use maud::{Markup, html};
 
 use crate::metrics::PhaseTimes;
 use crate::plot::chart::{Axis, Line, LineChart, LineStyle, Sample, Scale, Size, StackedChart, Unit};
-use crate::report::charts::{TRAIN, element_id, saturation_mark, step_axis};
-use crate::report::facts::Facts;
-use crate::report::figure::{Figure, data_of, grid};
-use crate::report::numbers::{duration, percent, six_digits};
 use crate::report::page::Section;
-use crate::report::run_record::RunRecord;
+use crate::report::page::charts::{TRAIN, element_id, step_axis};
+use crate::report::page::figure::{Figure, data_of, grid};
+use crate::report::page::numbers::{duration, percent, six_digits};
+use crate::report::record::run_record::RunRecord;
+use crate::report::run::curves::saturation_mark;
+use crate::report::run::facts::Facts;
 
 /// A quantity with a chart.
 struct Quantity {

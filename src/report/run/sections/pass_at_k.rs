@@ -5,12 +5,12 @@ use maud::{Markup, html};
 
 use crate::eval::Score;
 use crate::plot::chart::{Axis, Line, LineChart, LineStyle, Scale, Size, Unit};
-use crate::report::charts::{element_id, sample};
-use crate::report::facts::Facts;
-use crate::report::figure::{Figure, data_of, grid};
-use crate::report::numbers::percent_with_interval;
 use crate::report::page::Section;
-use crate::report::run_record::RunRecord;
+use crate::report::page::charts::{element_id, sample};
+use crate::report::page::figure::{Figure, data_of, grid};
+use crate::report::page::numbers::percent_with_interval;
+use crate::report::record::run_record::RunRecord;
+use crate::report::run::facts::Facts;
 use crate::train::history::{Evaluation, set_of};
 
 /// Writes the section; `None` without evaluations.

@@ -2,10 +2,7 @@
 
 use crate::eval::statistics::Estimate;
 
-/// Writes a share as a percentage: `81.7%`.
-pub fn percent(share: f64) -> String {
-    format!("{}%", tenths(share))
-}
+pub use crate::metrics::percent;
 
 /// Writes a share with its interval, in percent: `81.7% [79.9, 83.3]`.
 pub fn percent_with_interval(estimate: &Estimate) -> String {
@@ -50,14 +47,19 @@ pub fn six_digits(number: f64) -> f64 {
     if number.is_finite() { format!("{number:.5e}").parse().unwrap_or(number) } else { number }
 }
 
+/// Rounds like [`percent`]. A rounded zero has no sign.
 fn tenths(share: f64) -> String {
-    // A rounded zero has no sign.
-    format!("{:.1}", (share * 1000.0).round() / 10.0 + 0.0).replace('-', "−")
+    with_minus_sign(&format!("{:.1}", share * 100.0), "0.0")
 }
 
+/// Rounds like [`percent`]. A rounded zero counts as positive.
 fn signed(share: f64) -> String {
-    let rounded = (share * 1000.0).round() / 10.0 + 0.0;
-    format!("{rounded:+.1}").replace('-', "−")
+    with_minus_sign(&format!("{:+.1}", share * 100.0), "+0.0")
+}
+
+/// Replaces the hyphen before a negative number, and a negative zero.
+fn with_minus_sign(number: &str, zero: &str) -> String {
+    if number == "-0.0" { zero.to_owned() } else { number.replace('-', "−") }
 }
 
 #[cfg(test)]
@@ -69,6 +71,8 @@ mod tests {
         let estimate = Estimate { mean: 0.102, low: -0.0001, high: 1.0 };
         assert_eq!(percent_with_interval(&estimate), "10.2% [0.0, 100.0]");
         assert_eq!(points_with_interval(&estimate), "+10.2 points [+0.0, +100.0]");
+        assert_eq!(interval(&Estimate { mean: 0.0, low: -0.031, high: 0.8125 }), "[−3.1, 81.2]");
+        assert_eq!(percent(0.8125), "81.2%", "the interval and the terminal round in the same way");
         assert_eq!((points(-0.0456), percent(0.00049)), ("−4.6 points".to_owned(), "0.0%".to_owned()));
         assert_eq!([0, 999, 1000, 1234567].map(count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([0.312, 48.2, 720.0, 12_240.0, 200_000.0].map(duration), ["0.31 s", "48 s", "12 min", "3.4 h", "2.3 days"]);

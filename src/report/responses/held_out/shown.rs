@@ -1,20 +1,15 @@
 //! A response as a report shows it: its text made safe to look at, its verdict, and the reason for it.
 
-use std::borrow::Cow;
-
 use anyhow::Result;
 use serde::Serialize;
 
-use super::reason::reason;
 use super::recorded::Outcome;
 use crate::eval::Answer;
 use crate::flow::{FinishReason, Problem};
-use crate::output::escape_controls;
 use crate::report::KnownProblems;
+use crate::report::responses::reason_sentence::reason_sentence;
+use crate::report::responses::shown_text::{safe, text};
 use crate::verify::{self, Extraction, Grader, Mode};
-
-/// Of a longer text, a page with a limit keeps this many characters at the start and half as many at the end.
-const KEPT_CHARS: usize = 20_000;
 
 /// One graded response. All texts have their control characters escaped.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -63,8 +58,11 @@ impl ShownResponse {
         let agrees = (verdict.correct, verdict.correct && is_boxed) == (answer.correct_with_fallback, answer.correct);
         let reason = match outcome {
             Outcome::TooLong => "The prompt did not fit the context length, so there is no response".to_owned(),
-            _ if agrees => reason(&verdict, &trace),
-            _ => format!("The record has another verdict than the verifier of this version, which says: {}", reason(&verdict, &trace)),
+            _ if agrees => reason_sentence(&verdict, &trace),
+            _ => format!(
+                "The record has another verdict than the verifier of this version, which says: {}",
+                reason_sentence(&verdict, &trace)
+            ),
         };
         Self {
             text: text(&answer.response, shorten),
@@ -94,23 +92,6 @@ impl ShownResponse {
             Err(error) => Self::unreadable(error, outcome),
         }
     }
-}
-
-/// Escapes the control characters of a text.
-pub fn safe(text: &str) -> Cow<'_, str> {
-    escape_controls(text)
-}
-
-/// Escapes the control characters of a response. With `shorten`, leaves out the middle of a very long one.
-pub fn text(response: &str, shorten: bool) -> String {
-    let chars = if shorten { response.chars().count() } else { 0 };
-    let kept = KEPT_CHARS + KEPT_CHARS / 2;
-    if chars <= kept {
-        return safe(response).into_owned();
-    }
-    let at = |count: usize| response.char_indices().nth(count).map_or(response.len(), |(at, _)| at);
-    let (start, end) = (&response[..at(KEPT_CHARS)], &response[at(chars - KEPT_CHARS / 2)..]);
-    format!("{}\n[... {} characters are left out here ...]\n{}", safe(start), chars - kept, safe(end))
 }
 
 #[cfg(test)]
@@ -151,19 +132,5 @@ mod tests {
         let found = shown("7", "\\boxed{7}", false, false);
         assert!(found.reason.starts_with("The record has another verdict"), "{}", found.reason);
         assert_eq!(found.outcome, Outcome::NoAnswer);
-    }
-
-    #[test]
-    fn text_leaves_out_the_middle_of_a_very_long_response() {
-        let check = |chars: usize, expected: usize| {
-            let found = text(&"é".repeat(chars), true);
-            assert_eq!(found.chars().filter(|c| *c == 'é').count(), expected, "{chars}");
-            assert_eq!(found.contains("characters are left out"), chars > expected);
-        };
-        check(0, 0);
-        check(30_000, 30_000);
-        check(30_001, 30_000);
-        check(1_000_000, 30_000);
-        assert_eq!(text(&"é".repeat(30_001), false).len(), 60_002);
     }
 }

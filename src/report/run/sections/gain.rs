@@ -4,12 +4,13 @@ use maud::{Markup, html};
 
 use crate::eval::statistics::{Estimate, GainParts};
 use crate::plot::chart::{Axis, BarChart, BarSeries, LineChart, LineStyle, Size, StackedChart, Unit};
-use crate::report::charts::{bar, element_id, over_evaluations, saturation_mark, share_axis, step_axis};
-use crate::report::facts::Facts;
-use crate::report::figure::{Figure, data_of, grid};
-use crate::report::numbers::{count, percent, points, six_digits};
 use crate::report::page::Section;
-use crate::report::run_record::RunRecord;
+use crate::report::page::charts::{bar, element_id, share_axis, step_axis};
+use crate::report::page::figure::{Figure, data_of, grid};
+use crate::report::page::numbers::{count, percent, points, six_digits};
+use crate::report::record::run_record::RunRecord;
+use crate::report::run::curves::{over_evaluations, saturation_mark};
+use crate::report::run::facts::Facts;
 
 /// A pass whose gain is split.
 type Split = (String, GainParts);

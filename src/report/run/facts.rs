@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::graded::{self, GradedProblem, paired};
 use super::outcome::Outcome;
-use super::run_record::RunRecord;
 use crate::data::benchmark::Decoding;
 use crate::data::example;
 use crate::eval::statistics::{self, Estimate, GainParts, GradedResponse};
+use crate::report::record::graded::{self, GradedProblem, paired};
+use crate::report::record::run_record::RunRecord;
 use crate::train::history::{Evaluation, History, set_of};
 
 /// The facts about one run.

@@ -1,14 +1,14 @@
-//! Responses as JSON for a served page, which asks for one problem at a time and so can show all of them.
+//! Responses to held-out problems as JSON for a served page, which asks for one problem at a time and so can show all of them.
 
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use super::held_out::{graders, index_entry, order};
 use super::recorded::{Outcome, Recorded, answers_of};
 use super::shown::{ShownProblem, ShownResponse};
-use super::{index_head, milestone_steps};
-use crate::report::KnownProblems;
-use crate::report::RunRecord;
+use super::{graders, index_entry, order};
+use crate::report::responses::shown_text::safe;
+use crate::report::responses::{index_head, milestone_steps};
+use crate::report::{KnownProblems, RunRecord};
 
 /// One problem's responses at all evaluations.
 #[derive(Debug, Serialize)]
@@ -30,7 +30,7 @@ struct ServedSample {
 }
 
 /// Returns the index of all held-out problems as JSON, in the format of the index inside a page. Its problems have the verdicts at the
-/// base, at saturation and at the end.
+/// base, at saturation and at the end. Also lists what cannot be read.
 ///
 /// # Errors
 /// If the index cannot be serialized.
@@ -39,7 +39,9 @@ pub fn index_json(run: &RunRecord) -> Result<String> {
     let order = order(&recorded, run.settings.seed);
     let lines = order.iter().map(|index| serde_json::to_string(&index_entry(&recorded.entries[*index])));
     let lines: Vec<String> = lines.collect::<Result<_, _>>()?;
-    Ok(format!("{},\"problems\":[{}]}}", index_head(run, &recorded), lines.join(",")))
+    let missing: Vec<_> = recorded.missing.iter().map(|sentence| safe(sentence)).collect();
+    let missing = serde_json::to_string(&missing)?;
+    Ok(format!("{},\"missing\":{missing},\"problems\":[{}]}}", index_head(run, &recorded), lines.join(",")))
 }
 
 /// Returns one problem's responses at all evaluations as JSON.

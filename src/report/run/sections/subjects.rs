@@ -7,12 +7,12 @@ use maud::html;
 use crate::eval::Score;
 use crate::eval::score::Part;
 use crate::plot::chart::{BarChart, BarSeries, Size, Value};
-use crate::report::charts::{bar, element_id, share_axis};
-use crate::report::facts::Facts;
-use crate::report::figure::{Figure, data_of};
-use crate::report::numbers::{count, percent};
 use crate::report::page::Section;
-use crate::report::run_record::RunRecord;
+use crate::report::page::charts::{bar, element_id, share_axis};
+use crate::report::page::figure::{Figure, data_of};
+use crate::report::page::numbers::{count, percent};
+use crate::report::record::run_record::RunRecord;
+use crate::report::run::facts::Facts;
 use crate::train::history::Evaluation;
 
 /// A way to divide the problems of a benchmark.
