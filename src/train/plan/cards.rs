@@ -1,4 +1,5 @@
 //! Known GPUs: memory, memory bandwidth and arithmetic speed from public data sheets. None of these figures was measured by this program.
+//! They were checked in November 2026 against copies and quotations of the documents that `source` names, not against the originals.
 
 use crate::config::nearest;
 
@@ -13,13 +14,14 @@ pub struct Card {
     pub memory_gib: u32,
     /// Memory bandwidth in GB/s.
     pub bandwidth: f64,
-    /// Dense bf16 products with f32 sums, in TFLOP/s.
+    /// Dense bf16 products with f32 sums, in TFLOP/s. The data sheets of the L4, H100 and H200 count sparsity and have twice these figures.
     pub tflops: f64,
     /// Compute capability, such as (9, 0).
     pub capability: (u8, u8),
-    /// True if error correction, on by default, takes a part of the memory.
+    /// True if error correction takes a part of the memory and is on by default. It is off on the RTX A6000 and the RTX 6000 Ada, whose
+    /// drivers report 49,140 MiB; the L40S, with the same memory, has 46,068 MiB.
     pub has_inline_ecc: bool,
-    /// The document with these figures.
+    /// The document with these figures, or what the speed is calculated from.
     pub source: &'static str,
 }
 
@@ -28,8 +30,12 @@ const MIN_CAPABILITY: (u8, u8) = (8, 0);
 
 const GA102: &str = "NVIDIA Ampere GA102 GPU architecture whitepaper";
 const ADA: &str = "NVIDIA Ada GPU architecture whitepaper";
-/// For GeForce cards without a bf16 figure in a whitepaper: bf16 products run at twice the f32 rate on all of these chips.
-const GEFORCE: &str = "GeForce specifications; bf16 is twice the f32 rate, as in the architecture's whitepaper";
+/// For GeForce cards whose bf16 figure was not at hand. Products with f32 sums run at twice the f32 rate on GeForce cards since Ampere: the
+/// whitepapers have 82.6 and 165.2 TFLOP/s for the RTX 4090, 104.8 and 209.5 for the RTX 5090. The A10 and the RTX A6000, which have the
+/// chip of the RTX 3090, run them at four times the f32 rate.
+const GEFORCE: &str = "GeForce specifications; bf16 calculated as twice the f32 rate, as on the RTX 4090";
+/// The RTX 6000 Ada's data sheet has one speed for tensor cores, in fp8 with sparsity: 1,457 TFLOP/s, four times the dense bf16 rate.
+const RTX_6000_ADA: &str = "NVIDIA RTX 6000 Ada data sheet; bf16 calculated as a quarter of its fp8 rate with sparsity";
 
 /// All known GPUs, by ascending memory and then speed.
 #[rustfmt::skip] // a card is a line
@@ -38,16 +44,16 @@ pub const CARDS: [Card; 18] = [
     card("rtx-4070", "GeForce RTX 4070", 12, 504.0, 58.3, (8, 9), GEFORCE),
     card("t4-16", "T4", 16, 320.0, 65.0, (7, 5), "NVIDIA T4 data sheet (fp16; the card has no bf16)").with_inline_ecc(),
     card("rtx-4060-ti-16", "GeForce RTX 4060 Ti 16GB", 16, 288.0, 44.1, (8, 9), GEFORCE),
-    card("rtx-4080", "GeForce RTX 4080", 16, 716.8, 97.5, (8, 9), ADA),
+    card("rtx-4080", "GeForce RTX 4080", 16, 716.8, 97.5, (8, 9), GEFORCE),
     card("rtx-3090", "GeForce RTX 3090", 24, 936.0, 71.0, (8, 6), GA102),
     card("l4", "L4", 24, 300.0, 121.0, (8, 9), "NVIDIA L4 data sheet").with_inline_ecc(),
     card("a10", "A10", 24, 600.0, 125.0, (8, 6), "NVIDIA A10 data sheet").with_inline_ecc(),
     card("rtx-4090", "GeForce RTX 4090", 24, 1008.0, 165.2, (8, 9), ADA),
     card("rtx-5090", "GeForce RTX 5090", 32, 1792.0, 209.5, (12, 0), "NVIDIA RTX Blackwell GPU architecture whitepaper"),
     card("a100-40", "A100 40GB SXM", 40, 1555.0, 312.0, (8, 0), "NVIDIA A100 data sheet"),
-    card("rtx-a6000", "RTX A6000", 48, 768.0, 154.8, (8, 6), GA102).with_inline_ecc(),
+    card("rtx-a6000", "RTX A6000", 48, 768.0, 154.8, (8, 6), GA102),
     card("l40s", "L40S", 48, 864.0, 362.05, (8, 9), "NVIDIA L40S data sheet").with_inline_ecc(),
-    card("rtx-6000-ada", "RTX 6000 Ada", 48, 960.0, 364.2, (8, 9), "NVIDIA RTX 6000 Ada data sheet").with_inline_ecc(),
+    card("rtx-6000-ada", "RTX 6000 Ada", 48, 960.0, 364.2, (8, 9), RTX_6000_ADA),
     card("a100-80", "A100 80GB SXM", 80, 2039.0, 312.0, (8, 0), "NVIDIA A100 data sheet"),
     card("h100-pcie", "H100 PCIe", 80, 2000.0, 756.0, (9, 0), "NVIDIA H100 data sheet"),
     card("h100", "H100 SXM", 80, 3350.0, 989.0, (9, 0), "NVIDIA H100 data sheet"),
