@@ -19,6 +19,7 @@ use crate::config::range::{Range, between};
 use crate::flow::{Problem, Prompt};
 use crate::kernels::Kernels;
 use crate::model::{Decoder, init, known_models};
+use crate::output::Progress;
 use crate::source;
 use crate::text::{ChatSettings, Text};
 use crate::train::RunSettings;
@@ -293,7 +294,7 @@ fn settings(args: &BenchArgs) -> Result<RunSettings> {
 fn subject(args: &BenchArgs) -> Result<Subject> {
     let kernels = args.open(args.compute.batch_invariant)?;
     let Some(name) = &args.shape else {
-        let model = source::load(&args.model, &ChatSettings::default(), &kernels, &download_progress())?;
+        let model = source::load(&args.model, &ChatSettings::default(), &kernels, &Progress::new(), &download_progress())?;
         return Ok(Subject { decoder: model.decoder, text: Some(model.text), end_tokens: model.end_tokens });
     };
     let shape = known_models::by_name(name).with_context(|| format!("unknown shape {name:?}; expected one of {}", known_models::names()));

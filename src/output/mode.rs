@@ -64,10 +64,14 @@ pub fn current() -> Mode {
     MODE.get().copied().unwrap_or_default()
 }
 
+/// True if stderr shows messages: without `--quiet`.
+pub fn shows_messages() -> bool {
+    current().least <= Level::Info
+}
+
 /// True if a progress display may be drawn: stderr is a terminal that shows text and messages.
 pub fn can_draw() -> bool {
-    let mode = current();
-    mode.format == Format::Text && mode.least <= Level::Info && console::user_attended_stderr()
+    current().format == Format::Text && shows_messages() && console::user_attended_stderr()
 }
 
 /// Returns the width of the terminal on stderr; `None` if stderr is not a terminal.
