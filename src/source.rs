@@ -237,3 +237,25 @@ fn read_shape(folder: &Path, chat: &ChatSettings) -> Result<Shape> {
     let text = text.with_context(|| format!("cannot use the tokenizer in {}", folder.display()))?;
     Ok(Shape { config, text })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::Cpu;
+
+    #[test]
+    fn load_and_revision_count_all_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        embedded::FILES.iter().for_each(|(name, bytes)| std::fs::write(folder.path().join(name), bytes).unwrap());
+        let name = folder.path().to_str().unwrap();
+        let (kernels, progress): (Arc<dyn Kernels>, _) = (Arc::new(Cpu), Progress::hidden());
+        let downloads: OnProgress = Arc::new(|_| panic!("a folder needs no download"));
+        load(name, &ChatSettings::default(), &kernels, &progress, &downloads).unwrap();
+        let (file, bytes) = embedded::FILES.iter().find(|(file, _)| file.ends_with(".safetensors")).unwrap();
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+        let size = bytes.len() as u64;
+        assert_eq!((progress.work(), progress.counts()), (format!("loading {name}"), (size - 8 - header, size - 8 - header)), "{file}");
+        revision(name, &progress).unwrap();
+        assert_eq!((progress.work(), progress.counts()), (format!("computing the checksum of {name}"), (size, size)));
+    }
+}

@@ -247,6 +247,13 @@ mod tests {
         assert!(message.contains("a has changed") && message.contains("manifest.json if the change was intended"), "{message}");
     }
 
+    #[test]
+    fn first_corruption_counted_counts_the_bytes_read() {
+        let (folder, progress) = (folder(), Progress::hidden());
+        assert_eq!(first_corruption_counted(folder.path(), &progress).unwrap(), None);
+        assert_eq!(progress.counts(), (9, 9));
+    }
+
     /// Flips every bit of a manifest and of a file that it lists.
     #[test]
     fn first_corruption_finds_every_flipped_bit() {

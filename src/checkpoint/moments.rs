@@ -114,3 +114,22 @@ fn set(kernels: &dyn Kernels, name: &str, target: &Tensor, found: Option<&Tensor
     }
     Ok(kernels.set(target, found)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn read_tensors_returns_what_was_written_and_counts_the_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, progress) = (folder.path().join("a.safetensors"), Progress::hidden());
+        let tensor = Tensor::arange(0.0f32, 1000.0, &Device::Cpu).unwrap();
+        tensors_to_writer(&mut File::create(&path).unwrap(), vec![("a".to_owned(), &tensor)]).unwrap();
+        let found = read_tensors(&path, &progress).unwrap();
+        assert_eq!(found["a"].to_vec1::<f32>().unwrap(), tensor.to_vec1::<f32>().unwrap());
+        let size = path.metadata().unwrap().len();
+        assert!(size > 4000 && progress.counts() == (size, size), "{:?}", progress.counts());
+        std::fs::write(&path, "short").unwrap();
+        assert!(read_tensors(&path, &progress).is_err());
+    }
+}

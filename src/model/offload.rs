@@ -81,7 +81,10 @@ mod tests {
         let batch = |prompt: &[u32], response: &[u32]| Packed::of_responses(vec![(prompt, vec![response])]);
         let batches = [batch(&[1, 2, 3], &[4, 5]), batch(&[6], &[7, 8, 9, 10])];
         let progress = Progress::hidden();
-        assert_eq!(decoder.score_streamed(&batches, 0.6, &progress)?, decoder.score_all(&batches, 0.6, &progress)?);
+        let streamed = decoder.score_streamed(&batches, 0.6, &progress)?;
+        assert_eq!(progress.counts(), (6, 6), "two batches in two blocks and in the head");
+        assert_eq!(streamed, decoder.score_all(&batches, 0.6, &progress)?);
+        assert_eq!(progress.counts(), (2, 2));
         Ok(())
     }
 }

@@ -79,6 +79,11 @@ impl Progress {
         self.0.state.what()
     }
 
+    /// Returns the number of finished parts of the work, and of all parts.
+    pub fn counts(&self) -> (u64, u64) {
+        self.0.state.counts()
+    }
+
     /// Sets the number of parts of the work, and forgets the finished ones.
     pub fn expect(&self, parts: usize) {
         self.0.state.expect(parts as u64, false);

@@ -80,6 +80,11 @@ impl State {
         locked(&self.work).what.clone()
     }
 
+    /// Returns the number of finished parts and of all parts.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
+    }
+
     /// Sets the number of parts and forgets the finished ones. `is_bytes`: the parts are bytes.
     pub(super) fn expect(&self, parts: u64, is_bytes: bool) {
         locked(&self.work).is_bytes = is_bytes;
