@@ -101,6 +101,11 @@ pub fn print_result(text: &str) {
     });
 }
 
+/// Like [`print_result`], and wraps lines between words to the width of the terminal on stdout. Elsewhere the text stays as it is.
+pub fn print_folded_result(text: &str) {
+    print_result(&wrap::folded(text, mode::stdout_columns()));
+}
+
 /// Returns text for stdout: escaped if stdout is a terminal, unchanged otherwise.
 pub fn for_stdout(text: &str) -> Cow<'_, str> {
     if io::stdout().is_terminal() { escape_controls(text) } else { Cow::Borrowed(text) }

@@ -16,6 +16,7 @@ use crate::data::hub::{Hub, ModelName};
 use crate::input;
 use crate::kernels::{Compute, ComputeSettings, DeviceChoice, Kernels};
 use crate::model::{ModelConfig, known_models, layout};
+use crate::output::Progress;
 use crate::text::{ChatSettings, Text};
 use crate::tiny::embedded;
 use crate::usage::usage;
@@ -50,43 +51,50 @@ pub fn compute(settings: &ComputeSettings, model: &str) -> Result<Compute> {
 }
 
 /// Loads `tiny`, a folder or a hub name onto the device of `kernels`, with the chat template and date of `chat`. A name that exists on disk
-/// refers to a folder.
+/// refers to a folder. `progress` shows the work and the bytes read, `on_progress` receives downloads.
 ///
 /// # Errors
 /// If no model has this name, a download fails, a file is missing or malformed, or the device has too little memory.
-pub fn load(name: &str, chat: &ChatSettings, kernels: &Arc<dyn Kernels>, on_progress: &OnProgress) -> Result<Model> {
-    let mut model = read(name, chat, on_progress)?;
+pub fn load(name: &str, chat: &ChatSettings, kernels: &Arc<dyn Kernels>, progress: &Progress, on_progress: &OnProgress) -> Result<Model> {
+    progress.begin(format!("loading {name}"));
+    let mut model = read(name, chat, progress, on_progress)?;
+    if !kernels.device().is_cpu() {
+        progress.begin(format!("moving {name} to the device"));
+    }
     model.decoder = model.decoder.on(kernels.clone()).with_context(|| format!("cannot move {name} to its device"))?;
     Ok(model)
 }
 
-fn read(name: &str, chat: &ChatSettings, on_progress: &OnProgress) -> Result<Model> {
+fn read(name: &str, chat: &ChatSettings, progress: &Progress, on_progress: &OnProgress) -> Result<Model> {
     let _span = tracing::info_span!("load", model = name).entered();
     if name == embedded::NAME {
         return embedded::load_with(chat);
     }
     let path = Path::new(name);
     if path.exists() {
-        return Model::from_folder_with(name, path, chat);
+        return Model::from_folder_with(name, path, chat, progress);
     }
     usage(check_name(name))?;
-    Model::from_folder_with(name, &Hub::from_env().fetch(&ModelName::parse(name)?, on_progress)?, chat)
+    Model::from_folder_with(name, &Hub::from_env().fetch(&ModelName::parse(name)?, on_progress)?, chat, progress)
 }
 
 /// Returns an identifier of a model's weights, to record with scores: `sha256:` and the checksum of local weights, the commit of a cached
-/// hub model, or `unknown` for a hub model that is not cached.
+/// hub model, or `unknown` for a hub model that is not cached. `progress` shows the bytes read.
 ///
 /// # Errors
 /// If the folder or a weights file cannot be read, or the name is not a valid model name.
-pub fn revision(name: &str) -> Result<String> {
+pub fn revision(name: &str, progress: &Progress) -> Result<String> {
     let path = Path::new(name);
     let mut sum = Sha256::new();
     if name == embedded::NAME {
         embedded::FILES.iter().filter(|(file, _)| file.ends_with(".safetensors")).for_each(|(_, bytes)| sum.update(bytes));
     } else if path.exists() {
         let mut files: Vec<PathBuf> = std::fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+        files.retain(|file| file.extension().is_some_and(|extension| extension == "safetensors"));
         files.sort();
-        for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "safetensors")) {
+        progress.begin(format!("computing the checksum of {name}"));
+        progress.expect_bytes(files.iter().filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum());
+        for file in &files {
             let reading = || format!("cannot read {}", file.display());
             let mut reader = std::io::BufReader::with_capacity(1 << 20, std::fs::File::open(file).with_context(reading)?);
             loop {
@@ -97,6 +105,7 @@ pub fn revision(name: &str) -> Result<String> {
                 sum.update(bytes);
                 let read = bytes.len();
                 reader.consume(read);
+                progress.add_parts(read);
             }
         }
     } else {
@@ -227,4 +236,26 @@ fn read_shape(folder: &Path, chat: &ChatSettings) -> Result<Shape> {
     let text = folder.join("tokenizer.json").exists().then(|| Text::from_folder(folder)?.with_chat(chat)).transpose();
     let text = text.with_context(|| format!("cannot use the tokenizer in {}", folder.display()))?;
     Ok(Shape { config, text })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::Cpu;
+
+    #[test]
+    fn load_and_revision_count_all_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        embedded::FILES.iter().for_each(|(name, bytes)| std::fs::write(folder.path().join(name), bytes).unwrap());
+        let name = folder.path().to_str().unwrap();
+        let (kernels, progress): (Arc<dyn Kernels>, _) = (Arc::new(Cpu), Progress::hidden());
+        let downloads: OnProgress = Arc::new(|_| panic!("a folder needs no download"));
+        load(name, &ChatSettings::default(), &kernels, &progress, &downloads).unwrap();
+        let (file, bytes) = embedded::FILES.iter().find(|(file, _)| file.ends_with(".safetensors")).unwrap();
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+        let size = bytes.len() as u64;
+        assert_eq!((progress.work(), progress.counts()), (format!("loading {name}"), (size - 8 - header, size - 8 - header)), "{file}");
+        revision(name, &progress).unwrap();
+        assert_eq!((progress.work(), progress.counts()), (format!("computing the checksum of {name}"), (size, size)));
+    }
 }

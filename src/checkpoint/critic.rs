@@ -4,12 +4,13 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{moments, stream_file, write_file};
 use crate::kernels::Kernels;
 use crate::optim::AdamW;
+use crate::output;
 
 const WEIGHTS: &str = "weights.safetensors";
 const MOMENTS: &str = "moments.safetensors";
@@ -36,19 +37,25 @@ pub fn save(folder: &Path, optimizer: &AdamW, parameters: &[(String, &Tensor)]) 
     write_file(&folder.join(PROGRESS), serde_json::to_string_pretty(&Progress { updates: optimizer.count })?.as_bytes())
 }
 
-/// Restores the optimizer and the parameters in place.
+/// Restores the optimizer and the parameters in place. Counts the bytes of each file in `shown`, as parts of the work in progress.
 ///
 /// # Errors
 /// If a file is missing or corrupt, or its tensors do not match the critic's. The message names the file and the tensor.
-pub fn load(folder: &Path, kernels: &dyn Kernels, optimizer: &mut AdamW, parameters: &[(String, &Tensor)]) -> Result<()> {
+pub fn load(
+    folder: &Path,
+    kernels: &dyn Kernels,
+    optimizer: &mut AdamW,
+    parameters: &[(String, &Tensor)],
+    shown: &output::Progress,
+) -> Result<()> {
     let path = folder.join(PROGRESS);
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read {}: was the checkpoint saved without a critic (advantage.baseline)?", path.display()))?;
     let progress: Progress = serde_json::from_str(&text).with_context(|| format!("{} is corrupt", path.display()))?;
-    moments::load(&folder.join(MOMENTS), kernels, optimizer)?;
+    moments::load(&folder.join(MOMENTS), kernels, optimizer, shown)?;
     let path = folder.join(WEIGHTS);
     let restore = || {
-        let found = candle_core::safetensors::load(&path, &Device::Cpu)?;
+        let found = moments::read_tensors(&path, shown)?;
         let value = |(name, target): &(String, &Tensor)| {
             let value = found.get(name).with_context(|| format!("tensor {name} is missing"))?;
             ensure!(value.dims() == target.dims(), "tensor {name} has shape {:?}, expected {:?}", value.dims(), target.dims());

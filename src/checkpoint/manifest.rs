@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{lock, write_file};
+use crate::output::Progress;
 
 /// The name of the manifest file.
 pub const FILE: &str = "manifest.json";
@@ -47,7 +48,7 @@ pub fn write(folder: &Path) -> Result<()> {
     let names = files(folder)?;
     let entries = names.into_par_iter().map(|name| {
         let path = folder.join(&name);
-        let entry = entry(&path)?;
+        let entry = entry(&path, &Progress::hidden())?;
         File::open(&path).and_then(|file| file.sync_all()).with_context(|| format!("cannot write {}", path.display()))?;
         Ok((name, entry))
     });
@@ -74,11 +75,23 @@ pub fn first_corruption(folder: &Path) -> Result<Option<String>> {
     first_corruption_among(folder, |_| true)
 }
 
+/// Like [`first_corruption`], and counts the bytes read in `progress`, as parts of the work in progress.
+///
+/// # Errors
+/// If a file exists but cannot be read.
+pub fn first_corruption_counted(folder: &Path, progress: &Progress) -> Result<Option<String>> {
+    compare(folder, |_| true, progress)
+}
+
 /// Like [`first_corruption`], but only checks files whose path in the manifest satisfies `is_included`.
 ///
 /// # Errors
 /// If a file exists but cannot be read.
 pub fn first_corruption_among(folder: &Path, is_included: impl Fn(&str) -> bool) -> Result<Option<String>> {
+    compare(folder, is_included, &Progress::hidden())
+}
+
+fn compare(folder: &Path, is_included: impl Fn(&str) -> bool, progress: &Progress) -> Result<Option<String>> {
     let path = folder.join(FILE);
     if !path.exists() {
         return Ok(None);
@@ -95,7 +108,8 @@ pub fn first_corruption_among(folder: &Path, is_included: impl Fn(&str) -> bool)
         Err(error) => return Ok(Some(format!("{} is corrupt: {error}", path.display()))),
     };
     let included: Vec<(&String, &Entry)> = manifest.files.iter().filter(|(name, _)| is_included(name)).collect();
-    let corruptions = included.into_par_iter().map(|(name, expected)| corruption_of(&folder.join(name), expected));
+    progress.expect_bytes(included.iter().map(|(_, expected)| expected.bytes).sum());
+    let corruptions = included.into_par_iter().map(|(name, expected)| corruption_of(&folder.join(name), expected, progress));
     Ok(corruptions.collect::<Result<Vec<_>>>()?.into_iter().flatten().next())
 }
 
@@ -105,6 +119,14 @@ pub fn first_corruption_among(folder: &Path, is_included: impl Fn(&str) -> bool)
 /// If a file is missing, unreadable or has changed, or the manifest is corrupt. The message names the file and says what to do.
 pub fn check(folder: &Path) -> Result<()> {
     reject(folder, first_corruption(folder)?)
+}
+
+/// Like [`check`], and counts the bytes read in `progress`, as parts of the work in progress.
+///
+/// # Errors
+/// If a file is missing, unreadable or has changed, or the manifest is corrupt. The message names the file and says what to do.
+pub fn check_counted(folder: &Path, progress: &Progress) -> Result<()> {
+    reject(folder, first_corruption_counted(folder, progress)?)
 }
 
 /// Like [`check`], but only checks files whose path in the manifest satisfies `is_included`.
@@ -120,18 +142,18 @@ fn reject(folder: &Path, corruption: Option<String>) -> Result<()> {
     bail!("{corruption}: use a backup or an older checkpoint, or remove {} if the change was intended", folder.join(FILE).display())
 }
 
-fn corruption_of(path: &Path, expected: &Entry) -> Result<Option<String>> {
+fn corruption_of(path: &Path, expected: &Entry, progress: &Progress) -> Result<Option<String>> {
     let name = path.display();
     let Ok(metadata) = std::fs::metadata(path) else { return Ok(Some(format!("{name} is missing"))) };
     if metadata.len() != expected.bytes {
         return Ok(Some(format!("{name} has {} bytes, but {} were written", metadata.len(), expected.bytes)));
     }
-    let found = entry(path)?;
+    let found = entry(path, progress)?;
     let differs = found != *expected;
     Ok(differs.then(|| format!("{name} has changed since it was written: its blake3 is {}, expected {}", found.blake3, expected.blake3)))
 }
 
-fn entry(path: &Path) -> Result<Entry> {
+fn entry(path: &Path, progress: &Progress) -> Result<Entry> {
     let reading = || format!("cannot read {}", path.display());
     let mut file = File::open(path).with_context(reading)?;
     let (mut hasher, mut buffer, mut bytes) = (blake3::Hasher::new(), vec![0; BUFFER_BYTES], 0);
@@ -142,6 +164,7 @@ fn entry(path: &Path) -> Result<Entry> {
         }
         hasher.update(&buffer[..read]);
         bytes += read as u64;
+        progress.add_parts(read);
     }
     Ok(Entry { bytes, blake3: hasher.finalize().to_hex().to_string() })
 }
@@ -222,6 +245,13 @@ mod tests {
         assert!(first_corruption_among(folder.path(), |name| name != "a").unwrap().is_none());
         let message = check(folder.path()).unwrap_err().to_string();
         assert!(message.contains("a has changed") && message.contains("manifest.json if the change was intended"), "{message}");
+    }
+
+    #[test]
+    fn first_corruption_counted_counts_the_bytes_read() {
+        let (folder, progress) = (folder(), Progress::hidden());
+        assert_eq!(first_corruption_counted(folder.path(), &progress).unwrap(), None);
+        assert_eq!(progress.counts(), (9, 9));
     }
 
     /// Flips every bit of a manifest and of a file that it lists.

@@ -12,6 +12,7 @@ use crate::model::config::{RopeScaling, end_tokens};
 use crate::model::export::{self, Format, Values};
 use crate::model::lora::peft;
 use crate::model::{Decoder, Lora, ModelConfig, import, layout};
+use crate::output::Progress;
 use crate::text::{ChatSettings, FILE_NAMES, Message, Text, TextFiles};
 
 /// A loaded model.
@@ -34,22 +35,25 @@ impl Model {
     /// # Errors
     /// If a file is missing or invalid, has changed since the manifest was written, or does not match the others.
     pub fn from_folder(name: &str, path: &Path) -> Result<Self> {
-        Self::from_folder_with(name, path, &ChatSettings::default())
+        Self::from_folder_with(name, path, &ChatSettings::default(), &Progress::hidden())
     }
 
-    /// Reads a folder in Hugging Face layout, with the user's chat settings. Checks its manifest first, if any.
+    /// Reads a folder in Hugging Face layout, with the user's chat settings. Checks its manifest first, if any. Shows both in `progress`,
+    /// with the bytes read.
     ///
     /// # Errors
     /// If a file is missing or invalid, has changed since the manifest was written, or does not match the others.
-    pub fn from_folder_with(name: &str, path: &Path, chat: &ChatSettings) -> Result<Self> {
+    pub fn from_folder_with(name: &str, path: &Path, chat: &ChatSettings, progress: &Progress) -> Result<Self> {
         layout::check(path)?;
-        manifest::check(path)?;
+        progress.begin(format!("checking {name}"));
+        manifest::check_counted(path, progress)?;
+        progress.begin(format!("loading {name}"));
         let config = read_config(path)?;
         let mut sidecar_files = sidecar_files(path)?;
         let text = Text::from_folder(path)?.with_chat(chat).with_context(|| format!("cannot use the tokenizer in {}", path.display()))?;
         replace_template(&mut sidecar_files, chat);
         check_vocabulary(&text, &config)?;
-        let weights = import::load(path, &config)?;
+        let weights = import::load(path, &config, progress)?;
         Self::assemble(name, Decoder::new(config, weights)?, text, sidecar_files)
     }
 

@@ -2,7 +2,9 @@
 //! blocks follow our tensors, which cannot be divided into Hugging Face's. Parameter P has `P.first` and `P.second` in f32, or
 //! `P.first.codes` (U8), `P.first.scales` (F32), and the same for `P.second`.
 
-use std::io::Write;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,6 +14,10 @@ use safetensors::tensor::{Metadata, TensorInfo};
 
 use crate::kernels::{Kernels, Moments, on_host};
 use crate::optim::{AdamW, ParameterState};
+use crate::output::Progress;
+
+/// The number of bytes to read at a time.
+const CHUNK_BYTES: u64 = 16 << 20;
 
 /// Returns the tensors with the moments of one parameter, with their names in the file.
 fn tensors(state: &ParameterState) -> Vec<(String, &Tensor)> {
@@ -63,15 +69,34 @@ pub fn tensors_to_writer(out: &mut dyn Write, mut tensors: Vec<(String, &Tensor)
     Ok(())
 }
 
-/// Restores the optimizer's moments in place. Skips parameters that are frozen now. Parameters that were frozen when the file was written
+/// Reads all tensors of a safetensors file onto the host. Counts the bytes in `progress`, as parts of the work in progress.
+///
+/// # Errors
+/// If the file cannot be read or is not a safetensors file.
+pub fn read_tensors(path: &Path, progress: &Progress) -> Result<HashMap<String, Tensor>> {
+    let mut file = File::open(path)?;
+    let size = file.metadata()?.len();
+    progress.expect_bytes(size);
+    let mut bytes = Vec::with_capacity(size as usize);
+    loop {
+        let read = Read::by_ref(&mut file).take(CHUNK_BYTES).read_to_end(&mut bytes)?;
+        if read == 0 {
+            break;
+        }
+        progress.add_parts(read);
+    }
+    Ok(candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?)
+}
+
+/// Restores the optimizer's moments in place. Counts the bytes like [`read_tensors`]. Skips parameters that are frozen now. Parameters that were frozen when the file was written
 /// keep their moments, initially 0.
 ///
 /// # Errors
 /// If the file cannot be read, a tensor is missing, has another dtype or shape, or is not finite. The message names the file and the
 /// tensor.
-pub fn load(path: &Path, kernels: &dyn Kernels, optimizer: &AdamW) -> Result<()> {
+pub fn load(path: &Path, kernels: &dyn Kernels, optimizer: &AdamW, progress: &Progress) -> Result<()> {
     let restore = || {
-        let found = candle_core::safetensors::load(path, &Device::Cpu)?;
+        let found = read_tensors(path, progress)?;
         let was_trained = |name: &str| ["first", "first.codes"].iter().any(|suffix| found.contains_key(&format!("{name}.{suffix}")));
         let states = optimizer.states.iter().filter(|state| was_trained(&state.name));
         states.flat_map(tensors).try_for_each(|(name, target)| set(kernels, &name, target, found.get(&name)))
@@ -88,4 +113,23 @@ fn set(kernels: &dyn Kernels, name: &str, target: &Tensor, found: Option<&Tensor
         ensure!(values.iter().all(|value| value.is_finite()), "tensor {name} has a value that is not finite");
     }
     Ok(kernels.set(target, found)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn read_tensors_returns_what_was_written_and_counts_the_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, progress) = (folder.path().join("a.safetensors"), Progress::hidden());
+        let tensor = Tensor::arange(0.0f32, 1000.0, &Device::Cpu).unwrap();
+        tensors_to_writer(&mut File::create(&path).unwrap(), vec![("a".to_owned(), &tensor)]).unwrap();
+        let found = read_tensors(&path, &progress).unwrap();
+        assert_eq!(found["a"].to_vec1::<f32>().unwrap(), tensor.to_vec1::<f32>().unwrap());
+        let size = path.metadata().unwrap().len();
+        assert!(size > 4000 && progress.counts() == (size, size), "{:?}", progress.counts());
+        std::fs::write(&path, "short").unwrap();
+        assert!(read_tensors(&path, &progress).is_err());
+    }
 }

@@ -13,6 +13,7 @@ use crate::model::export::WeightDtype;
 use crate::model::lora::{Adapters, peft};
 use crate::model::{ModelConfig, export, import};
 use crate::optim::{AdamW, MomentDtype};
+use crate::output;
 
 /// The progress of a run when its state was saved.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,9 +79,12 @@ impl TrainedParameters<'_> {
     }
 
     /// Reads a file from `write` and checks names and shapes. Returns one tensor per parameter, in order.
-    fn read(&self, path: &Path) -> Result<Vec<Tensor>> {
+    fn read(&self, path: &Path, shown: &output::Progress) -> Result<Vec<Tensor>> {
         match self {
-            Self::Weights(config) => Ok(import::load_file(path, config)?.entries().into_iter().map(|(_, tensor)| tensor.clone()).collect()),
+            Self::Weights(config) => {
+                let weights = import::load_file(path, config, shown)?;
+                Ok(weights.entries().into_iter().map(|(_, tensor)| tensor.clone()).collect())
+            }
             Self::Adapters(adapters) => peft::load(path, adapters),
         }
     }
@@ -128,7 +132,7 @@ fn has_masters(optimizer: &AdamW) -> bool {
 
 /// Restores the optimizer and the parameters in place, and returns the progress. Skips the moments of parameters that are frozen now;
 /// parameters that were frozen when the state was saved get zero moments. `exact` is true if the exported model rounds the parameters; it
-/// only matters for older states, which do not record it.
+/// only matters for older states, which do not record it. Counts the bytes of each file in `shown`, as parts of the work in progress.
 ///
 /// # Errors
 /// If the state was saved with another `optim.states`, or a file is missing or corrupt.
@@ -139,6 +143,7 @@ pub fn load(
     trained: &TrainedParameters,
     parameters: &[(String, &Tensor)],
     exact: bool,
+    shown: &output::Progress,
 ) -> Result<Progress> {
     let progress = Progress::read(folder)?;
     let weights = folder.join(WEIGHTS);
@@ -161,17 +166,17 @@ pub fn load(
     match optimizer.settings.states {
         MomentDtype::F32 => {
             for (which, name) in F32_MOMENTS.iter().enumerate() {
-                for ((name, _), value) in parameters.iter().zip(trained.read(&folder.join(name))?) {
+                for ((name, _), value) in parameters.iter().zip(trained.read(&folder.join(name), shown)?) {
                     if let Some(Moments::Full { first, second }) = optimizer.state(name).map(|state| &state.moments) {
                         kernels.set([first, second][which], &value)?;
                     }
                 }
             }
         }
-        MomentDtype::Quantized => moments::load(&folder.join(QUANTIZED_MOMENTS), kernels, optimizer)?,
+        MomentDtype::Quantized => moments::load(&folder.join(QUANTIZED_MOMENTS), kernels, optimizer, shown)?,
     }
     if weights.exists() {
-        let values = trained.read(&weights)?;
+        let values = trained.read(&weights, shown)?;
         for ((_, target), value) in parameters.iter().zip(&values) {
             kernels.set(target, value)?;
         }

@@ -19,6 +19,7 @@ use crate::config::range::{Range, between};
 use crate::flow::{Problem, Prompt};
 use crate::kernels::Kernels;
 use crate::model::{Decoder, init, known_models};
+use crate::output::Progress;
 use crate::source;
 use crate::text::{ChatSettings, Text};
 use crate::train::RunSettings;
@@ -128,17 +129,20 @@ pub fn run(args: BenchArgs) -> Result<()> {
     // Opens the kernels of cases with the opposite batch invariance before any measurement, so that a machine without them fails early.
     let is_opposite = |case: &Case| case.batch_invariant != args.compute.batch_invariant;
     let opposite = cases.iter().any(is_opposite).then(|| args.open(!args.compute.batch_invariant)).transpose()?;
-    let subject = subject(&args)?;
+    let progress = Progress::new();
+    let subject = subject(&args, &progress)?;
     let decoder = &subject.decoder;
     let workers = Workers::new(if args.workers == 0 { decoder.default_workers() } else { args.workers })?;
     let machine = Machine::of(decoder, &workers);
+    progress.begin("measuring the limits of this machine");
     let ceilings = (!args.no_ceilings).then(|| Ceilings::measure(decoder, &workers)).transpose()?;
     show::machine(&machine, ceilings.as_ref());
     let prompt = prompt(&args, &subject)?;
     let mut report = Report { machine, ceilings, prompt_tokens: prompt.ids.len(), cases: cases.iter().map(Case::report).collect() };
     report.write(&args, &settings)?;
     for (number, case) in cases.iter().enumerate() {
-        let runner = CaseRunner { args: &args, case, subject: &subject, settings: &settings, workers: &workers, started };
+        let runner =
+            CaseRunner { args: &args, case, subject: &subject, settings: &settings, workers: &workers, progress: &progress, started };
         let moved = opposite.as_ref().filter(|_| is_opposite(case)).map(|kernels| decoder.on(kernels.clone())).transpose();
         let done = moved.and_then(|moved| {
             let bench = runner.bench(moved.as_ref().unwrap_or(decoder), prompt.clone());
@@ -154,6 +158,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
             Ok(()) => {}
         }
     }
+    progress.finish();
     match args.json {
         Some(None) => print_result!("{}", report.document(&args, &settings)),
         _ => show::measurements(&report.cases),
@@ -172,6 +177,7 @@ struct CaseRunner<'a> {
     subject: &'a Subject,
     settings: &'a RunSettings,
     workers: &'a Workers,
+    progress: &'a Progress,
     started: Instant,
 }
 
@@ -200,6 +206,7 @@ impl<'a> CaseRunner<'a> {
         if is_late(report) {
             return Ok(());
         }
+        self.progress.begin(format!("{name}sampling lengths"));
         bench.lengths = self.case.lengths.numbers(&bench, &self.subject.end_tokens)?;
         if let Some(path) = &self.case.write_lengths {
             let text: String = bench.lengths.iter().map(|length| format!("{length}\n")).collect();
@@ -218,6 +225,7 @@ impl<'a> CaseRunner<'a> {
                 return Ok(());
             }
             report.cases[number].not_run.remove(0);
+            self.progress.begin(format!("{name}measuring {workload}"));
             let measurement = bench.measure(*workload, report.ceilings.as_ref(), &mut state)?;
             message!("{name}{}: {:.1} ms, {:.0} tokens/s", measurement.work, measurement.median_s * 1e3, measurement.tokens_per_s);
             report.cases[number].measurements.push(measurement);
@@ -290,14 +298,15 @@ fn settings(args: &BenchArgs) -> Result<RunSettings> {
 }
 
 /// Loads the model, or makes random weights for `--shape`.
-fn subject(args: &BenchArgs) -> Result<Subject> {
+fn subject(args: &BenchArgs, progress: &Progress) -> Result<Subject> {
     let kernels = args.open(args.compute.batch_invariant)?;
     let Some(name) = &args.shape else {
-        let model = source::load(&args.model, &ChatSettings::default(), &kernels, &download_progress())?;
+        let model = source::load(&args.model, &ChatSettings::default(), &kernels, progress, &download_progress())?;
         return Ok(Subject { decoder: model.decoder, text: Some(model.text), end_tokens: model.end_tokens });
     };
     let shape = known_models::by_name(name).with_context(|| format!("unknown shape {name:?}; expected one of {}", known_models::names()));
     let config = usage(shape)?.read()?;
+    progress.begin("making random weights");
     let weights = init::random(&config, 0, WEIGHT_SCALE)?;
     Ok(Subject { end_tokens: config.end_tokens.clone(), decoder: Decoder::new(config, weights)?.on(kernels)?, text: None })
 }

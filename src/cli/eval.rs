@@ -105,8 +105,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
         signals::listen(&interrupt, CtrlC::Stops)?;
         return evaluate(&args, &sets, Evaluator { generator: &endpoint, settings: &settings, store: None }, &progress);
     }
-    progress.begin(format!("loading {}", args.model));
-    let model = source::load(&args.model, &chat, &args.compute.open(&args.model)?, &download_progress())?;
+    let model = source::load(&args.model, &chat, &args.compute.open(&args.model)?, &progress, &download_progress())?;
     usage(sets::ensure_prompt_fits(settings.max_new_tokens, model.decoder.config.context_length, &sets))?;
     signals::listen(&interrupt, CtrlC::Stops)?;
     let workers = Workers::new(model.decoder.default_workers())?;
@@ -114,7 +113,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
     let date = chat.date.filter(|_| model.text.prints_date()).unwrap_or_default();
     let generator = LocalModel {
         model: &model,
-        revision: source::revision(&args.model)?,
+        revision: source::revision(&args.model, &progress)?,
         date,
         workers: &workers,
         engine: &engine,

@@ -35,11 +35,14 @@ examples! {
   # Check everything that needs no weights, and print the settings
   rlvr train --example examples/linear.toml --dry-run
 
+  # Watch the report of the run in a browser until the run ends
+  rlvr train --steps 100 --report
+
   # Continue a stopped run, and extend it
   rlvr train --resume runs/tiny-334+556 --steps 400";
 
     STUDY = "  # Compare loss terms: all arms and seeds, two runs at a time
-  rlvr study configs/tiny/terms.toml --jobs 2
+  rlvr study configs/tiny/terms.toml --jobs 2 --out terms
 
   # Check all runs without starting one
   rlvr study configs/paper/all.toml --dry-run";
@@ -47,7 +50,13 @@ examples! {
     PLAN = "  # The paper's main run on this machine
   rlvr plan --model qwen2.5-math-1.5b --example pi1
 
-  # The same on a GPU with 24 GiB that this machine does not have
+  # The same on a GPU that this machine does not have
+  rlvr plan --config configs/pi1-24gb.toml --gpu rtx-4090
+
+  # Which of all known GPUs the run fits on, and how long it takes there
+  rlvr plan --model qwen2.5-math-1.5b --example pi1 --cards
+
+  # Any other GPU with 24 GiB
   rlvr plan --config configs/pi1-24gb.toml --gpu-memory 24";
 
     REPORT = "  # One file with the whole run: runs/tiny-334+556/report.html
@@ -56,6 +65,10 @@ examples! {
   # Compare runs; those that differ only in the seed are one group
   rlvr train --seed 1 --out runs/seed-1
   rlvr report runs/tiny-334+556 runs/seed-1 -o comparison.html
+
+  # A study: its table, and the curves of its arms
+  rlvr study configs/tiny/terms.toml --out terms
+  rlvr report terms
 
   # Serve the report, and refresh it while the run goes
   rlvr report --watch runs/tiny-334+556";

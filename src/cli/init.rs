@@ -14,8 +14,10 @@ use crate::checkpoint::model::{check, sidecar_files, write_parts};
 use crate::checkpoint::{ensure_absent, write_file, write_folder};
 use crate::config::nearest;
 use crate::input;
+use crate::model::checkpoint_tensors::CheckpointTensor;
 use crate::model::export::{self, Format, MAX_SHARD_BYTES, WeightDtype};
 use crate::model::{ModelConfig, init, known_models};
+use crate::output::Progress;
 use crate::tiny::embedded;
 use crate::usage::usage;
 
@@ -109,7 +111,16 @@ pub fn run(args: InitArgs) -> Result<()> {
     let bytes: u64 = files.iter().map(export::WeightFile::tensor_bytes).sum();
     usage(ensure_room(&args.out, bytes + sidecar_files.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>()))?;
     let values = init::values(&config, args.seed, scale);
-    write_folder(&args.out, |path| write_parts(path, &config, &sidecar_files, format, &values))?;
+    let progress = Progress::new();
+    progress.begin("writing random weights");
+    progress.expect_bytes(bytes);
+    let counted = |number: usize, part: &CheckpointTensor, first: usize, target: &mut [f32]| {
+        values(number, part, first, target)?;
+        progress.add_parts(target.len() * format.dtype.size());
+        Ok(())
+    };
+    write_folder(&args.out, |path| write_parts(path, &config, &sidecar_files, format, &counted))?;
+    progress.finish();
     let (parameters, seconds) = (config.parameter_count(), started.elapsed().as_secs_f64());
     let files = if files.len() == 1 { "one file".to_owned() } else { format!("{} files", files.len()) };
     message!("wrote {}: {parameters} random parameters, {} in {files}, {seconds:.1} s", args.out.display(), format_bytes(bytes));

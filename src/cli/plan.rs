@@ -10,6 +10,7 @@ use crate::checkpoint::disk::free_bytes;
 use crate::config::range::above_to;
 use crate::kernels::{Backend, Compute, ComputeSettings};
 use crate::model::known_models;
+use crate::output;
 use crate::source;
 use crate::train::plan::cards::Card;
 use crate::train::plan::json::TimeSource;
@@ -46,7 +47,7 @@ pub fn run(args: PlanArgs) -> Result<()> {
     }
     let prepared = train::prepare(args.train.request(PrepareFor::Plan { stand_in: !args.train.has_example() })?)?;
     if !args.json {
-        print_result!("{}\n", prepared.headline());
+        output::print_folded_result(&format!("{}\n", prepared.headline()));
     }
     let sizes = prepared.sizes()?.with_context(|| {
         let (model, known) = (&prepared.settings.model, known_models::names());
@@ -92,7 +93,7 @@ fn print_survey(sizes: &Sizes, as_json: bool) -> Result<()> {
     if as_json {
         print_result!("{}", json!({"model": sizes.settings.model, "cards": survey::json(&plans)}));
     } else {
-        print_result!("{}", survey::table(&plans, sizes.settings.lora.is_on()));
+        output::print_folded_result(&survey::table(&plans, sizes.settings.lora.is_on()));
     }
     Ok(())
 }
@@ -107,6 +108,6 @@ fn print(plan: &Plan, as_json: bool, free: (Option<u64>, Option<u64>), times: &[
     if as_json {
         print_result!("{}", plan.json(free.0, free.1, times, source));
     } else {
-        print_result!("{}", text.trim_end());
+        output::print_folded_result(text.trim_end());
     }
 }

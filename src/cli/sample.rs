@@ -4,6 +4,7 @@ mod interactive;
 mod output;
 mod prompt;
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -14,9 +15,10 @@ use super::numbers::setting;
 use crate::interrupt::Interrupt;
 use crate::kernels::Filter;
 use crate::metrics::jsonl;
+use crate::output::Progress;
 use crate::rng::Purpose;
 use crate::rollout::limits::EngineSettings;
-use crate::rollout::{Engine, Request, SamplingSettings};
+use crate::rollout::{Engine, Event, Request, SamplingSettings};
 use crate::source;
 use crate::usage::usage;
 use crate::workers::Workers;
@@ -80,9 +82,11 @@ pub fn run(args: SampleArgs) -> Result<()> {
     let inputs = usage(inputs(&args))?;
     let chat =
         usage(args.chat_args.settings(inputs.iter().any(|input| input.needs_template(args.raw)) || (args.interactive && !args.raw)))?;
-    let model = source::load(&args.model, &chat, &args.compute.open(&args.model)?, &download_progress())?;
+    let progress = Progress::new();
+    let model = source::load(&args.model, &chat, &args.compute.open(&args.model)?, &progress, &download_progress())?;
     let sampling = SamplingSettings { temperature: args.temperature, filter, records_sampling_mask: false, seed: args.seed };
     if args.interactive {
+        progress.finish();
         return interactive::run(&args, &model, sampling);
     }
     let prompts: Vec<EncodedPrompt> = usage(inputs.into_iter().map(|input| input.encode(&model, args.raw, args.max_new_tokens)).collect())?;
@@ -97,12 +101,28 @@ pub fn run(args: SampleArgs) -> Result<()> {
         vocabulary: model.text.vocabulary(),
         interrupt: &Interrupt::default(),
     };
+    let streams = args.input.is_none() && !args.json && args.n == 1;
+    if streams && std::io::stdout().is_terminal() {
+        // The text itself shows what happens.
+        progress.finish();
+    } else {
+        progress.begin("sampling responses");
+        progress.expect(requests.len());
+    }
     let output = match (&args.input, args.json, args.n) {
-        (None, false, 1) => Output::stream(&model.text),
+        _ if streams => Output::stream(&model.text),
         (None, false, _) => Output::text(&model.text),
         _ => Output::json(&model.text, prompts.iter().map(|prompt| prompt.id.clone()).collect(), args.n),
     };
-    engine.generate(&requests, &sampling, &|event| output.on_event(event))?;
+    let observe = |event: Event| {
+        match event {
+            Event::Token { .. } => progress.add_token(),
+            Event::Finished { .. } => progress.add(),
+        }
+        output.on_event(event);
+    };
+    engine.generate(&requests, &sampling, &observe)?;
+    progress.finish();
     output.finish()
 }
 

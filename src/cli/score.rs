@@ -54,8 +54,8 @@ struct Pair {
 pub fn run(args: ScoreArgs) -> Result<()> {
     let lines: Vec<(String, Line)> = usage(jsonl::read_input(&args.input))?;
     let shown = Progress::new();
-    shown.begin(format!("loading {}", args.model));
-    let model = source::load(&args.model, &ChatSettings::default(), &args.compute.open(&args.model)?, &download_progress())?;
+    let kernels = args.compute.open(&args.model)?;
+    let model = source::load(&args.model, &ChatSettings::default(), &kernels, &shown, &download_progress())?;
     let pairs = lines.into_iter().map(|(location, line)| pair(&model, line).context(location));
     let pairs = usage(pairs.collect::<Result<Vec<_>>>())?;
     let tokens: usize = pairs.iter().map(Pair::tokens).sum();

@@ -12,8 +12,8 @@ use super::numbers::within;
 use super::signals::{self, CtrlC};
 use crate::config::range::whole;
 use crate::interrupt::Interrupt;
-use crate::output::{self, Progress};
-use crate::study::{Arm, Launcher, RunOutcome, Study, StudyRunner};
+use crate::output::{self, Headline, Progress, duration};
+use crate::study::{Arm, Launcher, RunOutcome, RunStatus, Study, StudyRunner, StudyStatus};
 use crate::train::RunSettings;
 use crate::usage::usage;
 
@@ -48,19 +48,25 @@ pub fn run(args: StudyArgs) -> Result<ExitCode> {
     let settings: Vec<RunSettings> = usage(study.arms.iter().zip(checked).map(label).collect())?;
     let stem = args.file.file_stem().unwrap_or_default();
     let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(stem));
+    let progress = Progress::new();
     let launcher = Launcher {
         program: std::env::current_exe().context("cannot find the path of this program")?,
         data_dir: args.data.data_dir,
         jobs: args.jobs.into(),
         print: &output::print_message,
+        // In a terminal, the display names the runs in progress.
+        print_start: &|line| {
+            if !progress.is_drawn() {
+                output::print_message(line)
+            }
+        },
+        show: &|status| show(&progress, status),
     };
     let mut runner = StudyRunner::open(&study, &settings, &out, launcher)?;
     message!("{}", runner.headline());
     let interrupt = Arc::new(Interrupt::default());
     interrupt.begin("the steps in progress of all runs");
     signals::listen(&interrupt, CtrlC::Finishes)?;
-    let progress = Progress::new();
-    progress.begin("running the study");
     let ending = runner.run(&interrupt)?;
     progress.finish();
     let table = runner.table()?;
@@ -74,6 +80,20 @@ pub fn run(args: StudyArgs) -> Result<ExitCode> {
             Ok(ExitCode::from(128 + signal as u8))
         }
     }
+}
+
+/// Shows the finished runs of all, the time left, and a line for each run in progress.
+fn show(progress: &Progress, status: &StudyStatus) {
+    let StudyStatus { finished, failed, count, running, left } = status;
+    let failed = (*failed > 0).then(|| format!("{failed} failed"));
+    let fields = failed.into_iter().chain([format!("{} running", running.len())]).collect();
+    progress.set_headline(Headline { done: *finished as u64, total: *count as u64, fields }, *left);
+    let line = |run: &RunStatus| {
+        let accuracy = run.train_accuracy.map_or_else(String::new, |accuracy| format!(", train {:.1}%", 100.0 * accuracy));
+        format!("{}: step {}/{}{accuracy}, {}", run.name, run.step, run.steps, duration(run.elapsed))
+    };
+    let waiting = running.is_empty().then(|| "waiting for another process".to_owned());
+    progress.set_parts(running.iter().map(line).chain(waiting).collect());
 }
 
 /// Prints a line for each arm. Returns an error if an arm cannot be run.

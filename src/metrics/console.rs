@@ -97,10 +97,9 @@ impl Console {
             line.times.since(&since).summary()
         });
         drop(clock);
-        if self.progress.is_drawn() {
-            let headline = Headline { done: step, total: self.total_steps, fields: fields(line).into_iter().chain(times).collect() };
-            self.progress.set_headline(headline, left.map(Duration::from_secs_f64));
-        } else if starts_tenth {
+        let shown = fields(line).into_iter().chain(times.clone()).collect();
+        self.progress.set_headline(Headline { done: step, total: self.total_steps, fields: shown }, left.map(Duration::from_secs_f64));
+        if starts_tenth && !self.progress.is_drawn() {
             self.print_step(line, left, times);
         }
     }

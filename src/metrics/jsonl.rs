@@ -2,7 +2,7 @@
 //! the step of the checkpoint, because the run repeats and records the later steps again.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
+use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -10,6 +10,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::input::{self, Lines};
+
+/// The number of bytes at the end of a file in which [`last`] looks for a line.
+const MAX_LINE_BYTES: u64 = 64 * 1024;
 
 /// An open JSON Lines file to append to.
 #[derive(Debug)]
@@ -98,6 +101,19 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
         Ok(())
     })?;
     Ok(records)
+}
+
+/// Returns the last complete record of a file that another process may be writing; `None` if there is none yet, or if the last complete
+/// line does not parse as a `T`. Reads only the end of the file.
+pub fn last<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    let mut file = File::open(path).ok()?;
+    let start = file.metadata().ok()?.len().saturating_sub(MAX_LINE_BYTES);
+    file.seek(SeekFrom::Start(start)).ok()?;
+    let mut end = Vec::new();
+    file.read_to_end(&mut end).ok()?;
+    let complete = &end[..end.iter().rposition(|byte| *byte == b'\n')?];
+    let line = complete.rsplit(|byte| *byte == b'\n').next()?;
+    serde_json::from_slice(line).ok()
 }
 
 /// Reads all records of a user's file as `(location, record)`; the location, `FILE, line N`, is for messages. Unpacks `.gz`, and skips

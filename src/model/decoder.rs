@@ -15,6 +15,7 @@ use super::rotary::RotaryTables;
 use super::weights::{BlockWeights, Weights};
 use crate::kernels::pass::Step;
 use crate::kernels::{BLOCK, Cpu, Indices, Kernels, LayerCache, Segment, Target};
+use crate::output::Progress;
 use crate::workers::Workers;
 
 mod decoding;
@@ -169,14 +170,15 @@ impl Decoder {
     }
 
     /// Computes the residual stream after the last block, `[t, w]`, of each batch, with blocks in host memory. Copies each block to the
-    /// device once for all batches. `self` has the embedding, final norm and head on the device.
-    pub(super) fn hidden_streamed(&self, blocks: &[BlockWeights], batches: &[Packed]) -> Result<Vec<Tensor>> {
+    /// device once for all batches. `self` has the embedding, final norm and head on the device. `progress` counts each batch in each block.
+    pub(super) fn hidden_streamed(&self, blocks: &[BlockWeights], batches: &[Packed], progress: &Progress) -> Result<Vec<Tensor>> {
         let streams = batches.iter().map(|batch| self.check(batch).and_then(|()| self.embed(&batch.tokens))).collect::<Result<Vec<_>>>()?;
         for block in blocks {
             let block = block.map(|tensor| tensor.to_device(self.kernels.device()))?;
             for (batch, x) in batches.iter().zip(&streams) {
                 let context = self.context(&batch.segments, &batch.positions)?;
                 block.forward_in_place(x, &context, |qkv| context.attend_packed(qkv))?;
+                progress.add();
             }
         }
         Ok(streams)

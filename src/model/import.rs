@@ -20,29 +20,31 @@ use super::layout::weight_files;
 use super::parameters::{self, Parameter, Role, parameters};
 use super::weights::Weights;
 use crate::kernels::cpu;
+use crate::output::Progress;
 
-/// Reads the weights of a folder: `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
+/// Reads the weights of a folder: `model.safetensors`, or the shards that `model.safetensors.index.json` lists. Counts the bytes in
+/// `progress`, as parts of the work in progress.
 ///
 /// # Errors
 /// If a file is missing, truncated or corrupt, or if a tensor is missing, unexpected, not finite, or has another shape than `config` says.
 /// The message names the file and the tensor.
-pub fn load(folder: &Path, config: &ModelConfig) -> Result<Weights> {
-    from_paths(&weight_files(folder)?, config)
+pub fn load(folder: &Path, config: &ModelConfig, progress: &Progress) -> Result<Weights> {
+    from_paths(&weight_files(folder)?, config, progress)
 }
 
-/// Reads the weights of a safetensors file.
+/// Reads the weights of a safetensors file. Counts the bytes like [`load`].
 ///
 /// # Errors
 /// If the file is missing, truncated or corrupt, or if a tensor is missing, unexpected, not finite, or has another shape than `config`
 /// says. The message names the file and the tensor.
-pub fn load_file(path: &Path, config: &ModelConfig) -> Result<Weights> {
-    from_paths(&[path.to_owned()], config)
+pub fn load_file(path: &Path, config: &ModelConfig, progress: &Progress) -> Result<Weights> {
+    from_paths(&[path.to_owned()], config, progress)
 }
 
-fn from_paths(paths: &[PathBuf], config: &ModelConfig) -> Result<Weights> {
+fn from_paths(paths: &[PathBuf], config: &ModelConfig, progress: &Progress) -> Result<Weights> {
     let mut store = Store::default();
     paths.iter().try_for_each(|path| store.add(FileSource::File(path.clone())))?;
-    store.weights(config)
+    store.weights(config, progress)
 }
 
 /// Reads the weights of a safetensors file in memory.
@@ -53,7 +55,7 @@ fn from_paths(paths: &[PathBuf], config: &ModelConfig) -> Result<Weights> {
 pub fn from_bytes(bytes: &'static [u8], config: &ModelConfig) -> Result<Weights> {
     let mut store = Store::default();
     store.add(FileSource::Memory(bytes))?;
-    store.weights(config)
+    store.weights(config, &Progress::hidden())
 }
 
 /// Checks a folder's weights against the configuration by their headers: names, shapes and dtypes, but not values.
@@ -106,6 +108,12 @@ struct Entry {
     info: TensorInfo,
     /// The position of its first byte in the file.
     offset: u64,
+}
+
+impl Entry {
+    fn bytes(&self) -> u64 {
+        (self.info.data_offsets.1 - self.info.data_offsets.0) as u64
+    }
 }
 
 /// All tensors of one or more files, by name.
@@ -171,13 +179,17 @@ impl Store {
         Ok(())
     }
 
-    /// Checks all names and shapes, then reads the tensors in parallel.
-    fn weights(&self, config: &ModelConfig) -> Result<Weights> {
+    /// Checks all names and shapes, then reads the tensors in parallel and counts their bytes.
+    fn weights(&self, config: &ModelConfig, progress: &Progress) -> Result<Weights> {
         self.check(config)?;
+        let table = parameters(config);
+        let parts = table.iter().flat_map(|row| &row.parts);
+        let bytes: Vec<u64> = parts.map(|part| Ok(self.find(part)?.bytes())).collect::<Result<_>>()?;
+        progress.expect_bytes(bytes.iter().sum());
         if config.tied {
             self.check_tied(config)?;
         }
-        let loaded: Vec<Tensor> = parameters(config).par_iter().map(|row| self.load(row)).collect::<Result<_>>()?;
+        let loaded: Vec<Tensor> = table.par_iter().map(|row| self.load(row, progress)).collect::<Result<_>>()?;
         let mut loaded = loaded.into_iter();
         Weights::build(config, |row| loaded.next().with_context(|| format!("no tensor {}", row.name())))
     }
@@ -231,9 +243,9 @@ impl Store {
             "tensor {} in {name} has dtype {dtype:?}, expected F32, BF16 or F16",
             part.name
         );
-        let bytes = entry.info.data_offsets.1 - entry.info.data_offsets.0;
+        let bytes = entry.bytes();
         ensure!(
-            bytes * 8 == elements * dtype.bitsize(),
+            bytes * 8 == (elements * dtype.bitsize()) as u64,
             "tensor {} in {name} has {bytes} bytes for {elements} values of {dtype:?}",
             part.name
         );
@@ -241,7 +253,7 @@ impl Store {
     }
 
     /// Reads one of our tensors from the checkpoint's tensors that make it up.
-    fn load(&self, row: &Parameter) -> Result<Tensor> {
+    fn load(&self, row: &Parameter, progress: &Progress) -> Result<Tensor> {
         let width = row.width();
         let mut ours = vec![0.0; row.shape.elem_count()];
         for part in &row.parts {
@@ -251,7 +263,13 @@ impl Store {
                 let mut source = self.files[self.find(part)?.file].open()?;
                 let mut values = Vec::new();
                 for first in (0..total).step_by(rows) {
-                    self.read(part, first * columns, (total - first).min(rows) * columns, source.as_mut(), &mut values)?;
+                    progress.add_parts(self.read(
+                        part,
+                        first * columns,
+                        (total - first).min(rows) * columns,
+                        source.as_mut(),
+                        &mut values,
+                    )?);
                     part.import_rows(first, &values, &mut ours, width);
                 }
             } else {
@@ -260,7 +278,8 @@ impl Store {
                     let mut source = self.files[self.find(part)?.file].open()?;
                     let mut values = Vec::new();
                     for (index, ours) in ours.chunks_mut(rows * columns).enumerate() {
-                        self.read(part, (chunk * 16 + index) * rows * columns, ours.len(), source.as_mut(), &mut values)?;
+                        let first = (chunk * 16 + index) * rows * columns;
+                        progress.add_parts(self.read(part, first, ours.len(), source.as_mut(), &mut values)?);
                         ours.copy_from_slice(&values);
                     }
                     anyhow::Ok(())
@@ -270,8 +289,8 @@ impl Store {
         Ok(cpu::tensor(ours, &row.shape)?)
     }
 
-    /// Reads `count` elements of a tensor, from element `first` on, into `values`, as f32.
-    fn read(&self, part: &CheckpointTensor, first: usize, count: usize, source: &mut dyn ReadSeek, values: &mut Vec<f32>) -> Result<()> {
+    /// Reads `count` elements of a tensor, from element `first` on, into `values`, as f32. Returns the number of bytes read.
+    fn read(&self, part: &CheckpointTensor, first: usize, count: usize, source: &mut dyn ReadSeek, values: &mut Vec<f32>) -> Result<usize> {
         let entry = self.find(part)?;
         let name = || format!("tensor {} of {}", part.name, self.files[entry.file].name());
         let size = entry.info.dtype.bitsize() / 8;
@@ -295,6 +314,6 @@ impl Store {
             let file = self.files[entry.file].name();
             bail!("tensor {} in {file} has a value that is not finite ({} at element {})", part.name, values[index], first + index);
         }
-        Ok(())
+        Ok(bytes.len())
     }
 }

@@ -9,6 +9,7 @@ use super::head::Scores;
 use super::packed::Packed;
 use super::weights::Weights;
 use crate::kernels::on_host;
+use crate::output::Progress;
 
 /// Maximum number of rows whose residual streams are on the device at once. Each block is copied once for all of these rows.
 const ROWS_AT_ONCE: usize = 1 << 18;
@@ -22,18 +23,26 @@ impl Decoder {
         Ok(self.with(self.weights.map(&self.config, |tensor| Ok(on_host(tensor)?))?))
     }
 
-    /// Scores several packed batches like [`Decoder::score`]. Copies weights in host memory to the device block by block.
+    /// Scores several packed batches like [`Decoder::score`]. Copies weights in host memory to the device block by block. Counts the work in
+    /// `progress`: a part for each batch, or for each batch in each block and in the head if the weights are copied.
     ///
     /// # Errors
     /// If a token is outside the vocabulary, a sequence exceeds the context length, or a kernel fails.
-    pub fn score_all(&self, batches: &[Packed], temperature: f32) -> Result<Vec<Scores>> {
-        if self.weights.norm.device().same_device(self.kernels().device()) {
-            return batches.iter().map(|batch| self.score(batch, temperature)).collect();
+    pub fn score_all(&self, batches: &[Packed], temperature: f32, progress: &Progress) -> Result<Vec<Scores>> {
+        if !self.weights.norm.device().same_device(self.kernels().device()) {
+            return self.score_streamed(batches, temperature, progress);
         }
-        self.score_streamed(batches, temperature)
+        progress.expect(batches.len());
+        let score = |batch| {
+            let scores = self.score(batch, temperature)?;
+            progress.add();
+            Ok(scores)
+        };
+        batches.iter().map(score).collect()
     }
 
-    fn score_streamed(&self, batches: &[Packed], temperature: f32) -> Result<Vec<Scores>> {
+    fn score_streamed(&self, batches: &[Packed], temperature: f32, progress: &Progress) -> Result<Vec<Scores>> {
+        progress.expect(batches.len() * (self.weights.blocks.len() + 1));
         let on_device = |tensor: &Tensor| tensor.to_device(self.kernels().device());
         let (blocks, Weights { embedding, norm, head, .. }) = (&self.weights.blocks, &self.weights);
         let head = head.as_ref().map(on_device).transpose()?;
@@ -46,8 +55,9 @@ impl Decoder {
                 rows <= ROWS_AT_ONCE
             });
             let (now, later) = rest.split_at(fits.count().max(1));
-            for (batch, hidden) in now.iter().zip(without_blocks.hidden_streamed(blocks, now)?) {
+            for (batch, hidden) in now.iter().zip(without_blocks.hidden_streamed(blocks, now, progress)?) {
                 scores.push(without_blocks.score_hidden(&hidden, batch, temperature)?);
+                progress.add();
             }
             rest = later;
         }
@@ -70,7 +80,11 @@ mod tests {
         let decoder = Decoder::new(config, weights)?;
         let batch = |prompt: &[u32], response: &[u32]| Packed::of_responses(vec![(prompt, vec![response])]);
         let batches = [batch(&[1, 2, 3], &[4, 5]), batch(&[6], &[7, 8, 9, 10])];
-        assert_eq!(decoder.score_streamed(&batches, 0.6)?, decoder.score_all(&batches, 0.6)?);
+        let progress = Progress::hidden();
+        let streamed = decoder.score_streamed(&batches, 0.6, &progress)?;
+        assert_eq!(progress.counts(), (6, 6), "two batches in two blocks and in the head");
+        assert_eq!(streamed, decoder.score_all(&batches, 0.6, &progress)?);
+        assert_eq!(progress.counts(), (2, 2));
         Ok(())
     }
 }

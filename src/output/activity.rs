@@ -32,6 +32,8 @@ pub(super) struct Activity {
     pub is_bytes: bool,
     /// The number of finished parts.
     pub done: u64,
+    /// The number of parts that were finished at its start, as of a continued download.
+    pub done_before: u64,
     /// The number of all parts; 0 if unknown.
     pub total: u64,
     /// The number of tokens computed so far.
@@ -70,39 +72,79 @@ pub(super) fn headline_line(headline: &Headline, left: Option<Duration>, columns
 /// Returns the line of the work in progress: `⠹ rollouts 310/1024, 21k tokens/s, 14s`. Within the steps of a headline, names only work that
 /// has lasted a moment, and otherwise the step. Outside, shows the time left if it is known.
 pub(super) fn activity_line(activity: &Activity, headline: Option<&Headline>, clock: Duration, columns: usize) -> String {
-    let Activity { what, is_bytes, done, total, tokens, elapsed } = activity;
-    let spinner = SPINNER[(clock.as_millis() / 100) as usize % SPINNER.len()];
-    let count = match (is_bytes, total) {
-        (true, _) => format!(" {}", bytes_of(*done, *total)),
-        (false, 0) => String::new(),
-        (false, total) => format!(" {done}/{total}"),
-    };
+    let is_named = headline.is_none() || activity.elapsed >= NAMED_AFTER;
     let work = match headline {
-        Some(headline) if *elapsed < NAMED_AFTER => format!("step {}/{}", (headline.done + 1).min(headline.total), headline.total),
+        Some(headline) if !is_named => format!("step {}/{}", (headline.done + 1).min(headline.total), headline.total),
         _ => {
+            let count = activity.count();
             let room = columns.saturating_sub(2 + measure_text_width(&count));
-            let what = if what.is_empty() { "working" } else { what };
+            let what = if activity.what.is_empty() { "working" } else { &activity.what };
             format!("{}{count}", shortened(what, room))
         }
     };
-    let is_named = headline.is_none() || *elapsed >= NAMED_AFTER;
-    let per_second = |count: u64| count as f64 / elapsed.as_secs_f64().max(0.1);
-    let rate = match is_bytes {
-        true if *done > 0 => Some(format!("{:.1} MB/s", per_second(*done) / 1e6)),
-        false if *tokens > 0 && is_named => Some(format!("{} tokens/s", abbreviated(per_second(*tokens)))),
-        _ => None,
-    };
-    let left = (headline.is_none() && *done > 0 && done < total)
-        .then(|| format!("{} left", duration(elapsed.mul_f64((total - done) as f64 / *done as f64))));
-    let time = left.or_else(|| (elapsed.as_secs() > 0).then(|| duration(*elapsed)));
-    let mut line = format!("{spinner} {work}");
-    for part in [rate, time].into_iter().flatten() {
+    let rate = activity.rate().filter(|_| is_named);
+    let mut line = format!("{} {work}", spinner(clock));
+    for part in [rate, activity.time(headline.is_none())].into_iter().flatten() {
         if measure_text_width(&line) + 2 + measure_text_width(&part) <= columns {
             line += ", ";
             line += &part;
         }
     }
     line
+}
+
+/// Returns the line of one of several parallel parts of the work: `⠹ terms, seed 0: step 12/300`.
+pub(super) fn part_line(part: &str, clock: Duration, columns: usize) -> String {
+    format!("{} {}", spinner(clock), shortened(part, columns.saturating_sub(2)))
+}
+
+/// Returns the work in progress as a line for a log file, with the finished steps of the headline:
+/// `rollouts 310/1024, 21k tokens/s, 1m 14s, 120 of 300 steps done`.
+pub(super) fn log_line(activity: &Activity, headline: Option<&Headline>) -> String {
+    let steps = headline.map(|Headline { done, total, .. }| format!("{done} of {total} steps done"));
+    let work = format!("{}{}", activity.what, activity.count());
+    let parts = [Some(work), activity.rate(), activity.time(headline.is_none()), steps];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+impl Activity {
+    /// Returns the finished parts and all parts, with a space before; empty if the work is not counted.
+    fn count(&self) -> String {
+        match (self.is_bytes, self.total) {
+            (true, 0) if self.done == 0 => String::new(),
+            (true, total) => format!(" {}", bytes_of(self.done, total)),
+            (false, 0) => String::new(),
+            (false, total) => format!(" {}/{total}", self.done),
+        }
+    }
+
+    /// Returns the mean speed since the start.
+    fn rate(&self) -> Option<String> {
+        let per_second = |count: u64| count as f64 / self.elapsed.as_secs_f64().max(0.1);
+        match self.is_bytes {
+            true if self.done_now() > 0 => Some(format!("{:.1} MB/s", per_second(self.done_now()) / 1e6)),
+            false if self.tokens > 0 => Some(format!("{} tokens/s", abbreviated(per_second(self.tokens)))),
+            _ => None,
+        }
+    }
+
+    /// Returns the time left, if `shows_left` and it is known, and otherwise the time since the start, if it is at least a second.
+    fn time(&self, shows_left: bool) -> Option<String> {
+        if shows_left && self.done_now() > 0 && self.done < self.total {
+            let left = self.elapsed.mul_f64((self.total - self.done) as f64 / self.done_now() as f64);
+            return Some(format!("{} left", duration(left)));
+        }
+        (self.elapsed.as_secs() > 0).then(|| duration(self.elapsed))
+    }
+
+    /// Returns the number of parts finished since the start.
+    fn done_now(&self) -> u64 {
+        self.done.saturating_sub(self.done_before)
+    }
+}
+
+fn spinner(clock: Duration) -> char {
+    SPINNER[(clock.as_millis() / 100) as usize % SPINNER.len()]
 }
 
 /// Formats bytes in the unit of their total: `3.1/6.7 GB`, or `3.1 GB` if the total is 0.
@@ -152,6 +194,11 @@ mod tests {
         Headline { done: 120, total: 300, fields: fields.map(str::to_owned).into() }
     }
 
+    fn rollouts() -> Activity {
+        let (what, elapsed) = ("rollouts".into(), Duration::from_secs(14));
+        Activity { what, done: 310, total: 1024, tokens: 294_000, elapsed, ..Activity::default() }
+    }
+
     #[test]
     fn headline_line_shows_as_many_fields_as_fit() {
         let check = |columns: usize, expected: &str| {
@@ -174,7 +221,7 @@ mod tests {
             assert!(measure_text_width(&line) <= columns, "{columns}");
         };
         let seconds = Duration::from_secs;
-        let rollouts = Activity { what: "rollouts".into(), done: 310, total: 1024, tokens: 294_000, elapsed: seconds(14), is_bytes: false };
+        let rollouts = rollouts();
         check(&rollouts, Some(&headline()), 80, "⠹ rollouts 310/1024, 21k tokens/s, 14s");
         check(&rollouts, None, 80, "⠹ rollouts 310/1024, 21k tokens/s, 32s left");
         check(&rollouts, Some(&headline()), 34, "⠹ rollouts 310/1024, 21k tokens/s");
@@ -185,6 +232,26 @@ mod tests {
         check(&load, None, 80, "⠹ loading a/b, 1m 15s");
         let download = Activity { what: "downloading a".into(), is_bytes: true, done: 3_100_000_000, total: 6_700_000_000, ..load };
         check(&download, None, 80, "⠹ downloading a 3.1/6.7 GB, 41.3 MB/s, 1m 27s left");
+        let continued = Activity { done_before: 1_600_000_000, ..download.clone() };
+        check(&continued, None, 80, "⠹ downloading a 3.1/6.7 GB, 20.0 MB/s, 3m 00s left");
+        let begun = Activity { elapsed: Duration::from_millis(90), ..download };
+        check(&begun, Some(&headline()), 80, "⠹ step 121/300");
+    }
+
+    #[test]
+    fn log_line_shows_everything() {
+        let check = |activity: &Activity, headline: Option<&Headline>, expected: &str| assert_eq!(log_line(activity, headline), expected);
+        check(&rollouts(), Some(&headline()), "rollouts 310/1024, 21k tokens/s, 14s, 120 of 300 steps done");
+        check(&rollouts(), None, "rollouts 310/1024, 21k tokens/s, 32s left");
+        let save = Activity { what: "saving a checkpoint".into(), elapsed: Duration::from_secs(75), ..Activity::default() };
+        check(&save, Some(&headline()), "saving a checkpoint, 1m 15s, 120 of 300 steps done");
+        check(&Activity { is_bytes: true, ..save }, None, "saving a checkpoint, 1m 15s");
+    }
+
+    #[test]
+    fn part_line_is_cut_to_the_columns() {
+        assert_eq!(part_line("terms, seed 0: step 12/300", Duration::ZERO, 80), "⠋ terms, seed 0: step 12/300");
+        assert_eq!(part_line("terms, seed 0: step 12/300", Duration::ZERO, 12), "⠋ terms, se…");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::io::IsTerminal;
 use std::sync::OnceLock;
 
+use indicatif::ProgressDrawTarget;
+
 /// The importance of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -64,10 +66,14 @@ pub fn current() -> Mode {
     MODE.get().copied().unwrap_or_default()
 }
 
-/// True if a progress display may be drawn: stderr is a terminal that shows text and messages.
+/// True if stderr shows messages: without `--quiet`.
+pub fn shows_messages() -> bool {
+    current().least <= Level::Info
+}
+
+/// True if a progress display may be drawn: stderr shows text and messages, and is a terminal that can move its cursor.
 pub fn can_draw() -> bool {
-    let mode = current();
-    mode.format == Format::Text && mode.least <= Level::Info && console::user_attended_stderr()
+    current().format == Format::Text && shows_messages() && !ProgressDrawTarget::stderr().is_hidden()
 }
 
 /// Returns the width of the terminal on stderr; `None` if stderr is not a terminal.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::launch::{ChildRun, lock};
+use super::status::{Pace, RunPace, RunStatus, StudyStatus};
 use super::{Arm, ArmResults, Progress, Study, Table, progress};
 use crate::checkpoint::lock::FolderLock;
 use crate::interrupt::Interrupt;
@@ -18,6 +19,8 @@ use crate::usage::usage;
 
 /// Interval for polling running processes.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Interval for showing how far the study is.
+const SHOW_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How to start runs.
 pub struct Launcher<'a> {
@@ -27,8 +30,12 @@ pub struct Launcher<'a> {
     pub data_dir: Option<PathBuf>,
     /// Maximum number of parallel runs.
     pub jobs: usize,
-    /// Receives progress lines.
+    /// Receives a line about each run that ends, and about what delays the others.
     pub print: &'a dyn Fn(&str),
+    /// Receives a line about each run that starts.
+    pub print_start: &'a dyn Fn(&str),
+    /// Receives the state of the study at least once per second.
+    pub show: &'a dyn Fn(&StudyStatus),
 }
 
 /// The runs of a study, in a folder locked for this process.
@@ -42,6 +49,9 @@ pub struct StudyRunner<'a> {
     /// Number of all runs.
     count: usize,
     finished: usize,
+    failed: usize,
+    /// The pace of the runs that ended in this process.
+    pace: Pace,
     /// True after printing that the next run waits for another process.
     is_waiting: bool,
     _lock: FolderLock,
@@ -53,6 +63,14 @@ struct PlannedRun<'a> {
     seed: u64,
     settings: RunSettings,
     root: PathBuf,
+}
+
+/// A run in progress.
+struct RunningRun<'a> {
+    planned: PlannedRun<'a>,
+    child: ChildRun,
+    started: Instant,
+    pace: RunPace,
 }
 
 /// How executing the runs ended.
@@ -68,7 +86,8 @@ pub enum RunOutcome {
 
 /// The result of starting a run.
 enum Launch {
-    Started(ChildRun),
+    /// The process goes on after this step.
+    Started(ChildRun, u64),
     /// The run needs no process: it outlived an earlier study process and is done.
     AlreadyDone,
     /// Another process is working on the run.
@@ -89,7 +108,8 @@ impl<'a> StudyRunner<'a> {
         let pending: VecDeque<PlannedRun> =
             planned_runs.into_iter().zip(states).filter(|(_, state)| *state != Progress::Done).map(|(planned, _)| planned).collect();
         let finished = count - pending.len();
-        Ok(Self { study, settings, out, launcher, pending, count, finished, is_waiting: false, _lock })
+        let (failed, pace, is_waiting) = (0, Pace::default(), false);
+        Ok(Self { study, settings, out, launcher, pending, count, finished, failed, pace, is_waiting, _lock })
     }
 
     /// Describes the size of the study in one line.
@@ -105,12 +125,12 @@ impl<'a> StudyRunner<'a> {
     /// # Errors
     /// If a process cannot be started or polled, a run cannot be read, or the table cannot be written.
     pub fn run(&mut self, interrupt: &Interrupt) -> Result<RunOutcome> {
-        let mut running: Vec<(PlannedRun, ChildRun, Instant)> = Vec::new();
-        let (mut failed, mut forwarded) = (0, (None, false));
+        let mut running: Vec<RunningRun> = Vec::new();
+        let (mut forwarded, mut shown) = ((None, false), None::<Instant>);
         loop {
             let (signal, is_urgent) = (interrupt.signal(), interrupt.stop_now());
             if let Some(signal) = signal.filter(|_| forwarded != (signal, is_urgent)) {
-                running.iter_mut().for_each(|(_, run, _)| run.signal(signal, is_urgent));
+                running.iter_mut().for_each(|run| run.child.signal(signal, is_urgent));
                 forwarded = (Some(signal), is_urgent);
             }
             if signal.is_none() {
@@ -119,22 +139,27 @@ impl<'a> StudyRunner<'a> {
             if running.is_empty() && (self.pending.is_empty() || signal.is_some()) {
                 break;
             }
+            if shown.is_none_or(|shown| shown.elapsed() >= SHOW_INTERVAL) {
+                running.iter_mut().for_each(RunningRun::observe);
+                (self.launcher.show)(&self.status(&running));
+                shown = Some(Instant::now());
+            }
             std::thread::sleep(POLL_INTERVAL);
             for index in (0..running.len()).rev() {
-                let (planned, run, started) = &mut running[index];
-                let Some(status) = run.try_wait()? else { continue };
+                let Some(status) = running[index].child.try_wait()? else { continue };
+                let mut run = running.swap_remove(index);
+                run.observe();
+                self.pace.add(&run.pace);
                 if status.success() {
                     self.finished += 1;
-                    self.report(planned, started.elapsed())?;
+                    self.report(&run.planned, run.started.elapsed())?;
                 } else if !interrupt.stop_after_step() {
-                    failed += 1;
-                    let (label, seed) = (&planned.arm.label, planned.seed);
-                    (self.launcher.print)(&format!("{label}, seed {seed} failed ({status}); {}", run.log_tail()));
+                    self.failed += 1;
+                    (self.launcher.print)(&format!("{} failed ({status}); {}", run.planned.name(), run.child.log_tail()));
                 }
-                running.swap_remove(index);
             }
         }
-        Ok(match (forwarded.0, failed) {
+        Ok(match (forwarded.0, self.failed) {
             (None, 0) => RunOutcome::Done,
             (None, failed) => RunOutcome::Failed(failed),
             (Some(signal), _) => RunOutcome::Interrupted(signal),
@@ -143,11 +168,15 @@ impl<'a> StudyRunner<'a> {
 
     /// Starts pending runs up to the maximum. Starts none after a run that another process is working on; the next call tries that run
     /// again.
-    fn start_pending(&mut self, running: &mut Vec<(PlannedRun<'a>, ChildRun, Instant)>) -> Result<()> {
+    fn start_pending(&mut self, running: &mut Vec<RunningRun<'a>>) -> Result<()> {
         while running.len() < self.launcher.jobs {
             let Some(planned) = self.pending.pop_front() else { break };
             match self.launch(&planned)? {
-                Launch::Started(run) => running.push((planned, run, Instant::now())),
+                Launch::Started(child, from) => {
+                    let how = if from > 0 { format!("resumed after step {from}") } else { "started".to_owned() };
+                    (self.launcher.print_start)(&format!("{}: {how}", planned.name()));
+                    running.push(RunningRun { planned, child, started: Instant::now(), pace: RunPace::new(from) });
+                }
                 Launch::AlreadyDone => {
                     self.finished += 1;
                     self.report(&planned, Duration::ZERO)?;
@@ -176,10 +205,13 @@ impl<'a> StudyRunner<'a> {
         if FolderLock::holder(&planned.root).is_some() {
             return Ok(Launch::InUse);
         }
-        let mut words = vec![OsString::from("train")];
+        let (mut words, mut from) = (vec![OsString::from("train")], 0);
         match progress(&planned.root, &planned.settings)? {
             Progress::Done => return Ok(Launch::AlreadyDone),
-            Progress::Stopped(_) => words.extend(["--resume".into(), planned.root.clone().into()]),
+            Progress::Stopped(step) => {
+                from = step;
+                words.extend(["--resume".into(), planned.root.clone().into()]);
+            }
             state => {
                 if state == Progress::NotResumable {
                     std::fs::remove_dir_all(&planned.root).with_context(|| format!("cannot remove {}", planned.root.display()))?;
@@ -189,21 +221,37 @@ impl<'a> StudyRunner<'a> {
             }
         }
         words.extend(self.launcher.data_dir.iter().flat_map(|path| [OsString::from("--data-dir"), path.into()]));
-        ChildRun::start(&self.launcher.program, &words, &planned.root, lock).map(Launch::Started)
+        let child = ChildRun::start(&self.launcher.program, &words, &planned.root, lock)?;
+        Ok(Launch::Started(child, from))
+    }
+
+    /// Returns how far the study is.
+    fn status(&self, running: &[RunningRun]) -> StudyStatus {
+        let mut pace = self.pace;
+        running.iter().for_each(|run| pace.add(&run.pace));
+        let remaining: Vec<u64> = running.iter().map(|run| run.steps().saturating_sub(run.pace.step)).collect();
+        let pending: Vec<u64> = self.pending.iter().map(|planned| planned.settings.train.steps).collect();
+        StudyStatus {
+            finished: self.finished,
+            failed: self.failed,
+            count: self.count,
+            left: pace.left(&remaining, &pending, self.launcher.jobs),
+            running: running.iter().map(RunningRun::status).collect(),
+        }
     }
 
     /// Prints a line for a finished run, and updates the table.
     fn report(&self, planned: &PlannedRun, elapsed: Duration) -> Result<()> {
-        let (label, seed, print) = (&planned.arm.label, planned.seed, self.launcher.print);
+        let (name, print) = (planned.name(), self.launcher.print);
         let summary = read_summary(&planned.root, &planned.settings)?;
         for record in summary.iter().flat_map(|summary| &summary.missing) {
-            print(&format!("{label}, seed {seed} lost a record: {record}"));
+            print(&format!("{name} lost a record: {record}"));
         }
         let passes = summary.and_then(|summary| summary.last).map(|last| last.passes).unwrap_or_default();
         let is_shown = |pass: &String| self.study.passes.is_empty() || self.study.passes.contains(pass);
         let passes = passes.iter().filter(|(pass, _)| is_shown(pass)).map(|(pass, score)| format!("{pass} {:.1}%", score.mean() * 100.0));
         let passes = passes.collect::<Vec<_>>().join(", ");
-        print(&format!("[{}/{}] {label}, seed {seed}: {passes} ({:.0} s)", self.finished, self.count, elapsed.as_secs_f64()));
+        print(&format!("[{}/{}] {name}: {passes} ({:.0} s)", self.finished, self.count, elapsed.as_secs_f64()));
         self.table().map(drop)
     }
 
@@ -222,6 +270,28 @@ impl<'a> StudyRunner<'a> {
         std::fs::create_dir_all(self.out).with_context(|| format!("cannot create {}", self.out.display()))?;
         table.write(self.out)?;
         Ok(table)
+    }
+}
+
+impl PlannedRun<'_> {
+    /// Returns the run's arm and seed, for messages.
+    fn name(&self) -> String {
+        format!("{}, seed {}", self.arm.label, self.seed)
+    }
+}
+
+impl RunningRun<'_> {
+    fn steps(&self) -> u64 {
+        self.planned.settings.train.steps
+    }
+
+    fn observe(&mut self) {
+        self.pace.observe(&self.planned.root.join("metrics.jsonl"), self.started.elapsed());
+    }
+
+    fn status(&self) -> RunStatus {
+        let RunPace { step, train_accuracy, .. } = self.pace;
+        RunStatus { name: self.planned.name(), step, steps: self.steps(), train_accuracy, elapsed: self.started.elapsed() }
     }
 }
 

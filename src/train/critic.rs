@@ -14,6 +14,7 @@ use crate::model::{Decoder, ValueModel};
 use crate::objective::gae::{ValueTerms, explained_variance, gae, value_loss};
 use crate::objective::{AdvantageSettings, Estimate};
 use crate::optim::AdamW;
+use crate::output::Progress;
 
 /// The critic of a run.
 pub struct Critic {
@@ -159,12 +160,12 @@ impl Critic {
         state::save(&folder.join("critic"), &self.optimizer, &self.model.entries())
     }
 
-    /// Restores weights and moments from `critic/` in a checkpoint state.
+    /// Restores weights and moments from `critic/` in a checkpoint state. Counts the bytes in `shown`.
     ///
     /// # Errors
     /// If a file is missing, or does not match the model.
-    pub fn load(&mut self, folder: &std::path::Path) -> Result<()> {
-        state::load(&folder.join("critic"), self.model.body.kernels(), &mut self.optimizer, &self.model.entries())
+    pub fn load(&mut self, folder: &std::path::Path, shown: &Progress) -> Result<()> {
+        state::load(&folder.join("critic"), self.model.body.kernels(), &mut self.optimizer, &self.model.entries(), shown)
     }
 }
 

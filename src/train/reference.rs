@@ -9,6 +9,7 @@ use candle_core::{DType, Tensor};
 use super::settings::RunSettings;
 use crate::checkpoint::state::TrainedParameters;
 use crate::model::{Decoder, Lora, Weights, import};
+use crate::output::Progress;
 
 /// The file's name in a checkpoint state; its weights are f32.
 const FILE: &str = "reference.safetensors";
@@ -82,12 +83,12 @@ impl Reference {
         TrainedParameters::Weights(&self.decoder.config).write(&state.join(FILE), &tensors)
     }
 
-    /// Restores the weights that [`save`](Self::save) wrote.
+    /// Restores the weights that [`save`](Self::save) wrote. Counts the bytes in `shown`.
     ///
     /// # Errors
     /// If the file is missing or does not match the model.
-    pub fn load(&self, state: &Path) -> Result<()> {
-        let weights = import::load_file(&state.join(FILE), &self.decoder.config).context(
+    pub fn load(&self, state: &Path, shown: &Progress) -> Result<()> {
+        let weights = import::load_file(&state.join(FILE), &self.decoder.config, shown).context(
             "cannot load the synchronized reference: was train.reference_every or train.reference_decay set when the run started?",
         )?;
         self.average.as_ref().map_or(Ok(()), |average| average.set(&weights, self.decoder.kernels()))?;
@@ -150,7 +151,7 @@ mod tests {
         let folder = tempfile::tempdir()?;
         reference.save(folder.path())?;
         let again = new_reference(&settings, &start)?;
-        again.load(folder.path())?;
+        again.load(folder.path(), &Progress::hidden())?;
         assert_eq!(embedding(&again.decoder)?, mixed);
         Ok(())
     }

@@ -14,7 +14,7 @@ use super::invocation::resume_command;
 use super::settings::RunSettings;
 use crate::checkpoint::manifest;
 use crate::checkpoint::state::{Progress, WEIGHTS};
-use crate::output::Level;
+use crate::output::{self, Level};
 use records::{MissingRecords, RecordIndex};
 
 /// Where to resume a run, and why.
@@ -51,16 +51,16 @@ impl ResumePoint {
         })
     }
 
-    /// Chooses the newest intact checkpoint, or step 0 if there is no checkpoint yet.
+    /// Chooses the newest intact checkpoint, or step 0 if there is no checkpoint yet. `shown` shows the checks and the bytes read.
     ///
     /// # Errors
     /// If there are checkpoints but none is intact with its records (the message lists each with its fault), if checkpoints were deleted,
     /// or if a file cannot be read.
-    pub fn newest(folder: RunFolder, settings: &RunSettings) -> Result<Self> {
+    pub fn newest(folder: RunFolder, settings: &RunSettings, shown: &output::Progress) -> Result<Self> {
         let mut index = RecordIndex::open(&folder)?;
         let (mut unusable, mut chosen) = (Vec::new(), None);
         for step in folder.steps_with_state()?.into_iter().rev() {
-            let fault = checkpoint_fault(&folder, settings, step)?;
+            let fault = checkpoint_fault(&folder, settings, step, shown)?;
             let missing_records = if fault.is_none() { index.missing_records(step)? } else { MissingRecords::default() };
             let (evaluations_to_repeat, lost) = repairable(&folder, &missing_records)?;
             if fault.is_none() && lost.is_empty() {
@@ -103,12 +103,13 @@ impl ResumePoint {
         })
     }
 
-    /// Chooses the checkpoint of step `at`; 0 is the initial model. Lost records do not prevent this.
+    /// Chooses the checkpoint of step `at`; 0 is the initial model. Lost records do not prevent this. `shown` shows the checks and the bytes
+    /// read.
     ///
     /// # Errors
     /// If the step has no state, or the checkpoint's own files are corrupt (the message lists the steps with a state), or if a file cannot
     /// be read.
-    pub fn at(folder: RunFolder, settings: &RunSettings, at: u64) -> Result<Self> {
+    pub fn at(folder: RunFolder, settings: &RunSettings, at: u64, shown: &output::Progress) -> Result<Self> {
         let chosen = Self {
             folder,
             from: at,
@@ -122,7 +123,7 @@ impl ResumePoint {
         }
         let mut states = Vec::new();
         for step in chosen.folder.steps_with_state()? {
-            states.push((step, checkpoint_fault(&chosen.folder, settings, step)?));
+            states.push((step, checkpoint_fault(&chosen.folder, settings, step, shown)?));
         }
         if !states.contains(&(at, None)) {
             let listed = states.iter().map(|(step, fault)| format!("{step} ({})", fault.as_deref().unwrap_or("intact")));
@@ -221,7 +222,7 @@ fn ensure_usable(folder: &RunFolder, unusable: &[UnusableCheckpoint]) -> Result<
 }
 
 /// Returns the fault of a checkpoint's own files; `None` if they are intact.
-fn checkpoint_fault(folder: &RunFolder, settings: &RunSettings, step: u64) -> Result<Option<String>> {
+fn checkpoint_fault(folder: &RunFolder, settings: &RunSettings, step: u64, shown: &output::Progress) -> Result<Option<String>> {
     let checkpoint = folder.checkpoint(step);
     let state = checkpoint.join("state");
     let progress = match Progress::read(&state) {
@@ -239,8 +240,9 @@ fn checkpoint_fault(folder: &RunFolder, settings: &RunSettings, step: u64) -> Re
     if !weights.exists() && progress.exact_weights.map_or_else(is_exact, Ok)? {
         return Ok(Some(format!("{} is missing, and the model next to it is rounded", weights.display())));
     }
-    match manifest::first_corruption(&state)? {
-        None => manifest::first_corruption(&checkpoint),
+    shown.begin(format!("checking the checkpoint of step {step}"));
+    match manifest::first_corruption_counted(&state, shown)? {
+        None => manifest::first_corruption_counted(&checkpoint, shown),
         fault => Ok(fault),
     }
 }

@@ -160,22 +160,49 @@ fn dry_run_prints_the_question_and_the_answer_as_read() {
     assert!(many.matches("question: ").count() == 5 && many.contains("and 15 examples more"), "{many}");
 }
 
-/// In a pseudo-terminal of 80 columns, work that lasts is drawn, and no line is wider than the terminal.
+/// Runs the program in a pseudo-terminal of 80 columns and this type. Returns what the terminal received.
+#[cfg(target_os = "linux")]
+fn in_terminal(kind: &str, arguments: &str) -> String {
+    let program = command(&[]).get_program().to_str().unwrap().to_owned();
+    let inner = format!("stty cols 80 rows 50; exec {program} {arguments}");
+    let mut terminal = Command::new("script");
+    terminal.args(["--quiet", "--return", "--command", &inner, "/dev/null"]).stdin(std::process::Stdio::null());
+    terminal.env("TERM", kind).env_remove("NO_COLOR").env_remove("CLICOLOR").env_remove("CLICOLOR_FORCE");
+    let output = terminal.output().expect("script (of util-linux) is needed to test the display in a terminal");
+    assert!(output.status.success(), "{}", stdout(&output));
+    stdout(&output)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn terminal_without_a_cursor_gets_lines() {
+    let text = in_terminal("dumb", &EVAL.join(" "));
+    assert!(text.contains("evaluating tiny-greedy 2/20\r\n") && !has_escape_codes(&text), "{text}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn terminal_shows_the_runs_of_a_study() {
+    let folder = tempfile::tempdir().unwrap();
+    let study = "title = \"Two\"\nseeds = [0, 1]\n[base]\ntrain.steps = 2\neval.limit = 20\n[[arm]]\nlabel = \"plain\"\n";
+    let file = crate::fixture::write_file(folder.path(), "study.toml", study);
+    let text = in_terminal("xterm", &format!("study {file} --jobs 2 --out {}", folder.path().join("out").display()));
+    let plain = console::strip_ansi_codes(&text).into_owned();
+    for shown in ["0/2  2 running", "plain, seed 0: step 0/2", "plain, seed 1: step 0/2", "[2/2] plain, seed "] {
+        assert!(plain.contains(shown), "{shown}: {plain}");
+    }
+    assert!(!plain.contains("started"), "{plain}");
+}
+
+/// In a pseudo-terminal, work that lasts is drawn, and no line is wider than the terminal.
 #[cfg(target_os = "linux")]
 #[test]
 fn terminal_shows_the_work_in_lines_that_fit() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let program = command(&[]).get_program().to_str().unwrap().to_owned();
     // Evaluations take several seconds on any machine, so that the display has time to draw them.
     let more = "--steps 2 --set eval.limit=1000 --set eval.decoding=t0.6x8 --set rollout.groups=2 --device cpu";
-    let inner = format!("stty cols 80 rows 50; exec {program} train --out {} {more}", out.display());
-    let mut terminal = Command::new("script");
-    terminal.args(["--quiet", "--return", "--command", &inner, "/dev/null"]).stdin(std::process::Stdio::null());
-    terminal.env("TERM", "xterm").env_remove("NO_COLOR").env_remove("CLICOLOR").env_remove("CLICOLOR_FORCE");
-    let output = terminal.output().expect("script (of util-linux) is needed to test the display in a terminal");
-    assert!(output.status.success(), "{}", stdout(&output));
-    let text = stdout(&output);
+    let text = in_terminal("xterm", &format!("train --out {} {more}", out.display()));
     assert!(has_escape_codes(&text), "the progress is drawn: {text}");
     let plain = console::strip_ansi_codes(&text).into_owned();
     assert!(plain.contains("evaluating tiny-t0.6x8 ") && plain.contains("/8000") && plain.contains(" tokens/s"), "{plain}");

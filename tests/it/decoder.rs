@@ -12,6 +12,7 @@ use rlvr::model::decoder::ActivationCheckpointing;
 use rlvr::model::export::{self, WeightDtype};
 use rlvr::model::head::TokenGradients;
 use rlvr::model::{Decoder, ModelConfig, Packed, Weights, import, init};
+use rlvr::output::Progress;
 
 const LLAMA3: &str = r#""rope_theta": 500000.0, "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
     "high_freq_factor": 4.0, "original_max_position_embeddings": 16}"#;
@@ -232,15 +233,15 @@ fn import_load_reads_what_export_wrote() -> Result<()> {
     let decoder = decoder(&config("qwen2", false, r#""rope_theta": 10000.0"#))?;
     let bytes = self::bytes(&decoder.weights, &decoder.config)?;
     std::fs::write(folder.path().join("model.safetensors"), &bytes)?;
-    let again = import::load(folder.path(), &decoder.config)?;
+    let again = import::load(folder.path(), &decoder.config, &Progress::hidden())?;
     assert_eq!(self::bytes(&again, &decoder.config)?, bytes);
 
     std::fs::write(folder.path().join("model.safetensors"), &bytes[..bytes.len() - 5])?;
-    let message = import::load(folder.path(), &decoder.config).unwrap_err().to_string();
+    let message = import::load(folder.path(), &decoder.config, &Progress::hidden()).unwrap_err().to_string();
     assert!(message.contains("is truncated"), "{message}");
     let other = ModelConfig::parse(&config("qwen2", false, r#""rope_theta": 10000.0"#).replace("48", "40"))?;
     std::fs::write(folder.path().join("model.safetensors"), &bytes)?;
-    let message = import::load(folder.path(), &other).unwrap_err().to_string();
+    let message = import::load(folder.path(), &other, &Progress::hidden()).unwrap_err().to_string();
     assert!(message.contains("mlp.gate_proj.weight") && message.contains("[48, 32]") && message.contains("[40, 32]"), "{message}");
     Ok(())
 }

@@ -12,6 +12,7 @@ use rlvr::interrupt::Interrupt;
 use rlvr::model::export::{self, WeightDtype};
 use rlvr::model::{Decoder, Gradients, ModelConfig, Weights, import};
 use rlvr::objective::{Estimate, ResponseRewards, advantages};
+use rlvr::output::Progress;
 use rlvr::train::critic::{self, Critic};
 use rlvr::train::update::{Packing, Sample, Sequence, Updater};
 use rlvr::train::{Replay, RunSettings, algorithm};
@@ -70,7 +71,7 @@ fn split(flat: &[f32], scored: &[ScoredRollout]) -> Vec<Vec<f32>> {
 fn decoder(name: &str, part: &str) -> Result<Decoder> {
     let folder = path("golden").join(name).join(part);
     let config = ModelConfig::parse(&std::fs::read_to_string(folder.join("config.json"))?)?;
-    let weights = import::load(&folder, &config)?;
+    let weights = import::load(&folder, &config, &Progress::hidden())?;
     Decoder::new(config, weights)
 }
 

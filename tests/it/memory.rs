@@ -8,6 +8,7 @@ use rlvr::config;
 use rlvr::interrupt::Interrupt;
 use rlvr::kernels::{HookedKernels, OperationHooks, OutOfMemory};
 use rlvr::model::import;
+use rlvr::output::Progress;
 use rlvr::tiny::embedded;
 use rlvr::train::{self, Outcome, RunRequest};
 
@@ -45,7 +46,7 @@ fn run_retries_updates_that_run_out_of_memory() {
         let folder = root.path().join(name);
         assert_eq!(run(&folder, failing).unwrap(), Outcome::Done);
         let config = embedded::shape().unwrap().0;
-        import::load(&folder.join("checkpoints/00002"), &config).unwrap()
+        import::load(&folder.join("checkpoints/00002"), &config, &Progress::hidden()).unwrap()
     };
     let (expected, found) = (weights("whole", 0), weights("retried", 3));
     for ((name, expected), (_, found)) in expected.entries().into_iter().zip(found.entries()) {

@@ -77,6 +77,7 @@ fn load_resumes_bit_identically() {
             &TrainedParameters::Weights(&again.config),
             &again.weights.entries(),
             rounds,
+            &output::Progress::hidden(),
         )
         .unwrap();
         assert_eq!(found, Progress { exact_weights: Some(expected.contains(&WEIGHTS)), ..PROGRESS });
@@ -130,7 +131,16 @@ fn load_accepts_parameters_frozen_or_unfrozen_since_save() {
         let folder = tempfile::tempdir().unwrap();
         save(folder.path(), &PROGRESS, &before, &TrainedParameters::Weights(&decoder.config), &decoder.weights.entries(), false).unwrap();
         let mut after = optimizer(&decoder, states, &["layers.1"]);
-        load(folder.path(), &Cpu, &mut after, &TrainedParameters::Weights(&decoder.config), &decoder.weights.entries(), false).unwrap();
+        load(
+            folder.path(),
+            &Cpu,
+            &mut after,
+            &TrainedParameters::Weights(&decoder.config),
+            &decoder.weights.entries(),
+            false,
+            &output::Progress::hidden(),
+        )
+        .unwrap();
         let first = |optimizer: &AdamW, name: &str| {
             optimizer.state(name).map(|state| match &state.moments {
                 Moments::Full { first, .. } => bits(first),
@@ -166,8 +176,16 @@ fn load_rejects_states_with_other_moment_dtypes_and_corrupt_files() {
             let mut optimizer = optimizer(&decoder, states, &[]);
             let message = format!(
                 "{:#}",
-                load(folder.path(), &Cpu, &mut optimizer, &TrainedParameters::Weights(&decoder.config), &decoder.weights.entries(), false)
-                    .unwrap_err()
+                load(
+                    folder.path(),
+                    &Cpu,
+                    &mut optimizer,
+                    &TrainedParameters::Weights(&decoder.config),
+                    &decoder.weights.entries(),
+                    false,
+                    &output::Progress::hidden()
+                )
+                .unwrap_err()
             );
             assert!(message.contains(expected), "{message}");
         };
@@ -194,10 +212,12 @@ fn load_rejects_a_state_without_its_exact_weights() {
             std::fs::write(folder.path().join(PROGRESS_FILE), serde_json::to_string(&PROGRESS).unwrap()).unwrap();
         }
         let mut resumed = optimizer(&decoder, MomentDtype::F32, &[]);
-        let message = load(folder.path(), decoder.kernels(), &mut resumed, &config, &parameters, true).unwrap_err().to_string();
+        let message = load(folder.path(), decoder.kernels(), &mut resumed, &config, &parameters, true, &output::Progress::hidden())
+            .unwrap_err()
+            .to_string();
         assert!(message.contains("weights.safetensors is missing, and the exported model is rounded"), "{message}");
         if !records_exact {
-            load(folder.path(), decoder.kernels(), &mut resumed, &config, &parameters, false).unwrap();
+            load(folder.path(), decoder.kernels(), &mut resumed, &config, &parameters, false, &output::Progress::hidden()).unwrap();
         }
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::flow::{Completion, FinishReason};
-use crate::output::for_stdout;
+use crate::output::{for_stdout, progress};
 use crate::rollout::Event;
 use crate::text::{Text, TokenStream};
 
@@ -118,8 +118,13 @@ impl State<'_> {
     }
 }
 
-/// Like `print!`, but returns an error instead of panicking when stdout is closed, and escapes control characters on a terminal.
+/// Like `print!`, but returns an error instead of panicking when stdout is closed, escapes control characters on a terminal, and appears
+/// above the progress there.
 fn print(text: &str) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(for_stdout(text).as_bytes()).and_then(|()| stdout.flush()).context("cannot write to stdout")
+    let write = || {
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(for_stdout(text).as_bytes()).and_then(|()| stdout.flush())
+    };
+    let written = if std::io::stdout().is_terminal() { progress::aside(write) } else { write() };
+    written.context("cannot write to stdout")
 }

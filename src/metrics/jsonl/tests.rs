@@ -142,3 +142,20 @@ fn read_input_accepts_any_line_ends_and_names_bad_fields() {
     check("{\"inner\": []} {}", "in.jsonl, line 1: trailing characters at column");
     check("\u{FEFF}\n\u{2028}\n", "has no lines");
 }
+
+#[test]
+fn last_returns_the_last_complete_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("records.jsonl");
+    let check = |text: &str, expected: Option<u64>| {
+        fs::write(&path, text).unwrap();
+        assert_eq!(last::<u64>(&path), expected, "{} bytes", text.len());
+    };
+    assert_eq!(last::<u64>(&path), None);
+    check("", None);
+    check("1", None);
+    check("1\n", Some(1));
+    check("1\n2\n3", Some(2));
+    check("1\n2\n\"three\"\n", None);
+    check(&format!("{}7\n8", "1\n".repeat(100_000)), Some(7));
+}

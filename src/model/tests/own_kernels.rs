@@ -7,6 +7,7 @@ use crate::kernels::tests::{gpu, launched_by_candle};
 use crate::model::lora::{AdapterGradients, Lora, LoraSettings};
 use crate::model::value::ValueModel;
 use crate::optim::MomentDtype;
+use crate::output::Progress;
 use crate::rng::Purpose;
 use crate::rollout::limits::EngineSettings;
 use crate::rollout::{Engine, Request, SamplingSettings};
@@ -59,9 +60,10 @@ fn sample(policy: &Decoder) -> Result<()> {
 fn score_with_reference(policy: &Decoder) -> Result<()> {
     let batches = [packed()];
     let reference = policy.deep_copy()?;
-    let resident = reference.score_all(&batches, TEMPERATURE)?;
+    let progress = Progress::hidden();
+    let resident = reference.score_all(&batches, TEMPERATURE, &progress)?;
     let offloaded = reference.offload_to_host()?;
-    assert_eq!(offloaded.score_all(&batches, TEMPERATURE)?, resident);
+    assert_eq!(offloaded.score_all(&batches, TEMPERATURE, &progress)?, resident);
     let average = policy.weights.map(&policy.config, |tensor| Ok(policy.kernels().cast(tensor, DType::F32)?))?;
     for ((_, average), (_, weight)) in average.entries().into_iter().zip(policy.weights.entries()) {
         policy.kernels().mix_in_place(average, weight, 0.9)?;

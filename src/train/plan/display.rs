@@ -124,8 +124,9 @@ impl Plan<'_> {
         write!(out, "{}", survey::time_lines(&times, self.evaluations() > 0))?;
         writeln!(
             out,
-            "  assumes 2 operations per token for each of {} computed parameters in rollouts and {update_operations:.0} in the update, at the\n  \
-             {:.0} and {:.0} GFLOP/s just measured here for products of this model's width. Attention, sampling and the optimizer's\n  \
+            "  assumes 2 operations per token for each of {} computed parameters in\n  \
+             rollouts and {update_operations:.0} in the update, at the {:.0} and {:.0} GFLOP/s just measured here for\n  \
+             products of this model's width. Attention, sampling and the optimizer's\n  \
              pass are not included; {} steps and {} evaluations",
             grouped(self.config.matmul_parameters() as u64),
             rates.decoding_flops / 1e9,

@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{MachineCheck, PrepareFor, Prepared};
+use super::{MachineCheck, PrepareFor, Prepared, RunRequest};
 use crate::checkpoint::Model;
-use crate::data::OnProgress;
 use crate::eval::sets;
 use crate::flow::{Problem, Prompt};
 use crate::interrupt::Interrupt;
@@ -45,8 +44,7 @@ impl<'a> Prepared<'a> {
         usage(refusal.map_or(Ok(()), Err))?;
         let Self { mut settings, replay, resumed, problems, labels, sets, chat, root, invocation, request } = self;
         let progress = request.progress.clone();
-        progress.begin(format!("loading {}", settings.model));
-        let model = source::load(&settings.model, &chat, &kernels, &request.on_progress)?;
+        let model = source::load(&settings.model, &chat, &kernels, &progress, &request.on_progress)?;
         usage(settings.validate_for(&model.decoder.config))?;
         if model.text.prints_date() {
             settings.prompt.date = chat.date.unwrap_or_default();
@@ -56,10 +54,9 @@ impl<'a> Prepared<'a> {
         let replay = replay.map(|replay| validated(replay, &settings, &model, resumed.is_none(), request.print));
         let replay = usage(replay.transpose()).with_context(|| settings.rollout.replay.clone())?;
         usage(sets::ensure_prompt_fits(settings.eval.max_new_tokens, model.decoder.config.context_length, &sets))?;
-        let reference = usage(reference(&settings, &model, &kernels, request.print, &request.on_progress))?;
+        let reference = usage(reference(&settings, &model, &kernels, &request))?;
         interrupt.begin(if resumed.is_none() && !sets.is_empty() { "the evaluation of the base model" } else { "the next step" });
-        progress.begin(format!("computing the checksum of {}", settings.model));
-        let revision = source::revision(&settings.model)?;
+        let revision = source::revision(&settings.model, &progress)?;
         progress.begin("preparing the run");
         let (dump_gradients, guard, print_result) = (request.dump_gradients, request.guard, request.print_result);
         let inputs = RunInputs {
@@ -135,21 +132,16 @@ fn validated(mut replay: Replay, settings: &RunSettings, policy: &Model, is_new:
 }
 
 /// Reads the reference; `None` if it is the initial policy, or if there is no KL term.
-fn reference(
-    settings: &RunSettings,
-    policy: &Model,
-    kernels: &Arc<dyn Kernels>,
-    print: &dyn Fn(Level, &str),
-    on_progress: &OnProgress,
-) -> Result<Option<Decoder>> {
+fn reference(settings: &RunSettings, policy: &Model, kernels: &Arc<dyn Kernels>, request: &RunRequest) -> Result<Option<Decoder>> {
     if settings.reference.is_empty() {
         return Ok(None);
     }
     if !settings.has_reference() {
-        print(Level::Warning, &format!("loss.kl and reward.kl are 0, so the reference {} is not used", settings.reference));
+        (request.print)(Level::Warning, &format!("loss.kl and reward.kl are 0, so the reference {} is not used", settings.reference));
         return Ok(None);
     }
-    let reference = source::load(&settings.reference, &ChatSettings::default(), kernels, on_progress)?.decoder;
+    let RunRequest { progress, on_progress, .. } = request;
+    let reference = source::load(&settings.reference, &ChatSettings::default(), kernels, progress, on_progress)?.decoder;
     let (found, expected) = (reference.config.vocabulary, policy.decoder.config.vocabulary);
     ensure!(
         found == expected,

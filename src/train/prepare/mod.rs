@@ -151,7 +151,9 @@ pub fn prepare(request: RunRequest<'_>) -> Result<Prepared<'_>> {
         }
     };
     let store = usage(DataStore::open(invocation.data_dir.as_deref()))?.on_progress(request.on_progress.clone());
-    let resumed = existing.map(|(folder, at)| resume::choose_checkpoint(folder, &settings, at, need, request.print)).transpose()?;
+    let resumed = existing
+        .map(|(folder, at)| resume::choose_checkpoint(folder, &settings, at, need, request.print, &request.progress))
+        .transpose()?;
     usage(settings.validate())?;
     let replay = usage(replay.map(|replay| replay.with_truncation(settings.rollout.truncated)).transpose())?;
     usage(ensure_inputs_exist(&settings, need))?;

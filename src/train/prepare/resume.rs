@@ -8,7 +8,7 @@ use toml::Table;
 use super::PrepareFor;
 use crate::config;
 use crate::optim::Schedule;
-use crate::output::Level;
+use crate::output::{Level, Progress};
 use crate::train::resumption::crash_recovery;
 use crate::train::{Invocation, ResumePoint, RunFolder, RunSettings};
 use crate::usage::usage;
@@ -89,13 +89,14 @@ fn resolve_paths(settings: &mut RunSettings, directory: &Path, print: &dyn Fn(&s
 }
 
 /// Chooses the checkpoint to resume from: that of step `at`, or the newest intact one. Refuses a run that is complete. Locks and cleans up
-/// the folder only for [`PrepareFor::Run`]. For a plan, does not check the checkpoint.
+/// the folder only for [`PrepareFor::Run`]. For a plan, does not check the checkpoint. `shown` shows the checks.
 pub(super) fn choose_checkpoint(
     mut folder: RunFolder,
     settings: &RunSettings,
     at: Option<u64>,
     need: PrepareFor,
     print: &dyn Fn(Level, &str),
+    shown: &Progress,
 ) -> Result<ResumePoint> {
     if matches!(need, PrepareFor::Plan { .. }) {
         return ResumePoint::unchecked(folder);
@@ -105,8 +106,8 @@ pub(super) fn choose_checkpoint(
         crash_recovery::clean_up(&folder)?.iter().for_each(|message| print(Level::Info, message));
     }
     let resumption = match at {
-        Some(at) => usage(ResumePoint::at(folder, settings, at))?,
-        None => ResumePoint::newest(folder, settings)?,
+        Some(at) => usage(ResumePoint::at(folder, settings, at, shown))?,
+        None => ResumePoint::newest(folder, settings, shown)?,
     };
     usage(ensure_steps_left(&resumption, settings))?;
     resumption.messages()?.iter().for_each(|(level, line)| print(*level, line));

@@ -11,6 +11,7 @@ use crate::checkpoint::{manifest, state, write_file, write_folder_with_manifest}
 use crate::metrics::jsonl::{self, JsonLines};
 use crate::metrics::{Phase, PhaseTimes, with_current_names};
 use crate::model::gradients::parameters;
+use crate::model::import;
 use crate::train::history::Evaluation;
 use crate::train::invocation::resume_command;
 use crate::train::monitor::StepMetrics;
@@ -60,9 +61,10 @@ impl<'a> Run<'a> {
     /// Repeats lost evaluations. The policy then has the weights of the last one.
     fn repeat_evaluations(&mut self, resumption: &ResumePoint) -> Result<()> {
         for (step, _) in &resumption.evaluations_to_repeat {
-            let decoder = &self.inputs.model.decoder;
+            let (decoder, shown) = (&self.inputs.model.decoder, self.console.progress());
             if *step > 0 {
-                decoder.weights.set(&crate::model::import::load(&self.folder.checkpoint(*step), &decoder.config)?, decoder.kernels())?;
+                shown.begin(format!("loading the model of step {step}"));
+                decoder.weights.set(&import::load(&self.folder.checkpoint(*step), &decoder.config, shown)?, decoder.kernels())?;
             }
             self.step = *step;
             self.measure()?;
@@ -77,20 +79,26 @@ impl<'a> Run<'a> {
         let checkpoint = self.folder.checkpoint(step);
         let state = checkpoint.join("state");
         let exact = self.saves_exact_weights();
-        let decoder = &self.inputs.model.decoder;
+        let (decoder, shown) = (&self.inputs.model.decoder, self.console.progress());
         if self.lora.is_none() {
-            let weights = crate::model::import::load(&checkpoint, &decoder.config)?;
+            shown.begin(format!("loading the model of step {step}"));
+            let weights = import::load(&checkpoint, &decoder.config, shown)?;
             decoder.weights.set(&weights, decoder.kernels())?;
             self.optimizer.set_masters(decoder.kernels(), &weights.entries())?;
         }
         let (trained, parameters) = (trained(decoder, self.lora.as_ref()), parameters(decoder, self.lora.as_ref()));
-        let progress = state::load(&state, decoder.kernels(), &mut self.optimizer, &trained, &parameters, exact)?;
+        shown.begin("loading the optimizer");
+        let progress = state::load(&state, decoder.kernels(), &mut self.optimizer, &trained, &parameters, exact, shown)?;
         self.lora.as_ref().map_or(Ok(()), |lora| lora.merge(decoder))?;
         self.schedules.load(&state, &self.settings.loss)?;
         if let Some(reference) = self.reference.as_ref().filter(|_| self.settings.reference_moves()) {
-            reference.load(&state)?;
+            shown.begin("loading the reference");
+            reference.load(&state, shown)?;
         }
-        self.critic.as_mut().map_or(Ok(()), |critic| critic.load(&state))?;
+        if let Some(critic) = &mut self.critic {
+            shown.begin("loading the critic");
+            critic.load(&state, shown)?;
+        }
         self.earlier_s = progress.elapsed_s;
         self.unfinished = crash_recovery::read_line(&state)?.map(with_current_names);
         Ok(())

@@ -6,6 +6,7 @@ use super::packing::{by_sequence, pack};
 use super::{Packing, Sample, Sequence, Updater};
 use crate::flow::Prompt;
 use crate::model::{Decoder, Packed};
+use crate::output::Progress;
 use crate::reward::Scorer;
 use crate::text::Text;
 
@@ -30,7 +31,8 @@ impl Updater<'_> {
         // Each block's weights are copied to the device once and serve all micro-batches.
         let micro_batches = self.packing.micro_batches(sequences);
         let packed: Vec<Packed> = micro_batches.iter().map(|numbers| pack(sequences, numbers)).collect();
-        let scores = reference.score_all(&packed, self.temperature())?;
+        let hidden = Progress::hidden();
+        let scores = reference.score_all(&packed, self.temperature(), self.packing.progress.unwrap_or(&hidden))?;
         Ok(by_sequence(sequences, micro_batches.into_iter().zip(scores.into_iter().map(|scores| scores.logprobs))))
     }
 
