@@ -67,7 +67,7 @@ const SIZE: Size = Size::Full;
 
 /// Draws the picture as SVG, 640 pixels wide and as high as its texts need.
 pub fn svg(curve: &Curve) -> String {
-    let mut canvas = Canvas::default();
+    let mut canvas = Canvas::new(SIZE.font());
     let top = draw_heading(&mut canvas, curve);
     let (frame, bottom) = line::draw(&mut canvas, &chart(curve), &extras(curve), top);
     let height = draw_caption(&mut canvas, curve, bottom);
@@ -76,7 +76,7 @@ pub fn svg(curve: &Curve) -> String {
 
 /// Draws the picture as SVG without heading and caption, for a page that has its own.
 pub fn panel(curve: &Curve) -> String {
-    let mut canvas = Canvas::default();
+    let mut canvas = Canvas::new(SIZE.font());
     let (frame, bottom) = line::draw(&mut canvas, &chart(curve), &extras(curve), 0.4 * SIZE.font());
     finish(canvas, curve, &frame, bottom.ceil())
 }

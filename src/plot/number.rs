@@ -72,7 +72,7 @@ pub(super) fn tick(number: f64, decimals: usize) -> String {
     if number == 0.0 {
         return "0".to_owned();
     }
-    if decimals > 9 || number.abs() >= 1e15 {
+    if decimals > 4 || number.abs() >= 1e15 {
         let text = format!("{number:.3e}");
         let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
         return format!("{}e{exponent}", trimmed(digits));
@@ -87,6 +87,12 @@ pub(super) fn exact(number: f64) -> String {
     }
     // Adding 0 turns -0 into 0.
     (number + 0.0).to_string()
+}
+
+/// Writes the measure of a shape with at most two digits after the point.
+pub(super) fn short(number: f64) -> String {
+    // Adding 0 turns -0 into 0.
+    trimmed(&format!("{:.2}", (number * 100.0).round() / 100.0 + 0.0)).to_owned()
 }
 
 /// Removes zeros at the end of a decimal fraction.
@@ -169,9 +175,15 @@ mod tests {
     }
 
     #[test]
+    fn short_has_no_digits_of_rounding_errors() {
+        assert_eq!([1.7999999999999998, 0.8999999999999999, 12.0, -0.001, 1.05, 0.5].map(short), ["1.8", "0.9", "12", "0", "1.05", "0.5"]);
+    }
+
+    #[test]
     fn tick_has_the_given_decimals() {
         assert_eq!(tick(1000.0, 0), "1,000");
         assert_eq!(tick(0.5, 2), "0.50");
         assert_eq!(tick(2e-12, 12), "2e-12");
+        assert_eq!([tick(0.0015, 4), tick(0.0001, 5), tick(0.00015, 5)], ["0.0015", "1e-4", "1.5e-4"]);
     }
 }

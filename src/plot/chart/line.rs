@@ -31,7 +31,7 @@ const LEVEL: Stroke = Stroke { ink: Ink::Level, width: 1.5, opacity: 1.0, dashes
 impl LineChart {
     /// Draws the chart as SVG.
     pub fn svg(&self) -> String {
-        let mut canvas = Canvas::default();
+        let mut canvas = Canvas::new(self.size.font());
         let (frame, bottom) = draw(&mut canvas, self, &Extras::default(), 0.4 * self.size.font());
         let (title, description) = (&self.title, &self.description);
         canvas.finish(&Head { width: self.size.width(), height: bottom.ceil(), title, description, data: &frame.data("line") })

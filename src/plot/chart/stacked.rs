@@ -17,7 +17,7 @@ const POINTS_OF_LAYER: usize = 200;
 impl StackedChart {
     /// Draws the chart as SVG.
     pub fn svg(&self) -> String {
-        let mut canvas = Canvas::default();
+        let mut canvas = Canvas::new(self.size.font());
         let (frame, bottom) = self.draw(&mut canvas);
         let data = frame.data("stacked");
         let (title, description) = (&self.title, &self.description);
