@@ -14,6 +14,8 @@ pub enum Size {
     Full,
     /// One of several charts per row, 320 pixels wide.
     Small,
+    /// One chart per row on a phone, 360 pixels wide.
+    Narrow,
 }
 
 impl Size {
@@ -22,6 +24,7 @@ impl Size {
         match self {
             Self::Full => 640.0,
             Self::Small => 320.0,
+            Self::Narrow => 360.0,
         }
     }
 
@@ -30,6 +33,7 @@ impl Size {
         match self {
             Self::Full => 16.0,
             Self::Small => 12.0,
+            Self::Narrow => 13.0,
         }
     }
 
@@ -38,6 +42,7 @@ impl Size {
         match self {
             Self::Full => 270.0,
             Self::Small => 130.0,
+            Self::Narrow => 190.0,
         }
     }
 

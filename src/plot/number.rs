@@ -8,6 +8,8 @@ pub enum Unit {
     /// Plain numbers; `k`, `M`, `G` and `T` abbreviate large ones.
     #[default]
     Number,
+    /// Differences of shares in percentage points, written with their sign and one digit after the point.
+    Points,
     /// Seconds, written as milliseconds, seconds, minutes, hours or days.
     Seconds,
 }
@@ -25,11 +27,18 @@ impl Unit {
         if !value.is_finite() {
             return "–".to_owned();
         }
+        if self == Self::Points {
+            // Adding 0 turns -0 into 0.
+            return with_minus(&format!("{:+.1}", (value * 10.0).round() / 10.0 + 0.0));
+        }
         let (divisor, name) = self.divisor(value.abs());
         let number = value / divisor;
         if self == Self::Percent && (number == 0.0 || number.abs() >= 0.05) && number.abs() < 1e5 {
             let text = format!("{number:.1}");
-            return format!("{}%", text.strip_suffix(".0").filter(|whole| matches!(*whole, "0" | "100" | "-100")).unwrap_or(&text));
+            return format!(
+                "{}%",
+                with_minus(text.strip_suffix(".0").filter(|whole| matches!(*whole, "0" | "100" | "-100")).unwrap_or(&text))
+            );
         }
         format!("{}{name}", significant(number))
     }
@@ -38,7 +47,7 @@ impl Unit {
     pub(super) fn divisor(self, largest: f64) -> (f64, &'static str) {
         let steps = match self {
             Self::Percent => return (0.01, "%"),
-            Self::Number => &NUMBERS,
+            Self::Number | Self::Points => &NUMBERS,
             Self::Seconds if largest == 0.0 => return (1.0, " s"),
             Self::Seconds => &SECONDS,
         };
@@ -57,7 +66,7 @@ fn significant(number: f64) -> String {
     if !(1e-4..1e6).contains(&size) {
         let text = format!("{number:.2e}");
         let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        return format!("{}e{exponent}", trimmed(digits));
+        return format!("{}e{exponent}", with_minus(trimmed(digits)));
     }
     if number.fract() == 0.0 {
         return grouped(&format!("{number:.0}"));
@@ -75,7 +84,7 @@ pub(super) fn tick(number: f64, decimals: usize) -> String {
     if decimals > 4 || number.abs() >= 1e15 {
         let text = format!("{number:.3e}");
         let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        return format!("{}e{exponent}", trimmed(digits));
+        return format!("{}e{exponent}", with_minus(trimmed(digits)));
     }
     grouped(&format!("{number:.decimals$}"))
 }
@@ -100,9 +109,14 @@ fn trimmed(digits: &str) -> &str {
     if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { digits }
 }
 
+/// Replaces the hyphen before a negative number by a minus sign.
+fn with_minus(digits: &str) -> String {
+    digits.strip_prefix('-').map_or_else(|| digits.to_owned(), |unsigned| format!("−{unsigned}"))
+}
+
 /// Puts commas between groups of three digits before the decimal point.
 fn grouped(digits: &str) -> String {
-    let (sign, unsigned) = digits.strip_prefix('-').map_or(("", digits), |unsigned| ("-", unsigned));
+    let (sign, unsigned) = digits.strip_prefix('-').map_or(("", digits), |unsigned| ("−", unsigned));
     let (whole, fraction) = unsigned.find('.').map_or((unsigned, ""), |at| unsigned.split_at(at));
     let mut text = sign.to_owned();
     for (index, digit) in whole.chars().enumerate() {
@@ -128,7 +142,8 @@ mod tests {
         check(Unit::Percent, 1.0, "100%");
         check(Unit::Percent, 0.889, "88.9%");
         check(Unit::Percent, 0.5, "50.0%");
-        check(Unit::Percent, -0.102, "-10.2%");
+        check(Unit::Percent, -0.102, "−10.2%");
+        check(Unit::Percent, -1.0, "−100%");
         check(Unit::Percent, 0.0001, "0.01%");
         check(Unit::Percent, 0.000_123_4, "0.0123%");
         check(Unit::Percent, f64::NAN, "–");
@@ -143,13 +158,13 @@ mod tests {
             (99_999.0, "99,999"),
             (123_456.0, "123k"),
             (1.2e6, "1.2M"),
-            (-2.0e9, "-2G"),
+            (-2.0e9, "−2G"),
             (1e18, "1e6T"),
             (1e300, "1e288T"),
             (std::f64::consts::PI, "3.14"),
             (0.0123, "0.0123"),
             (1e-6, "1e-6"),
-            (-1.234e-7, "-1.23e-7"),
+            (-1.234e-7, "−1.23e-7"),
             (f64::INFINITY, "–"),
         ] {
             check(Unit::Number, value, expected);
@@ -164,6 +179,13 @@ mod tests {
         check(Unit::Seconds, 252.0, "4.2 min");
         check(Unit::Seconds, 9000.0, "2.5 h");
         check(Unit::Seconds, 432_000.0, "5 d");
+    }
+
+    #[test]
+    fn text_writes_points_with_their_sign() {
+        for (value, expected) in [(97.84, "+97.8"), (-0.919, "−0.9"), (-0.01, "+0.0"), (0.0, "+0.0")] {
+            check(Unit::Points, value, expected);
+        }
     }
 
     #[test]

@@ -12,6 +12,11 @@ use crate::plot::theme::Ink;
 const NAMES: f64 = 0.4;
 
 impl BarChart {
+    /// Draws the chart as SVG for a phone.
+    pub fn narrow_svg(&self) -> String {
+        Self { size: Size::Narrow, ..self.clone() }.svg()
+    }
+
     /// Draws the chart as SVG.
     pub fn svg(&self) -> String {
         let mut canvas = Canvas::new(self.size.font());

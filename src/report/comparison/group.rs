@@ -92,6 +92,40 @@ impl Group<'_> {
     }
 }
 
+/// When the train accuracy of a group's runs saturates.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Saturation {
+    /// The mean step over the runs that have saturated.
+    pub mean: f64,
+    /// The lowest and the highest step.
+    range: (u64, u64),
+    /// The number of runs that have saturated.
+    saturated: usize,
+    /// The number of runs.
+    runs: usize,
+}
+
+impl Saturation {
+    /// Collects the steps of a group; `None` if no run has saturated.
+    pub fn of(group: &Group) -> Option<Self> {
+        Self::of_steps(&group.runs.iter().map(|run| run.saturation_step()).collect::<Vec<_>>())
+    }
+
+    fn of_steps(runs: &[Option<u64>]) -> Option<Self> {
+        let steps: Vec<u64> = runs.iter().flatten().copied().collect();
+        let range = (*steps.iter().min()?, *steps.iter().max()?);
+        let mean = steps.iter().sum::<u64>() as f64 / steps.len() as f64;
+        Some(Self { mean, range, saturated: steps.len(), runs: runs.len() })
+    }
+
+    /// Writes the mean with the range, and how many runs have saturated unless all have: `105 (95 to 115), 2 of 3 runs`.
+    pub fn text(&self) -> String {
+        let (low, high) = self.range;
+        let steps = if low == high { low.to_string() } else { format!("{:.0} ({low} to {high})", self.mean) };
+        if self.saturated == self.runs { steps } else { format!("{steps}, {} of {} runs", self.saturated, self.runs) }
+    }
+}
+
 /// Returns a run's settings by their full names, without the seed and the date on which the run started.
 fn settings_of(settings: &RunSettings) -> Result<BTreeMap<String, String>> {
     let table = Table::try_from(settings).context("the settings cannot be written as TOML")?;
@@ -181,6 +215,14 @@ mod tests {
             &[("A: temperature 0.6, checkpoint.every 100, eval.eve…", &[0]), ("B: temperature 1, checkpoint.every 7, eval.every 7", &[0])],
             &["rollout.temperature", "checkpoint.every", "eval.every"],
         );
+    }
+
+    #[test]
+    fn saturation_says_how_many_runs_have_saturated() {
+        let text = |steps: &[Option<u64>]| Saturation::of_steps(steps).map(|found| found.text());
+        assert_eq!(text(&[None, None]), None);
+        assert_eq!(text(&[Some(95), Some(95)]).as_deref(), Some("95"));
+        assert_eq!(text(&[Some(95), None, Some(116)]).as_deref(), Some("106 (95 to 116), 2 of 3 runs"));
     }
 
     #[test]

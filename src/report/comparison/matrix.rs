@@ -170,7 +170,7 @@ mod tests {
         // Group A solves problems 0 and 1 in both runs, 2 and 3 in one of them. B solves problems 0 to 8, and C 0 to 2.
         assert_eq!(found, [(0, 1, 6.0, 7, 0), (0, 2, 0.0, 1, 1), (1, 2, -6.0, 0, 6)]);
         let markup = matrix.markup(&groups).into_string();
-        assert!(markup.contains("minus A: entropy 0") && markup.contains("<td>−60.0 ["), "{markup}");
+        assert!(markup.contains("minus A: entropy 0") && markup.contains("<td>−60.0 * <span"), "{markup}");
         assert!(matrix.notes.is_empty(), "{:?}", matrix.notes);
         std::fs::remove_file(runs[2].folder.eval(2).join("tiny-greedy.jsonl")).unwrap();
         let matrix = Matrix::of(&groups, "tiny-greedy", false);

@@ -107,7 +107,7 @@ pub fn limits(facts: &Facts) -> Vec<String> {
             let whose = if single == facts.seeds.len() {
                 "Each group has".to_owned()
             } else {
-                format!("{single} of the groups {}", if single == 1 { "has" } else { "have" })
+                if single == 1 { "One of the groups has".to_owned() } else { format!("{single} of the groups have") }
             };
             limits.push(format!("{whose} only one run: a difference from another group may come from the seed alone."));
         }
@@ -186,7 +186,7 @@ mod tests {
             found.iter().zip(expected).for_each(|(found, expected)| assert!(found.contains(expected), "{found}"));
         };
         check(&facts(&[5, 5], &[], None), &[]);
-        check(&facts(&[1, 3], &[], None), &["1 of the groups has only one run"]);
+        check(&facts(&[1, 3], &[], None), &["One of the groups has only one run"]);
         check(&facts(&[1, 1], &[], Some(Estimate { mean: 0.0, low: 0.0, high: 0.0 })), &["Each group has only one run", "not the seed"]);
         check(&facts(&[3, 4, 5], &[], None), &["With 3 runs per group", "after the fact"]);
         check(&facts(&[2], &[], None), &[]);

@@ -99,7 +99,7 @@ fn parts_figure(splits: &[Split], has_styles: bool) -> Figure {
     let chart = BarChart {
         title: "The gain in accuracy, split into parts".to_owned(),
         description: splits.iter().map(|(pass, parts)| format!("{pass}: {}. ", in_words(parts))).collect(),
-        value: Axis::new("percentage points of accuracy", Unit::Number),
+        value: Axis::new("percentage points of accuracy", Unit::Points),
         categories: shown.iter().map(|(name, _, _)| (*name).to_owned()).chain(["whole gain".to_owned()]).collect(),
         series: splits.iter().map(|(pass, parts)| BarSeries { name: pass.clone(), values: value(parts) }).collect(),
         size: Size::Full,
@@ -112,6 +112,7 @@ fn parts_figure(splits: &[Split], has_styles: bool) -> Figure {
             "Bars from zero; those above the last add up to it. Lines are 95% intervals."
         },
         svg: chart.svg(),
+        narrow: Some(chart.narrow_svg()),
         csv: chart.csv(),
     }
 }
@@ -227,6 +228,7 @@ fn boxed_figure(run: &RunRecord, facts: &Facts, passes: &[&str]) -> Figure {
         caption: html! { "Share of responses with a complete " code { "\\boxed{}" } ", right or wrong." },
         svg: chart.svg(),
         csv: chart.csv(),
+        ..Figure::default()
     }
 }
 
@@ -259,5 +261,6 @@ fn style_figure(facts: &Facts, pass: &str) -> Option<Figure> {
         caption: html! { "Share of responses in each style, recognized by their first words." },
         svg: chart.svg(),
         csv: chart.csv(),
+        ..Figure::default()
     })
 }

@@ -26,12 +26,13 @@ struct Card {
 
 /// Writes the section.
 pub fn section(run: &RunRecord, facts: &Facts) -> Section {
-    let figure = headline(run, facts);
+    let published = published_ends(run, facts);
+    let figure = headline(run, facts, &published);
     let missing: Vec<&String> = run.missing.iter().chain(&facts.missing).collect();
     let body = html! {
-        p.sentence { (facts.outcome(run).sentence()) }
+        p.sentence { (with_asides(&facts.outcome(run).sentence())) }
         @if let Some(progress) = progress(run) { p.note { (progress) } }
-        dl.cards { @for card in cards(run, facts) { (card.markup()) } }
+        dl.cards { @for card in cards(run, facts, &published) { (card.markup()) } }
         (figure.markup())
         h3 { "What this does not show" }
         ul.caveats { @for sentence in caveats(run, facts).sentences() { li { (sentence) } } }
@@ -46,6 +47,28 @@ pub fn section(run: &RunRecord, facts: &Facts) -> Section {
 impl Card {
     fn markup(&self) -> Markup {
         html! { div { dt { (self.label) } dd { strong { (self.value) } @for line in &self.detail { span { (line) } } } } }
+    }
+}
+
+/// Writes a sentence with differences in brackets, such as `(+1.0 points [+0.5, +1.5])`, as asides, which the page shows smaller.
+fn with_asides(sentence: &str) -> Markup {
+    let mut parts = Vec::new();
+    let mut rest = sentence;
+    while let Some(end) = rest.find("])").map(|end| end + 2) {
+        let start = rest[..end].rfind(" (").map_or(end, |space| space + 1);
+        let aside = Some(&rest[start..end]).filter(|aside| aside.contains(" points ["));
+        parts.push(if aside.is_some() { (&rest[..start], aside) } else { (&rest[..end], None) });
+        rest = &rest[end..];
+    }
+    html! { @for (text, aside) in parts { (text) @if let Some(aside) = aside { span.aside { (aside) } } } (rest) }
+}
+
+/// Returns the paper's accuracies for what the headline shows.
+fn published_ends(run: &RunRecord, facts: &Facts) -> PublishedEnds {
+    match run.passes().as_slice() {
+        passes if facts.measures.first() == Some(&Measure::Mean) => PublishedEnds::of_mean(&run.settings, &sets(passes)),
+        passes if sets(passes).len() == 1 => PublishedEnds::of_benchmark(&run.settings, set_of(passes[0])),
+        _ => PublishedEnds::default(),
     }
 }
 
@@ -64,10 +87,10 @@ fn progress(run: &RunRecord) -> Option<String> {
     }
 }
 
-/// Returns three numbers: accuracy at the milestones, and train accuracy and steps where milestones are missing.
-fn cards(run: &RunRecord, facts: &Facts) -> Vec<Card> {
+/// Returns three numbers: accuracy at the milestones, with the paper's below, and train accuracy and steps where milestones are missing.
+fn cards(run: &RunRecord, facts: &Facts, published: &PublishedEnds) -> Vec<Card> {
     let milestones = [
-        facts.base().map(|base| ("Base model".to_owned(), base)),
+        facts.base().map(|base| ("Base model".to_owned(), base, published.base)),
         facts.saturated().filter(|one| facts.last().is_some_and(|last| last.step > one.step)).map(|saturated| {
             let step = facts.saturation.unwrap_or(saturated.step);
             let at = if step == saturated.step {
@@ -75,11 +98,12 @@ fn cards(run: &RunRecord, facts: &Facts) -> Vec<Card> {
             } else {
                 format!("After saturation, step {}", saturated.step)
             };
-            (at, saturated)
+            (at, saturated, None)
         }),
-        facts.last().map(|last| (format!("Last, step {}", last.step), last)),
+        facts.last().map(|last| (format!("Last, step {}", last.step), last, published.trained)),
     ];
-    let mut cards: Vec<Card> = milestones.into_iter().flatten().filter_map(|(label, one)| accuracy_card(facts, label, one)).collect();
+    let card = |(label, one, paper)| accuracy_card(facts, label, one, paper);
+    let mut cards: Vec<Card> = milestones.into_iter().flatten().filter_map(card).collect();
     let train = facts.history.recent_train_accuracy().map(|accuracy| Card {
         label: "Train accuracy".to_owned(),
         value: percent(accuracy),
@@ -95,26 +119,22 @@ fn cards(run: &RunRecord, facts: &Facts) -> Vec<Card> {
     cards
 }
 
-fn accuracy_card(facts: &Facts, label: String, evaluation: &Evaluation) -> Option<Card> {
+fn accuracy_card(facts: &Facts, label: String, evaluation: &Evaluation, paper: Option<f64>) -> Option<Card> {
     let mut estimates = facts.measures.iter().filter_map(|measure| Some((*measure, measure.estimate(evaluation)?)));
     let (measure, first) = estimates.next()?;
     let mut detail = vec![format!("{} {}", interval(&first), measure.name(evaluation))];
     detail.extend(estimates.map(|(measure, one)| format!("{} {} {}", percent(one.mean), interval(&one), measure.name(evaluation))));
+    detail.extend(paper.map(|paper| format!("paper: {}", percent(paper))));
     Some(Card { label, value: percent(first.mean), detail })
 }
 
 /// The headline picture: train accuracy and held-out accuracy over the steps.
-fn headline(run: &RunRecord, facts: &Facts) -> Figure {
+fn headline(run: &RunRecord, facts: &Facts, published: &PublishedEnds) -> Figure {
     let gain = facts.gain_after_saturation(run);
     let passes = run.passes();
-    let published = match passes.as_slice() {
-        _ if facts.measures.first() == Some(&Measure::Mean) => PublishedEnds::of_mean(&run.settings, &sets(&passes)),
-        passes if sets(passes).len() == 1 => PublishedEnds::of_benchmark(&run.settings, set_of(passes[0])),
-        _ => PublishedEnds::default(),
-    };
-    let (svg, csv) = match facts.measures.first() {
-        Some(Measure::Mean) => mean_picture(run, facts, &published),
-        _ => curve_picture(run, facts, gain, &published),
+    let (svg, narrow, csv) = match facts.measures.first() {
+        Some(Measure::Mean) => mean_picture(run, facts, published),
+        _ => curve_picture(run, facts, gain, published),
     };
     let mut decodings: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     passes.iter().for_each(|pass| decodings.entry(describe_decoding(pass)).or_default().push(set_of(pass)));
@@ -129,7 +149,7 @@ fn headline(run: &RunRecord, facts: &Facts) -> Figure {
         @if !decodings.is_empty() { "Held-out problems: " (decodings.join("; ")) ". Bands are 95% intervals over problems. " }
         @if !published.is_empty() { (note()) }
     };
-    Figure { id: "headline".to_owned(), title: "Accuracy by training step".to_owned(), caption, svg, csv }
+    Figure { id: "headline".to_owned(), title: "Accuracy by training step".to_owned(), caption, svg, narrow: Some(narrow), csv }
 }
 
 fn sets<'a>(passes: &[&'a str]) -> BTreeSet<&'a str> {
@@ -153,7 +173,7 @@ fn describe_gain(run: &RunRecord, facts: &Facts, measure: Measure, gain: &Estima
     format!("After saturation, {name} gains {points}, {}, paired by problem.", between.unwrap_or_default())
 }
 
-fn curve_picture(run: &RunRecord, facts: &Facts, gain: Option<(Measure, Estimate)>, published: &PublishedEnds) -> (String, String) {
+fn curve_picture(run: &RunRecord, facts: &Facts, gain: Option<(Measure, Estimate)>, published: &PublishedEnds) -> (String, String, String) {
     let points = |measure: Measure| -> Vec<Point> {
         let point = |evaluation: &Evaluation| Some(Point::new(evaluation.step as u32, rounded(measure.estimate(evaluation)?)));
         facts.history.evaluations.iter().filter_map(point).collect()
@@ -170,10 +190,10 @@ fn curve_picture(run: &RunRecord, facts: &Facts, gain: Option<(Measure, Estimate
         levels: published.named(),
         ..Curve::default()
     };
-    (curve::panel(&curve), curve::csv(&curve))
+    (curve::panel(&curve, Size::Full), curve::panel(&curve, Size::Narrow), curve::csv(&curve))
 }
 
-fn mean_picture(run: &RunRecord, facts: &Facts, published: &PublishedEnds) -> (String, String) {
+fn mean_picture(run: &RunRecord, facts: &Facts, published: &PublishedEnds) -> (String, String, String) {
     let train: Vec<Sample> =
         run.train_accuracy().iter().map(|(step, accuracy)| Sample::new(f64::from(*step), six_digits(f64::from(*accuracy)))).collect();
     let evaluations = || facts.history.evaluations.iter().filter_map(|one| Some((one.step as f64, one.mean()?)));
@@ -200,7 +220,7 @@ fn mean_picture(run: &RunRecord, facts: &Facts, published: &PublishedEnds) -> (S
         levels: published.named().into_iter().map(|(label, y)| Level { y, label }).collect(),
         size: Size::Full,
     };
-    (chart.svg(), chart.csv())
+    (chart.svg(), chart.narrow_svg(), chart.csv())
 }
 
 fn rounded(estimate: Estimate) -> Estimate {
@@ -232,5 +252,23 @@ fn caveats(run: &RunRecord, facts: &Facts) -> Caveats {
         has_evaluations: !facts.history.evaluations.is_empty(),
         limit: run.settings.eval.limit,
         is_embedded: run.settings.model == "tiny",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn with_asides_separates_differences_in_brackets() {
+        let check = |sentence: &str, expected: &str| assert_eq!(with_asides(sentence).into_string(), expected);
+        check("Up x (+1) (+1.0 points [+0.5, +1.5]).", "Up x (+1) <span class=\"aside\">(+1.0 points [+0.5, +1.5])</span>.");
+        check(
+            "a (−1.0 points [−2.0, −0.1]); b (+0.0 points [−1.0, +1.0])",
+            "a <span class=\"aside\">(−1.0 points [−2.0, −0.1])</span>; b <span class=\"aside\">(+0.0 points [−1.0, +1.0])</span>",
+        );
+        for unchanged in ["", "x (+1) of y", "f (+1.0 points [", "a (b])", "a]) points [b])"] {
+            check(unchanged, unchanged);
+        }
     }
 }
