@@ -16,6 +16,8 @@ const OBSERVING: [&str; 4] = ["checkpoint.", "compute.", "eval.", "train.steps"]
 const LONGEST_VALUE: usize = 24;
 /// The longest list of values in a group's name, in characters.
 const LONGEST_NAME: usize = 48;
+/// The longest name of a group in sentences and tables, in characters.
+const LONGEST_SHORT: usize = 28;
 
 /// Runs that are compared, in groups.
 #[derive(Debug)]
@@ -29,8 +31,10 @@ pub struct Groups<'a> {
 /// Runs with the same settings except the seed.
 #[derive(Debug)]
 pub struct Group<'a> {
-    /// The name in legends and tables.
+    /// The name in legends.
     pub name: String,
+    /// The name in sentences and tables: the letter alone if the name is long. An arm of a study has its label.
+    pub short: String,
     /// The runs, in order of their seeds. May be empty for an arm of a study.
     pub runs: Vec<&'a RunRecord>,
     /// The value of each of [`Groups::different`]; empty where the group has no setting of this name, or no run.
@@ -54,7 +58,9 @@ impl<'a> Groups<'a> {
         let different = differences(&found.iter().map(|(settings, _)| settings).collect::<Vec<_>>());
         let groups = found.into_iter().enumerate().map(|(index, (settings, runs))| {
             let values = values_of(&settings, &different);
-            Group { name: name(index, &different, &values), runs: by_seed(runs), values }
+            let name = name(index, &different, &values);
+            let short = if name.chars().count() > LONGEST_SHORT { letter(index) } else { name.clone() };
+            Group { name, short, runs: by_seed(runs), values }
         });
         Ok(Self { groups: groups.collect(), different })
     }
@@ -69,7 +75,7 @@ impl<'a> Groups<'a> {
         let different = differences(&settings.iter().flatten().collect::<Vec<_>>());
         let groups = arms.into_iter().zip(&settings).map(|((name, runs), settings)| {
             let values = settings.as_ref().map_or_else(|| vec![String::new(); different.len()], |settings| values_of(settings, &different));
-            Group { name, runs: by_seed(runs), values }
+            Group { short: name.clone(), name, runs: by_seed(runs), values }
         });
         Ok(Self { groups: groups.collect(), different })
     }
@@ -196,6 +202,10 @@ mod tests {
         let record = |(index, change): (usize, &fn(&mut RunSettings))| record(&folder.path().join(index.to_string()), change, "", &[]);
         let runs: Vec<RunRecord> = changes.iter().enumerate().map(record).collect();
         let groups = Groups::by_settings(&runs).unwrap();
+        for group in &groups.groups {
+            let expected = if group.name.len() > 28 { &group.name[..1] } else { &group.name };
+            assert_eq!(group.short, expected);
+        }
         let seeds = |group: &Group| group.runs.iter().map(|run| run.settings.seed).collect::<Vec<_>>();
         let found: Vec<(&str, Vec<u64>)> = groups.groups.iter().map(|group| (group.name.as_str(), seeds(group))).collect();
         let expected: Vec<(&str, Vec<u64>)> = expected.iter().map(|(name, seeds)| (*name, seeds.to_vec())).collect();

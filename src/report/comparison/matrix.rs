@@ -47,7 +47,7 @@ impl Matrix {
                         pairs.push((first, second, comparison));
                     }
                     Err(error) => {
-                        notes.push(format!("{} and {}: {error:#}.", groups.groups[first].name, groups.groups[second].name));
+                        notes.push(format!("{} and {}: {error:#}.", groups.groups[first].short, groups.groups[second].short));
                     }
                 }
             }
@@ -66,7 +66,7 @@ impl Matrix {
 
     /// Returns the matrix as a table, or a table with one row if there are two groups.
     pub fn markup(&self, groups: &Groups) -> Markup {
-        let names: Vec<&str> = groups.groups.iter().map(|group| group.name.as_str()).collect();
+        let names: Vec<&str> = groups.groups.iter().map(|group| group.short.as_str()).collect();
         html! {
             h3 { (self.pass) }
             @if self.pairs.is_empty() {

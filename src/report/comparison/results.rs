@@ -39,7 +39,7 @@ pub fn groups_table(groups: &Groups) -> Markup {
         let values = group.values.iter().map(|value| if value.is_empty() { "–".to_owned() } else { value.clone() });
         let saturation = Saturation::of(group).map_or_else(|| "none".to_owned(), |found| found.text());
         let cells = values.chain([runs_cell(group), steps_cell(group), saturation]).collect();
-        Cells { name: group.name.clone(), cells }
+        Cells { name: group.short.clone(), cells }
     };
     let rows: Vec<Cells> = groups.groups.iter().map(row).collect();
     let about = if groups.different.is_empty() {
@@ -95,7 +95,7 @@ fn result_table(groups: &Groups, pass: &str, rows: &[Row]) -> Markup {
     let line = |group: &Group| {
         let row = rows.iter().find(|row| row.arm.label == group.name);
         let cells = row.map_or_else(|| vec!["–".to_owned(); header.len() - 1], |row| cells(pass, row, has_paper));
-        Cells { name: group.name.clone(), cells }
+        Cells { name: group.short.clone(), cells }
     };
     let lines: Vec<Cells> = groups.groups.iter().map(line).collect();
     let title = if pass == BY_MEAN { "Mean over benchmarks" } else { pass };

@@ -40,6 +40,7 @@ impl Facts {
         let mut last: Vec<(String, f64)> = rows.iter().filter_map(|row| Some((row.arm.label.clone(), row.last.map(mean)?))).collect();
         last.sort_by(|(_, one), (_, other)| other.total_cmp(one));
         let index = |name: &str| groups.groups.iter().position(|group| group.name == name);
+        let short = |name: &String| index(name).map_or_else(|| name.clone(), |index| groups.groups[index].short.clone());
         let apart = || {
             let (highest, lowest) = (index(&last.first()?.0)?, index(&last.last()?.0)?);
             let find = |pair: (usize, usize)| matrix?.pairs.iter().find(|(first, second, _)| (*first, *second) == pair);
@@ -58,7 +59,7 @@ impl Facts {
             last_steps: steps().min().zip(steps().max()),
             pass: pass.to_owned(),
             apart: apart(),
-            last,
+            last: last.iter().map(|(name, mean)| (short(name), *mean)).collect(),
         }
     }
 }

@@ -117,8 +117,10 @@ fn parts_figure(splits: &[Split], has_styles: bool) -> Figure {
     }
 }
 
+/// Converts shares to percentage points, rounded as in the table, so that both show the same numbers.
 fn in_points(share: Estimate) -> Estimate {
-    Estimate { mean: 100.0 * share.mean, low: 100.0 * share.low, high: 100.0 * share.high }
+    let points = |share: f64| (1000.0 * share).round() / 10.0;
+    Estimate { mean: points(share.mean), low: points(share.low), high: points(share.high) }
 }
 
 fn in_words(parts: &GainParts) -> String {

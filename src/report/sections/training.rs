@@ -169,7 +169,7 @@ fn is_constant(points: &[Sample]) -> bool {
 }
 
 /// Averages the finite values among the last `window` points, fewer at the start.
-fn smoothed(points: &[Sample], window: usize) -> Vec<Sample> {
+pub fn smoothed(points: &[Sample], window: usize) -> Vec<Sample> {
     let mean_until = |index: usize| {
         let recent = points[(index + 1).saturating_sub(window)..=index].iter().map(|point| point.y).filter(|y| y.is_finite());
         let (sum, count) = recent.fold((0.0, 0), |(sum, count), y| (sum + y, count + 1));
