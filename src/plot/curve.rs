@@ -102,7 +102,7 @@ fn extras(curve: &Curve) -> line::Extras<'_> {
 
 /// Returns the lines, without heading and caption.
 fn chart(curve: &Curve, size: Size) -> LineChart {
-    let window = curve.window.max(1);
+    let window = curve.window.clamp(1, curve.train.len().max(1));
     let raw = curve.train.iter().map(|&(step, accuracy)| (step, f64::from(accuracy)));
     let mean = smoothed(&curve.train, window);
     let plain = |values: &mut dyn Iterator<Item = (u32, f64)>| values.map(|(step, y)| Sample::new(f64::from(step), y)).collect::<Vec<_>>();

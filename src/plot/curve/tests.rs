@@ -94,6 +94,7 @@ fn svg_of_a_short_run_has_neither_bands_nor_shade() {
         ..typical()
     };
     assert!(!has_areas(&short) && !has_shade(&short));
+    assert!(svg(&short).contains(">training example (mean of 2)<"));
 }
 
 #[test]

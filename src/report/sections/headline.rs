@@ -94,7 +94,7 @@ fn mean_picture(run: &RunRecord, facts: &Facts, published: &PublishedEnds) -> (S
     let train: Vec<Sample> =
         run.train_accuracy().iter().map(|(step, accuracy)| Sample::new(f64::from(*step), six_digits(f64::from(*accuracy)))).collect();
     let evaluations = || facts.history.evaluations.iter().filter_map(|one| Some((one.step as f64, one.mean()?)));
-    let mut lines = train_lines(train, facts.history.saturation_window.max(1));
+    let mut lines = train_lines(train, facts.history.saturation_window);
     lines.extend([
         Line {
             name: "held-out, unboxed answers too".to_owned(),
@@ -122,6 +122,7 @@ fn mean_picture(run: &RunRecord, facts: &Facts, published: &PublishedEnds) -> (S
 
 /// Returns the mean of the train accuracy over the last `window` steps, in front of the single steps.
 fn train_lines(steps: Vec<Sample>, window: usize) -> Vec<Line> {
+    let window = window.clamp(1, steps.len().max(1));
     let line = |name: &str, points, style| Line { name: name.to_owned(), points, style };
     if window == 1 {
         return vec![line("training example", steps, LineStyle::Plain(TRAIN))];
