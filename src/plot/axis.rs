@@ -213,8 +213,8 @@ mod tests {
         check(&number, &[0.0, 2.0], Ends::Data, &["0", "1", "2"]);
         check(&number, &[3.0], Ends::Data, &["2", "3", "4"]);
         check(&number, &[0.013, 0.04], Ends::Ticks, &["0", "0.01", "0.02", "0.03", "0.04"]);
-        check(&number, &[1e-7, 3e-7], Ends::Ticks, &["0", "0.0000001", "0.0000002", "0.0000003"]);
-        check(&number, &[-3.0, 7.0], Ends::Ticks, &["-4", "-2", "0", "2", "4", "6", "8"]);
+        check(&number, &[1e-7, 3e-7], Ends::Ticks, &["0", "1e-7", "2e-7", "3e-7"]);
+        check(&number, &[-3.0, 7.0], Ends::Ticks, &["−4", "−2", "0", "2", "4", "6", "8"]);
         check(&number, &[2.1e6, 9.7e6], Ends::Ticks, &["0", "2M", "4M", "6M", "8M", "10M"]);
         check(&axis(Unit::Percent, Scale::Linear), &[0.003, 0.997], Ends::Ticks, &["0%", "20%", "40%", "60%", "80%", "100%"]);
         check(&axis(Unit::Seconds, Scale::Linear), &[10.0, 700.0], Ends::Ticks, &["0 min", "5 min", "10 min", "15 min"]);

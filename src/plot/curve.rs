@@ -67,27 +67,27 @@ const SIZE: Size = Size::Full;
 
 /// Draws the picture as SVG, 640 pixels wide and as high as its texts need.
 pub fn svg(curve: &Curve) -> String {
-    let mut canvas = Canvas::default();
+    let mut canvas = Canvas::new(SIZE.font());
     let top = draw_heading(&mut canvas, curve);
-    let (frame, bottom) = line::draw(&mut canvas, &chart(curve), &extras(curve), top);
+    let (frame, bottom) = line::draw(&mut canvas, &chart(curve, SIZE), &extras(curve), top);
     let height = draw_caption(&mut canvas, curve, bottom);
-    finish(canvas, curve, &frame, height)
+    finish(canvas, curve, &frame, (SIZE.width(), height))
 }
 
 /// Draws the picture as SVG without heading and caption, for a page that has its own.
-pub fn panel(curve: &Curve) -> String {
-    let mut canvas = Canvas::default();
-    let (frame, bottom) = line::draw(&mut canvas, &chart(curve), &extras(curve), 0.4 * SIZE.font());
-    finish(canvas, curve, &frame, bottom.ceil())
+pub fn panel(curve: &Curve, size: Size) -> String {
+    let mut canvas = Canvas::new(size.font());
+    let (frame, bottom) = line::draw(&mut canvas, &chart(curve, size), &extras(curve), 0.4 * size.font());
+    finish(canvas, curve, &frame, (size.width(), bottom.ceil()))
 }
 
 /// Returns the points of all lines as CSV.
 pub fn csv(curve: &Curve) -> String {
-    chart(curve).csv()
+    chart(curve, SIZE).csv()
 }
 
-fn finish(canvas: Canvas, curve: &Curve, frame: &Frame, height: f64) -> String {
-    canvas.finish(&Head { width: SIZE.width(), height, title: &curve.title, description: &curve.caption, data: &frame.data("line") })
+fn finish(canvas: Canvas, curve: &Curve, frame: &Frame, (width, height): (f64, f64)) -> String {
+    canvas.finish(&Head { width, height, title: &curve.title, description: &curve.caption, data: &frame.data("line") })
 }
 
 /// Returns what the picture has in addition to the chart.
@@ -101,8 +101,8 @@ fn extras(curve: &Curve) -> line::Extras<'_> {
 }
 
 /// Returns the lines, without heading and caption.
-fn chart(curve: &Curve) -> LineChart {
-    let window = curve.window.max(1);
+fn chart(curve: &Curve, size: Size) -> LineChart {
+    let window = curve.window.clamp(1, curve.train.len().max(1));
     let raw = curve.train.iter().map(|&(step, accuracy)| (step, f64::from(accuracy)));
     let mean = smoothed(&curve.train, window);
     let plain = |values: &mut dyn Iterator<Item = (u32, f64)>| values.map(|(step, y)| Sample::new(f64::from(step), y)).collect::<Vec<_>>();
@@ -125,7 +125,7 @@ fn chart(curve: &Curve) -> LineChart {
         lines,
         marks: curve.saturation_step.map(saturation).into_iter().collect(),
         levels: base(curve).into_iter().collect(),
-        size: SIZE,
+        size,
         ..LineChart::default()
     }
 }
@@ -141,11 +141,11 @@ fn base(curve: &Curve) -> Option<Level> {
 /// Returns the text for the region after saturation.
 fn note(curve: &Curve) -> Option<Note> {
     let (step, gain) = (curve.saturation_step?, curve.gain?);
-    let points = |share: f64| format!("{:+.1}", 100.0 * share);
+    let points = |share: f64| format!("{:+.1}", 100.0 * share).replace('-', "−");
+    let (mean, interval) = (points(gain.mean), format!("[{}, {}]", points(gain.low), points(gain.high)));
     Some(Note {
         from: f64::from(step),
-        headline: format!("{} points [{}, {}]", points(gain.mean), points(gain.low), points(gain.high)),
-        detail: "sampled, after saturation".to_owned(),
+        texts: vec![[format!("{mean} points {interval}"), "sampled, after saturation".to_owned()], [format!("{mean} points"), interval]],
         ink: Ink::Label(SAMPLED),
     })
 }

@@ -14,6 +14,8 @@ pub enum Size {
     Full,
     /// One of several charts per row, 320 pixels wide.
     Small,
+    /// One chart per row on a phone, 360 pixels wide.
+    Narrow,
 }
 
 impl Size {
@@ -22,6 +24,7 @@ impl Size {
         match self {
             Self::Full => 640.0,
             Self::Small => 320.0,
+            Self::Narrow => 360.0,
         }
     }
 
@@ -30,6 +33,7 @@ impl Size {
         match self {
             Self::Full => 16.0,
             Self::Small => 12.0,
+            Self::Narrow => 13.0,
         }
     }
 
@@ -38,6 +42,7 @@ impl Size {
         match self {
             Self::Full => 270.0,
             Self::Small => 130.0,
+            Self::Narrow => 190.0,
         }
     }
 
@@ -109,11 +114,10 @@ impl Frame {
     /// Draws horizontal grid lines with their texts, and the x axis with its label. Returns the y of the lower edge.
     pub fn draw(&self, canvas: &mut Canvas, size: Size, x_label: &str) -> f64 {
         let tick = size.text(Ink::Muted);
-        for (value, text) in &self.y.ticks {
-            let y = self.y(*value);
-            canvas.path(&[(self.left, y), (self.right, y)], Stroke::solid(Ink::Grid, 1.0));
-            canvas.text((self.left - 6.0, y + 0.36 * tick.size), TextStyle { anchor: "end", ..tick }, text);
-        }
+        let lines: Vec<_> = self.y.ticks.iter().map(|(value, _)| [(self.left, self.y(*value)), (self.right, self.y(*value))]).collect();
+        canvas.segments(&lines, Stroke::solid(Ink::Grid, 1.0));
+        let texts = self.y.ticks.iter().map(|(value, text)| ((self.left - 6.0, self.y(*value) + 0.36 * tick.size), text.as_str()));
+        canvas.texts(TextStyle { anchor: "end", ..tick }, texts);
         canvas.path(&[(self.left, self.bottom), (self.right, self.bottom)], Stroke::solid(Ink::Axis, 1.0));
         self.draw_x_axis(canvas, size, x_label)
     }
@@ -121,31 +125,30 @@ impl Frame {
     /// Draws the ticks, their texts and the label of the x axis. Returns the y of the lower edge.
     pub fn draw_x_axis(&self, canvas: &mut Canvas, size: Size, label: &str) -> f64 {
         let tick = size.text(Ink::Muted);
-        let mut y = self.bottom + 5.0 + tick.size;
-        for (value, text) in &self.x.ticks {
-            let x = self.x(*value);
-            canvas.path(&[(x, self.bottom), (x, self.bottom + 5.0)], Stroke::solid(Ink::Axis, 1.0));
-            // The text of the last tick must not leave the picture.
-            let half = text_width(text, tick.size) / 2.0;
-            canvas.text((x.min(size.width() - 2.0 - half), y), TextStyle { anchor: "middle", ..tick }, text);
-        }
-        if !label.is_empty() {
-            y += size.line_height();
-            canvas.text(((self.left + self.right) / 2.0, y), TextStyle { anchor: "middle", ..tick }, label);
-        }
-        y + 0.5 * tick.size
+        let lines = self.x.ticks.iter().map(|(value, _)| [(self.x(*value), self.bottom), (self.x(*value), self.bottom + 5.0)]);
+        canvas.segments(&lines.collect::<Vec<_>>(), Stroke::solid(Ink::Axis, 1.0));
+        let y = self.bottom + 5.0 + tick.size;
+        // The text of the last tick must not leave the picture.
+        let middle = |value: f64, text: &str| self.x(value).min(size.width() - 2.0 - text_width(text, tick.size) / 2.0);
+        let ticks = self.x.ticks.iter().map(|(value, text)| ((middle(*value, text), y), text.as_str()));
+        let below = y + size.line_height();
+        let label = Some((((self.left + self.right) / 2.0, below), label)).filter(|(_, label)| !label.is_empty());
+        canvas.texts(TextStyle { anchor: "middle", ..tick }, ticks.chain(label));
+        label.map_or(y, |_| below) + 0.5 * tick.size
     }
 
     /// Returns the attributes from which a script computes positions: `chart` names the kind of chart.
     pub fn data(&self, chart: &str) -> Vec<(&'static str, String)> {
         let scale = |scale| if scale == Scale::Log { "log" } else { "linear" }.to_owned();
+        // The ends of axes are multiples of ticks, with the rounding errors of the multiplication.
+        let end = |value: f64| exact(format!("{value:.11e}").parse().unwrap_or(value));
         let pixels = |position: f64| format!("{position:.1}");
         vec![
             ("chart", chart.to_owned()),
-            ("x0", exact(self.x.low)),
-            ("x1", exact(self.x.high)),
-            ("y0", exact(self.y.low)),
-            ("y1", exact(self.y.high)),
+            ("x0", end(self.x.low)),
+            ("x1", end(self.x.high)),
+            ("y0", end(self.y.low)),
+            ("y1", end(self.y.high)),
             ("left", pixels(self.left)),
             ("right", pixels(self.right)),
             ("top", pixels(self.top)),

@@ -12,6 +12,7 @@ mod labels;
 mod legend;
 mod note;
 mod number;
+mod path;
 mod reduce;
 mod svg;
 mod text;

@@ -9,34 +9,37 @@ use super::theme::Ink;
 pub(super) struct Note {
     /// Where that part starts on the x axis.
     pub from: f64,
-    /// The first line, in bold.
-    pub headline: String,
-    /// The second line.
-    pub detail: String,
+    /// Pairs of a line in bold and the line below it. The first pair that fits is drawn.
+    pub texts: Vec<[String; 2]>,
     /// The color.
     pub ink: Ink,
 }
 
-/// Draws a note as far as possible from all lines and levels. Leaves it out if it would touch one.
+/// Draws a note as far as possible from all lines and levels. Leaves it out if each of its texts would touch one.
 pub(super) fn draw_note(canvas: &mut Canvas, size: Size, frame: &Frame, note: &Note, lines: &[Vec<(f64, f64)>], levels: &[f64]) {
     let style = size.text(note.ink);
-    let width = bold_width(&note.headline, style.size).max(text_width(&note.detail, style.size));
     let left = frame.x(note.from) + 0.5 * style.size;
     let room = frame.right - 0.5 * style.size - left;
-    if !left.is_finite() || width > room {
+    if !left.is_finite() {
         return;
     }
-    let x = left + (room - width) / 2.0;
+    for [headline, detail] in &note.texts {
+        let width = bold_width(headline, style.size).max(text_width(detail, style.size));
+        let x = left + (room - width) / 2.0;
+        let Some(y) = place(size, frame, (x, x + width), lines, levels).filter(|_| width <= room) else { continue };
+        let style = TextStyle { anchor: "middle", ..style };
+        canvas.text((x + width / 2.0, y - 0.25 * style.size), TextStyle { bold: true, ..style }, headline);
+        canvas.text((x + width / 2.0, y - 0.25 * style.size + size.line_height()), style, detail);
+        return;
+    }
+}
+
+/// Returns the middle of a text of two lines between two x; `None` without room.
+fn place(size: Size, frame: &Frame, (left, right): (f64, f64), lines: &[Vec<(f64, f64)>], levels: &[f64]) -> Option<f64> {
     let mut occupied: Vec<f64> = levels.to_vec();
     occupied.extend([frame.top, frame.bottom]);
-    occupied.extend(lines.iter().flat_map(|line| heights(line, x, x + width)));
-    let half = size.line_height() + 0.1 * style.size;
-    if let Some(y) = emptiest(&occupied, frame.top, frame.bottom, half) {
-        let middle = x + width / 2.0;
-        let style = TextStyle { anchor: "middle", ..style };
-        canvas.text((middle, y - 0.25 * style.size), TextStyle { bold: true, ..style }, &note.headline);
-        canvas.text((middle, y - 0.25 * style.size + size.line_height()), style, &note.detail);
-    }
+    occupied.extend(lines.iter().flat_map(|line| heights(line, left, right)));
+    emptiest(&occupied, frame.top, frame.bottom, size.line_height() + 0.1 * size.font())
 }
 
 /// Returns the middle of the largest gap between `occupied` heights, if it is at least twice `half` high. Prefers lower gaps of equal size.

@@ -3,15 +3,18 @@
 
 use std::fmt::Write;
 
+use super::number::short;
+use super::path::path_data;
 use super::theme::{Ink, style_sheet};
 
 /// The typeface of the reader's system.
 const FONT: &str = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif";
 
 /// A picture being drawn. Later elements cover earlier ones.
-#[derive(Default)]
 pub(super) struct Canvas {
     text: String,
+    /// The size of most texts, which is an attribute of the whole picture.
+    font_size: f64,
 }
 
 /// What the first element of a picture says about it.
@@ -77,6 +80,11 @@ impl Stroke {
 }
 
 impl Canvas {
+    /// Makes an empty picture. Most texts have this size in pixels.
+    pub fn new(font_size: f64) -> Self {
+        Self { text: String::new(), font_size }
+    }
+
     /// Returns the finished SVG file.
     pub fn finish(self, head: &Head) -> String {
         let Head { width, height, .. } = head;
@@ -84,8 +92,9 @@ impl Canvas {
         let (title, description, style) = (escape(head.title), escape(head.description), style_sheet());
         let paper = Ink::Paper;
         let (class, color) = (paper.fill_class(), paper.light());
+        let font_size = short(self.font_size);
         format!(
-            r#"<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" font-family="{FONT}" stroke-linejoin="round" stroke-linecap="round"{data}>
+            r#"<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" font-family="{FONT}" font-size="{font_size}" stroke-linejoin="round" stroke-linecap="round"{data}>
 <title>{title}</title>
 <desc>{description}</desc>
 <style>{style}</style>
@@ -97,12 +106,34 @@ impl Canvas {
     }
 
     /// Draws a line of text; `position` is on its baseline.
-    pub fn text(&mut self, (x, y): (f64, f64), style: TextStyle, content: &str) {
+    pub fn text(&mut self, position: (f64, f64), style: TextStyle, content: &str) {
+        let attributes = self.text_attributes(style);
+        self.text_element(position, &attributes, content);
+    }
+
+    /// Draws several texts of the same style.
+    pub fn texts<'a>(&mut self, style: TextStyle, texts: impl Iterator<Item = ((f64, f64), &'a str)>) {
+        let mut texts = texts.peekable();
+        if texts.peek().is_none() {
+            return;
+        }
+        let attributes = self.text_attributes(style);
+        self.line(format_args!("<g{attributes}>"));
+        texts.for_each(|(position, content)| self.text_element(position, "", content));
+        self.line(format_args!("</g>"));
+    }
+
+    fn text_attributes(&self, style: TextStyle) -> String {
         let TextStyle { size, ink, anchor, bold } = style;
+        let size = if size == self.font_size { String::new() } else { format!(r#" font-size="{}""#, short(size)) };
         let weight = if bold { r#" font-weight="700""# } else { "" };
         let anchor = if anchor == "start" { String::new() } else { format!(r#" text-anchor="{anchor}""#) };
-        let (paint, content) = (fill(ink), escape(content));
-        self.line(format_args!(r#"<text x="{x:.1}" y="{y:.1}" font-size="{size}"{weight}{anchor}{paint}>{content}</text>"#));
+        format!("{size}{weight}{anchor}{}", fill(ink))
+    }
+
+    fn text_element(&mut self, (x, y): (f64, f64), attributes: &str, content: &str) {
+        let (x, y, content) = (tenths(x), tenths(y), escape(content));
+        self.line(format_args!(r#"<text x="{x}" y="{y}"{attributes}>{content}</text>"#));
     }
 
     /// Draws a line through points. A single point becomes a dot, since a path of zero length is invisible.
@@ -110,13 +141,22 @@ impl Canvas {
         self.paths(&[points], stroke, None);
     }
 
-    /// Draws the pieces of one line as one element, with its name for scripts.
+    /// Draws straight lines that belong together as one element.
+    pub fn segments(&mut self, lines: &[[(f64, f64); 2]], stroke: Stroke) {
+        self.paths(&lines.iter().map(|line| line.as_slice()).collect::<Vec<_>>(), stroke, None);
+    }
+
+    /// Draws the pieces of one line as one element, with its name for scripts. An empty name is left out.
     pub fn paths(&mut self, pieces: &[&[(f64, f64)]], stroke: Stroke, name: Option<&str>) {
         let Stroke { ink, width, opacity, dashes } = stroke;
-        let name = name.map_or_else(String::new, |name| format!(r#" data-name="{}""#, escape(name)));
+        let name = name.filter(|name| !name.is_empty()).map_or_else(String::new, |name| format!(r#" data-name="{}""#, escape(name)));
         let mut extra = String::new();
+        // A width of 1 is what SVG assumes.
+        if short(width) != "1" {
+            let _ = write!(extra, r#" stroke-width="{}""#, short(width));
+        }
         if opacity < 1.0 {
-            let _ = write!(extra, r#" stroke-opacity="{opacity}""#);
+            let _ = write!(extra, r#" stroke-opacity="{}""#, short(opacity));
         }
         if !dashes.is_empty() {
             let _ = write!(extra, r#" stroke-dasharray="{dashes}""#);
@@ -124,12 +164,12 @@ impl Canvas {
         let d: String = pieces.iter().filter(|piece| piece.len() > 1).map(|piece| path_data(piece)).collect();
         if !d.is_empty() {
             let (class, color) = (ink.stroke_class(), ink.light());
-            self.line(format_args!(r#"<path d="{d}"{name} fill="none" class="{class}" stroke="{color}" stroke-width="{width}"{extra}/>"#));
+            self.line(format_args!(r#"<path d="{d}"{name} fill="none" class="{class}" stroke="{color}"{extra}/>"#));
         }
         for piece in pieces {
             if let [(x, y)] = piece {
-                let (paint, radius) = (fill(ink), width.max(2.0));
-                self.line(format_args!(r#"<circle cx="{x:.1}" cy="{y:.1}" r="{radius}"{name}{paint}/>"#));
+                let (paint, x, y, radius) = (fill(ink), tenths(*x), tenths(*y), short(width.max(2.0)));
+                self.line(format_args!(r#"<circle cx="{x}" cy="{y}" r="{radius}"{name}{paint}/>"#));
             }
         }
     }
@@ -141,7 +181,7 @@ impl Canvas {
             return;
         }
         let paint = fill(ink);
-        let opacity = if opacity < 1.0 { format!(r#" fill-opacity="{opacity}""#) } else { String::new() };
+        let opacity = if opacity < 1.0 { format!(r#" fill-opacity="{}""#, short(opacity)) } else { String::new() };
         match name.map(escape) {
             Some(name) => {
                 self.line(format_args!(r#"<path d="{d}" data-name="{name}"{paint}{opacity}><title>{name}</title></path>"#));
@@ -152,11 +192,9 @@ impl Canvas {
 
     /// Draws a rectangle between two corners, with a tooltip.
     pub fn bar(&mut self, (left, top): (f64, f64), (right, bottom): (f64, f64), ink: Ink, tooltip: &str) {
-        let (paint, width, height) = (fill(ink), right - left, bottom - top);
+        let (paint, [x, y, width, height]) = (fill(ink), [left, top, right - left, bottom - top].map(tenths));
         let tooltip = escape(tooltip);
-        self.line(format_args!(
-            r#"<rect x="{left:.1}" y="{top:.1}" width="{width:.1}" height="{height:.1}"{paint}><title>{tooltip}</title></rect>"#
-        ));
+        self.line(format_args!(r#"<rect x="{x}" y="{y}" width="{width}" height="{height}"{paint}><title>{tooltip}</title></rect>"#));
     }
 
     /// Draws markers of one color at `(position, tooltip)`, with a rim in the color of the paper. An empty tooltip is left out.
@@ -166,7 +204,10 @@ impl Canvas {
         for &((x, y), ref tooltip) in positions {
             let title = if tooltip.is_empty() { String::new() } else { format!("<title>{}</title>", escape(tooltip)) };
             match corners(shape) {
-                [] => self.line(format_args!(r#"<circle cx="{x:.1}" cy="{y:.1}" r="{radius}">{title}</circle>"#)),
+                [] => {
+                    let (x, y, radius) = (tenths(x), tenths(y), short(radius));
+                    self.line(format_args!(r#"<circle cx="{x}" cy="{y}" r="{radius}">{title}</circle>"#));
+                }
                 corners => {
                     let points: Vec<_> = corners.iter().map(|(dx, dy)| (x + dx * radius, y + dy * radius)).collect();
                     self.line(format_args!(r#"<path d="{}Z">{title}</path>"#, path_data(&points)));
@@ -198,13 +239,9 @@ fn fill(ink: Ink) -> String {
     format!(r#" class="{}" fill="{}""#, ink.fill_class(), ink.light())
 }
 
-/// Formats a path as `M x,y L x,y ...`, rounded to a tenth of a pixel.
-fn path_data(points: &[(f64, f64)]) -> String {
-    let mut d = String::with_capacity(points.len() * 12);
-    for (index, (x, y)) in points.iter().enumerate() {
-        let _ = write!(d, "{}{x:.1},{y:.1}", if index == 0 { "M" } else { "L" });
-    }
-    d
+/// Writes a position or a length in pixels, rounded to a tenth.
+fn tenths(pixels: f64) -> String {
+    short((pixels * 10.0).round() / 10.0)
 }
 
 /// Escapes text for XML, and drops characters that XML forbids.
@@ -235,12 +272,12 @@ mod tests {
 
     #[test]
     fn path_draws_one_point_as_a_dot() {
-        let mut canvas = Canvas::default();
+        let mut canvas = Canvas::new(12.0);
         canvas.path(&[(1.0, 2.0)], Stroke::solid(Ink::Text, 2.0));
-        canvas.path(&[(1.0, 2.0), (3.0, 4.0)], Stroke::solid(Ink::Text, 2.0));
+        canvas.path(&[(1.0, 2.0), (3.0, 4.0)], Stroke::solid(Ink::Text, 2.4 * 0.75));
         let text = canvas.finish(&Head { width: 10.0, height: 10.0, title: "t", description: "d", data: &[("x0", "<1>".to_owned())] });
-        assert!(text.contains("<circle cx=\"1.0\" cy=\"2.0\""));
-        assert!(text.contains("d=\"M1.0,2.0L3.0,4.0\""));
+        assert!(text.contains("<circle cx=\"1\" cy=\"2\""));
+        assert!(text.contains("d=\"M1,2l2 2\"") && text.contains(" stroke-width=\"1.8\""), "{text}");
         assert!(text.contains(" data-x0=\"&lt;1&gt;\""));
     }
 }

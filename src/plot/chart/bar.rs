@@ -12,9 +12,14 @@ use crate::plot::theme::Ink;
 const NAMES: f64 = 0.4;
 
 impl BarChart {
+    /// Draws the chart as SVG for a phone.
+    pub fn narrow_svg(&self) -> String {
+        Self { size: Size::Narrow, ..self.clone() }.svg()
+    }
+
     /// Draws the chart as SVG.
     pub fn svg(&self) -> String {
-        let mut canvas = Canvas::default();
+        let mut canvas = Canvas::new(self.size.font());
         let (frame, bottom) = self.draw(&mut canvas);
         let data = frame.data("bar");
         let (title, description) = (&self.title, &self.description);
@@ -32,10 +37,8 @@ impl BarChart {
         let top = top + legend::height(size, &entries);
         let rows = Rows::new(self);
         let frame = self.frame(top + 0.3 * size.font(), &rows);
-        for (value, _) in &frame.x.ticks {
-            let x = frame.x(*value);
-            canvas.path(&[(x, frame.top), (x, frame.bottom)], Stroke::solid(Ink::Grid, 1.0));
-        }
+        let lines = frame.x.ticks.iter().map(|(value, _)| [(frame.x(*value), frame.top), (frame.x(*value), frame.bottom)]);
+        canvas.segments(&lines.collect::<Vec<_>>(), Stroke::solid(Ink::Grid, 1.0));
         let bottom = frame.draw_x_axis(canvas, size, &self.value.label);
         for index in 0..self.categories.len() {
             rows.draw_name(canvas, size, &frame, index);

@@ -4,7 +4,7 @@ use super::marks::{self, Placed};
 use super::series::{Drawn, stroke_of};
 use super::{Line, LineChart, LineStyle, Sample};
 use crate::plot::axis::{Ends, Ruler};
-use crate::plot::frame::{Frame, most_ticks};
+use crate::plot::frame::{Frame, Size, most_ticks};
 use crate::plot::labels::{self, EndLabel};
 use crate::plot::legend::{self, Entry, Key};
 use crate::plot::note::{Note, draw_note};
@@ -29,9 +29,14 @@ pub(in crate::plot) struct Extras<'a> {
 const LEVEL: Stroke = Stroke { ink: Ink::Level, width: 1.5, opacity: 1.0, dashes: "1.5 4" };
 
 impl LineChart {
+    /// Draws the chart as SVG for a phone.
+    pub fn narrow_svg(&self) -> String {
+        Self { size: Size::Narrow, ..self.clone() }.svg()
+    }
+
     /// Draws the chart as SVG.
     pub fn svg(&self) -> String {
-        let mut canvas = Canvas::default();
+        let mut canvas = Canvas::new(self.size.font());
         let (frame, bottom) = draw(&mut canvas, self, &Extras::default(), 0.4 * self.size.font());
         let (title, description) = (&self.title, &self.description);
         canvas.finish(&Head { width: self.size.width(), height: bottom.ceil(), title, description, data: &frame.data("line") })

@@ -112,7 +112,7 @@ impl<'a> Drawn<'a> {
             if segment.len() < BAND_POINTS {
                 let bar = Stroke { opacity: 0.45, ..Stroke::solid(ink, 5.0 * self.chart.size.line_scale()) };
                 let bars: Vec<[(f64, f64); 2]> = segment.iter().map(|&(x, low, high)| [(x, low), (x, high)]).collect();
-                canvas.paths(&bars.iter().map(|bar| bar.as_slice()).collect::<Vec<_>>(), bar, None);
+                canvas.segments(&bars, bar);
                 continue;
             }
             let upper = segment.iter().map(|&(x, _, high)| (x, high));

@@ -2,7 +2,7 @@
 
 use super::{Axis, Scale, StackedChart};
 use crate::plot::axis::Ends;
-use crate::plot::frame::{Frame, most_ticks};
+use crate::plot::frame::{Frame, Size, most_ticks};
 use crate::plot::legend::{self, Entry, Key};
 use crate::plot::reduce::buckets;
 use crate::plot::svg::{Canvas, Head};
@@ -15,9 +15,14 @@ const POINTS: usize = 720;
 const POINTS_OF_LAYER: usize = 200;
 
 impl StackedChart {
+    /// Draws the chart as SVG for a phone.
+    pub fn narrow_svg(&self) -> String {
+        Self { size: Size::Narrow, ..self.clone() }.svg()
+    }
+
     /// Draws the chart as SVG.
     pub fn svg(&self) -> String {
-        let mut canvas = Canvas::default();
+        let mut canvas = Canvas::new(self.size.font());
         let (frame, bottom) = self.draw(&mut canvas);
         let data = frame.data("stacked");
         let (title, description) = (&self.title, &self.description);

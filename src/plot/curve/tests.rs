@@ -69,7 +69,7 @@ fn svg_shows_a_typical_run() {
 fn svg_text_is_legible_at_360_pixels() {
     let picture = svg(&typical());
     let sizes = picture.split("font-size=\"").skip(1).map(|rest| rest.split('"').next().unwrap().parse::<f64>().unwrap());
-    assert!(sizes.clone().count() > 10 && sizes.fold(f64::MAX, f64::min) * 360.0 / SIZE.width() >= 9.0);
+    assert!(sizes.clone().count() >= 2 && sizes.fold(f64::MAX, f64::min) * 360.0 / SIZE.width() >= 9.0);
 }
 
 /// Some renderers drop spaces at the ends of a text element.
@@ -94,6 +94,7 @@ fn svg_of_a_short_run_has_neither_bands_nor_shade() {
         ..typical()
     };
     assert!(!has_areas(&short) && !has_shade(&short));
+    assert!(svg(&short).contains(">training example (mean of 2)<"));
 }
 
 #[test]

@@ -11,6 +11,17 @@
     return rows.filter((row) => row.length > 1);
   };
 
+  // Completes the steps: a first cell with a tab is as far from the one above as that is from its own.
+  const numbersOf = async (figure) => {
+    const lines = (await rlvr.unpack(figure.dataset.csv)).split("\n");
+    for (let index = 3; index < lines.length; index++) {
+      if (!lines[index].startsWith("\t")) continue;
+      const [before, last] = [lines[index - 2], lines[index - 1]].map((line) => Number.parseInt(line, 10));
+      lines[index] = `${2 * last - before}${lines[index].slice(1)}`;
+    }
+    return lines.join("\n");
+  };
+
   // Groups columns into series: a name, and the indices of its value and of the ends of its interval.
   const seriesOf = (header) => {
     const series = [];
@@ -34,7 +45,7 @@
     constructor(figure) {
       this.figure = figure;
       this.picture = figure.querySelector(".picture");
-      this.svg = this.picture.querySelector("svg");
+      this.pictures = [...this.picture.querySelectorAll("svg")];
       this.readout = figure.querySelector(".readout");
       this.position = null;
       if (!this.svg?.dataset.chart) return;
@@ -43,21 +54,28 @@
       this.picture.tabIndex = 0;
       this.picture.setAttribute("role", "group");
       this.picture.setAttribute("aria-label", `${figure.querySelector("h3").textContent}: arrow keys read the values`);
-      this.svg.addEventListener("pointermove", (event) => this.point(event));
-      this.svg.addEventListener("pointerdown", (event) => this.point(event));
-      this.svg.addEventListener("pointerleave", () => this.hide());
+      for (const svg of this.pictures) {
+        svg.addEventListener("pointermove", (event) => this.point(event));
+        svg.addEventListener("pointerdown", (event) => this.point(event));
+        svg.addEventListener("pointerleave", () => this.hide());
+      }
       this.picture.addEventListener("keydown", (event) => this.key(event));
       this.picture.addEventListener("blur", () => this.hide());
       const button = figure.querySelector("button.csv");
       button.hidden = false;
       button.addEventListener("click", async () => {
-        rlvr.download(`${figure.id}.csv`, await rlvr.unpack(figure.dataset.csv), "text/csv");
+        rlvr.download(`${figure.id}.csv`, await numbersOf(figure), "text/csv");
       });
+    }
+
+    // The picture that is shown: some figures have one for wide and one for narrow screens.
+    get svg() {
+      return this.pictures.find((svg) => svg.getClientRects().length > 0) ?? this.pictures[0];
     }
 
     // Unpacks the numbers when a reader first asks for one.
     load() {
-      this.loading ??= rlvr.unpack(this.figure.dataset.csv).then((text) => {
+      this.loading ??= numbersOf(this.figure).then((text) => {
         const [header, ...rows] = parseCsv(text);
         this.label = header[0];
         this.series = seriesOf(header);
@@ -138,7 +156,8 @@
       this.readout.hidden = false;
       const at = this.place(index);
       const scale = this.svg.getBoundingClientRect().width / this.svg.viewBox.baseVal.width;
-      this.cursor ??= this.svg.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "line"));
+      this.cursor ??= document.createElementNS("http://www.w3.org/2000/svg", "line");
+      this.svg.append(this.cursor);
       this.cursor.setAttribute("class", "cursor");
       const ends = this.isBar
         ? { x1: this.frame("left"), x2: this.frame("right"), y1: at, y2: at }

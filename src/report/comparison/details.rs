@@ -13,7 +13,7 @@ use crate::train::history::Evaluation;
 pub fn runs(groups: &Groups) -> Markup {
     html! {
         @for group in &groups.groups {
-            @for run in &group.runs { (details(&group.name, run)) }
+            @for run in &group.runs { (details(&group.short, run)) }
         }
     }
 }

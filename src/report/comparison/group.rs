@@ -16,6 +16,8 @@ const OBSERVING: [&str; 4] = ["checkpoint.", "compute.", "eval.", "train.steps"]
 const LONGEST_VALUE: usize = 24;
 /// The longest list of values in a group's name, in characters.
 const LONGEST_NAME: usize = 48;
+/// The longest name of a group in sentences and tables, in characters.
+const LONGEST_SHORT: usize = 28;
 
 /// Runs that are compared, in groups.
 #[derive(Debug)]
@@ -29,8 +31,10 @@ pub struct Groups<'a> {
 /// Runs with the same settings except the seed.
 #[derive(Debug)]
 pub struct Group<'a> {
-    /// The name in legends and tables.
+    /// The name in legends.
     pub name: String,
+    /// The name in sentences and tables: the letter alone if the name is long. An arm of a study has its label.
+    pub short: String,
     /// The runs, in order of their seeds. May be empty for an arm of a study.
     pub runs: Vec<&'a RunRecord>,
     /// The value of each of [`Groups::different`]; empty where the group has no setting of this name, or no run.
@@ -54,7 +58,9 @@ impl<'a> Groups<'a> {
         let different = differences(&found.iter().map(|(settings, _)| settings).collect::<Vec<_>>());
         let groups = found.into_iter().enumerate().map(|(index, (settings, runs))| {
             let values = values_of(&settings, &different);
-            Group { name: name(index, &different, &values), runs: by_seed(runs), values }
+            let name = name(index, &different, &values);
+            let short = if name.chars().count() > LONGEST_SHORT { letter(index) } else { name.clone() };
+            Group { name, short, runs: by_seed(runs), values }
         });
         Ok(Self { groups: groups.collect(), different })
     }
@@ -69,7 +75,7 @@ impl<'a> Groups<'a> {
         let different = differences(&settings.iter().flatten().collect::<Vec<_>>());
         let groups = arms.into_iter().zip(&settings).map(|((name, runs), settings)| {
             let values = settings.as_ref().map_or_else(|| vec![String::new(); different.len()], |settings| values_of(settings, &different));
-            Group { name, runs: by_seed(runs), values }
+            Group { short: name.clone(), name, runs: by_seed(runs), values }
         });
         Ok(Self { groups: groups.collect(), different })
     }
@@ -89,6 +95,40 @@ impl Group<'_> {
     /// Returns the number of seeds.
     pub fn seeds(&self) -> usize {
         self.runs.len()
+    }
+}
+
+/// When the train accuracy of a group's runs saturates.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Saturation {
+    /// The mean step over the runs that have saturated.
+    pub mean: f64,
+    /// The lowest and the highest step.
+    range: (u64, u64),
+    /// The number of runs that have saturated.
+    saturated: usize,
+    /// The number of runs.
+    runs: usize,
+}
+
+impl Saturation {
+    /// Collects the steps of a group; `None` if no run has saturated.
+    pub fn of(group: &Group) -> Option<Self> {
+        Self::of_steps(&group.runs.iter().map(|run| run.saturation_step()).collect::<Vec<_>>())
+    }
+
+    fn of_steps(runs: &[Option<u64>]) -> Option<Self> {
+        let steps: Vec<u64> = runs.iter().flatten().copied().collect();
+        let range = (*steps.iter().min()?, *steps.iter().max()?);
+        let mean = steps.iter().sum::<u64>() as f64 / steps.len() as f64;
+        Some(Self { mean, range, saturated: steps.len(), runs: runs.len() })
+    }
+
+    /// Writes the mean with the range, and how many runs have saturated unless all have: `105 (95 to 115), 2 of 3 runs`.
+    pub fn text(&self) -> String {
+        let (low, high) = self.range;
+        let steps = if low == high { low.to_string() } else { format!("{:.0} ({low} to {high})", self.mean) };
+        if self.saturated == self.runs { steps } else { format!("{steps}, {} of {} runs", self.saturated, self.runs) }
     }
 }
 
@@ -162,6 +202,10 @@ mod tests {
         let record = |(index, change): (usize, &fn(&mut RunSettings))| record(&folder.path().join(index.to_string()), change, "", &[]);
         let runs: Vec<RunRecord> = changes.iter().enumerate().map(record).collect();
         let groups = Groups::by_settings(&runs).unwrap();
+        for group in &groups.groups {
+            let expected = if group.name.len() > 28 { &group.name[..1] } else { &group.name };
+            assert_eq!(group.short, expected);
+        }
         let seeds = |group: &Group| group.runs.iter().map(|run| run.settings.seed).collect::<Vec<_>>();
         let found: Vec<(&str, Vec<u64>)> = groups.groups.iter().map(|group| (group.name.as_str(), seeds(group))).collect();
         let expected: Vec<(&str, Vec<u64>)> = expected.iter().map(|(name, seeds)| (*name, seeds.to_vec())).collect();
@@ -181,6 +225,14 @@ mod tests {
             &[("A: temperature 0.6, checkpoint.every 100, eval.eve…", &[0]), ("B: temperature 1, checkpoint.every 7, eval.every 7", &[0])],
             &["rollout.temperature", "checkpoint.every", "eval.every"],
         );
+    }
+
+    #[test]
+    fn saturation_says_how_many_runs_have_saturated() {
+        let text = |steps: &[Option<u64>]| Saturation::of_steps(steps).map(|found| found.text());
+        assert_eq!(text(&[None, None]), None);
+        assert_eq!(text(&[Some(95), Some(95)]).as_deref(), Some("95"));
+        assert_eq!(text(&[Some(95), None, Some(116)]).as_deref(), Some("106 (95 to 116), 2 of 3 runs"));
     }
 
     #[test]

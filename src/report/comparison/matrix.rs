@@ -47,7 +47,7 @@ impl Matrix {
                         pairs.push((first, second, comparison));
                     }
                     Err(error) => {
-                        notes.push(format!("{} and {}: {error:#}.", groups.groups[first].name, groups.groups[second].name));
+                        notes.push(format!("{} and {}: {error:#}.", groups.groups[first].short, groups.groups[second].short));
                     }
                 }
             }
@@ -66,7 +66,7 @@ impl Matrix {
 
     /// Returns the matrix as a table, or a table with one row if there are two groups.
     pub fn markup(&self, groups: &Groups) -> Markup {
-        let names: Vec<&str> = groups.groups.iter().map(|group| group.name.as_str()).collect();
+        let names: Vec<&str> = groups.groups.iter().map(|group| group.short.as_str()).collect();
         html! {
             h3 { (self.pass) }
             @if self.pairs.is_empty() {
@@ -170,7 +170,7 @@ mod tests {
         // Group A solves problems 0 and 1 in both runs, 2 and 3 in one of them. B solves problems 0 to 8, and C 0 to 2.
         assert_eq!(found, [(0, 1, 6.0, 7, 0), (0, 2, 0.0, 1, 1), (1, 2, -6.0, 0, 6)]);
         let markup = matrix.markup(&groups).into_string();
-        assert!(markup.contains("minus A: entropy 0") && markup.contains("<td>−60.0 ["), "{markup}");
+        assert!(markup.contains("minus A: entropy 0") && markup.contains("<td>−60.0 * <span"), "{markup}");
         assert!(matrix.notes.is_empty(), "{:?}", matrix.notes);
         std::fs::remove_file(runs[2].folder.eval(2).join("tiny-greedy.jsonl")).unwrap();
         let matrix = Matrix::of(&groups, "tiny-greedy", false);

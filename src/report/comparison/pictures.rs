@@ -2,11 +2,10 @@
 
 use maud::html;
 
-use super::group::{Group, Groups};
+use super::group::{Group, Groups, Saturation};
 use super::quantity::{Quantity, accuracies, accuracy_in, training};
 use super::seeds::{over_seeds, trailing_means};
-use crate::plot::chart::{Axis, BarChart, BarSeries, Line, LineChart, LineStyle, Sample, Size, Unit, Value};
-use crate::plot::inline::without_style;
+use crate::plot::chart::{Axis, BarChart, BarSeries, Line, LineChart, LineStyle, Mark, Sample, Size, Unit, Value};
 use crate::report::page::charts::{element_id, share_axis, step_axis};
 use crate::report::{Figure, RunRecord};
 
@@ -34,7 +33,7 @@ pub fn pass_figures(groups: &Groups) -> Vec<Figure> {
     }
     let of = |pass: &String| {
         let lines = lines(groups, |run| accuracy_in(run, pass), (0.0, 1.0), LineStyle::Markers);
-        line_figure(&element_id("compare-pass", pass), pass, "accuracy", Unit::Percent, lines, Size::Small, None)
+        line_figure(&element_id("compare-pass", pass), line_chart(pass, "accuracy", Unit::Percent, lines, Size::Small))
     };
     passes.iter().filter_map(of).collect()
 }
@@ -62,8 +61,15 @@ pub fn arm_figures(groups: &Groups) -> Vec<Option<Figure>> {
             Line { name: "sampled".to_owned(), points: line(&sampled), style: LineStyle::Markers(1) },
         ];
         let lines: Vec<Line> = lines.into_iter().filter(|line| !line.points.is_empty()).collect();
-        let mut figure = line_figure(&format!("arm-{index}"), &group.name, "accuracy", Unit::Percent, lines, Size::Small, Some(steps))?;
-        figure.caption = html! { (counted(group.seeds(), "run")) };
+        let mut chart = line_chart(&group.name, "accuracy", Unit::Percent, lines, Size::Small);
+        chart.x.range = Some((0.0, steps as f64));
+        let saturation = Saturation::of(group);
+        chart.marks.extend(saturation.map(|found| Mark { x: found.mean, label: "saturation".to_owned() }));
+        let mut figure = line_figure(&format!("arm-{index}"), chart)?;
+        figure.caption = html! {
+            (counted(group.seeds(), "run"))
+            @if let Some(found) = saturation { "; train accuracy saturates at step " (found.text()) }
+        };
         Some(figure)
     };
     groups.groups.iter().enumerate().map(figure).collect()
@@ -90,7 +96,8 @@ fn figure(groups: &Groups, quantity: &Quantity, size: Size) -> Option<Figure> {
     let curve = |run: &RunRecord| trailing_means(&(quantity.of)(run), window);
     let style = if quantity.at_evaluations { LineStyle::Markers } else { LineStyle::Plain };
     let lines = lines(groups, curve, quantity.limits, style);
-    let mut figure = line_figure(&format!("compare-{}", quantity.id), quantity.title, quantity.label, quantity.unit, lines, size, None)?;
+    let chart = line_chart(quantity.title, quantity.label, quantity.unit, lines, size);
+    let mut figure = line_figure(&format!("compare-{}", quantity.id), chart)?;
     let smoothed = if window > 1 { format!(" Each value is the mean of up to {window} steps.") } else { String::new() };
     figure.caption = html! { (quantity.about) (smoothed) };
     Some(figure)
@@ -105,21 +112,26 @@ fn lines(groups: &Groups, curve: impl Fn(&RunRecord) -> Vec<(u64, f64)>, limits:
     groups.groups.iter().take(MOST_GROUPS).enumerate().map(line).collect()
 }
 
-/// Returns a picture of lines over the steps, up to `steps` if given; `None` if no line has a point.
-fn line_figure(id: &str, title: &str, label: &str, unit: Unit, lines: Vec<Line>, size: Size, steps: Option<u64>) -> Option<Figure> {
-    if lines.iter().all(|line| line.points.is_empty()) {
-        return None;
-    }
-    let chart = LineChart {
+/// Returns a chart of lines over the steps.
+fn line_chart(title: &str, label: &str, unit: Unit, lines: Vec<Line>, size: Size) -> LineChart {
+    LineChart {
         title: title.to_owned(),
         description: format!("{title} by step, for {}.", names(lines.iter().map(|line| line.name.as_str()))),
-        x: Axis { range: steps.map(|steps| (0.0, steps as f64)), ..step_axis() },
+        x: step_axis(),
         y: Axis { range: (unit == Unit::Percent).then_some((0.0, 1.0)), ..Axis::new(label, unit) },
         lines,
         size,
         ..LineChart::default()
-    };
-    Some(Figure { id: id.to_owned(), title: title.to_owned(), caption: html! {}, svg: without_style(&chart.svg()), csv: chart.csv() })
+    }
+}
+
+/// Returns the picture of a chart, also for narrow screens if it is large; `None` if no line has a point.
+fn line_figure(id: &str, chart: LineChart) -> Option<Figure> {
+    if chart.lines.iter().all(|line| line.points.is_empty()) {
+        return None;
+    }
+    let narrow = (chart.size == Size::Full).then(|| chart.narrow_svg());
+    Some(Figure { id: id.to_owned(), svg: chart.svg(), narrow, csv: chart.csv(), title: chart.title, ..Figure::default() })
 }
 
 fn subject_figure(groups: &Groups, pass: &str) -> Option<Figure> {
@@ -152,7 +164,8 @@ fn subject_figure(groups: &Groups, pass: &str) -> Option<Figure> {
         title: title.clone(),
     };
     let caption = html! { "Error bars are like the bands of lines: over seeds, not over problems." };
-    Some(Figure { id: element_id("compare-subject", pass), title, caption, svg: without_style(&chart.svg()), csv: chart.csv() })
+    let (svg, narrow) = (chart.svg(), Some(chart.narrow_svg()));
+    Some(Figure { id: element_id("compare-subject", pass), title, caption, svg, narrow, csv: chart.csv() })
 }
 
 /// Returns a number with its noun: `1 run`, `2 runs`.

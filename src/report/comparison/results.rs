@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::group::{Group, Groups};
+use super::group::{Group, Groups, Saturation};
 use super::table::{Cells, table};
 use crate::eval::statistics::Estimate;
 use crate::report::{RunRecord, RunState};
@@ -37,8 +37,9 @@ pub fn groups_table(groups: &Groups) -> Markup {
     let header: Vec<&str> = std::iter::once("group").chain(different).chain(["runs (seed)", "steps", "saturation step"]).collect();
     let row = |group: &Group| {
         let values = group.values.iter().map(|value| if value.is_empty() { "–".to_owned() } else { value.clone() });
-        let cells = values.chain([runs_cell(group), steps_cell(group), saturation_cell(group)]).collect();
-        Cells { name: group.name.clone(), cells }
+        let saturation = Saturation::of(group).map_or_else(|| "none".to_owned(), |found| found.text());
+        let cells = values.chain([runs_cell(group), steps_cell(group), saturation]).collect();
+        Cells { name: group.short.clone(), cells }
     };
     let rows: Vec<Cells> = groups.groups.iter().map(row).collect();
     let about = if groups.different.is_empty() {
@@ -76,15 +77,6 @@ fn steps_cell(group: &Group) -> String {
     }
 }
 
-/// Returns the mean saturation step with its range, and how many runs have saturated.
-fn saturation_cell(group: &Group) -> String {
-    let steps: Vec<u64> = group.runs.iter().filter_map(|run| run.saturation_step()).collect();
-    let (Some(low), Some(high)) = (steps.iter().min(), steps.iter().max()) else { return "none".to_owned() };
-    let mean = steps.iter().sum::<u64>() as f64 / steps.len() as f64;
-    let range = if low == high { low.to_string() } else { format!("{mean:.0} ({low} to {high})") };
-    if steps.len() == group.runs.len() { range } else { format!("{range}, {} of {} runs", steps.len(), group.runs.len()) }
-}
-
 /// Returns the tables of results, one for each of `passes` (all if empty), with a row for each group. `arms` are those of the groups that
 /// have runs, by the group's name.
 pub fn result_tables(groups: &Groups, arms: &[ArmResults], passes: &[String]) -> Markup {
@@ -103,7 +95,7 @@ fn result_table(groups: &Groups, pass: &str, rows: &[Row]) -> Markup {
     let line = |group: &Group| {
         let row = rows.iter().find(|row| row.arm.label == group.name);
         let cells = row.map_or_else(|| vec!["–".to_owned(); header.len() - 1], |row| cells(pass, row, has_paper));
-        Cells { name: group.name.clone(), cells }
+        Cells { name: group.short.clone(), cells }
     };
     let lines: Vec<Cells> = groups.groups.iter().map(line).collect();
     let title = if pass == BY_MEAN { "Mean over benchmarks" } else { pass };
@@ -160,8 +152,8 @@ mod tests {
         let groups = Groups::by_settings(&runs).unwrap();
         let tables = result_tables(&groups, &arms_of(&groups), &[]).into_string();
         // As in the study's table: the standard error of 0.6 and 0.8 is 0.1, and Student's factor for two runs 12.7.
-        assert!(tables.contains("<td>70.0 ± 14.1 [0.0, 100.0]</td>"), "{tables}");
-        assert!(tables.contains("<td>50.0 (23.7 to 76.3)</td>"), "{tables}");
+        assert!(tables.contains("<td>70.0 ± 14.1 <span class=\"interval\">[0.0, 100.0]</span></td>"), "{tables}");
+        assert!(tables.contains("<td>50.0 <span class=\"interval\">(23.7 to 76.3)</span></td>"), "{tables}");
         assert!(!tables.contains("paper"), "{tables}");
         let table = groups_table(&groups).into_string();
         for part in ["a0 (0), a1 (1)", "<td>b0 (0)</td>", "<th scope=\"col\">loss.entropy</th>", "<td>2</td>", "B: entropy 0.5"] {

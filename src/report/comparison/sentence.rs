@@ -40,6 +40,7 @@ impl Facts {
         let mut last: Vec<(String, f64)> = rows.iter().filter_map(|row| Some((row.arm.label.clone(), row.last.map(mean)?))).collect();
         last.sort_by(|(_, one), (_, other)| other.total_cmp(one));
         let index = |name: &str| groups.groups.iter().position(|group| group.name == name);
+        let short = |name: &String| index(name).map_or_else(|| name.clone(), |index| groups.groups[index].short.clone());
         let apart = || {
             let (highest, lowest) = (index(&last.first()?.0)?, index(&last.last()?.0)?);
             let find = |pair: (usize, usize)| matrix?.pairs.iter().find(|(first, second, _)| (*first, *second) == pair);
@@ -58,7 +59,7 @@ impl Facts {
             last_steps: steps().min().zip(steps().max()),
             pass: pass.to_owned(),
             apart: apart(),
-            last,
+            last: last.iter().map(|(name, mean)| (short(name), *mean)).collect(),
         }
     }
 }
@@ -107,7 +108,7 @@ pub fn limits(facts: &Facts) -> Vec<String> {
             let whose = if single == facts.seeds.len() {
                 "Each group has".to_owned()
             } else {
-                format!("{single} of the groups {}", if single == 1 { "has" } else { "have" })
+                if single == 1 { "One of the groups has".to_owned() } else { format!("{single} of the groups have") }
             };
             limits.push(format!("{whose} only one run: a difference from another group may come from the seed alone."));
         }
@@ -186,7 +187,7 @@ mod tests {
             found.iter().zip(expected).for_each(|(found, expected)| assert!(found.contains(expected), "{found}"));
         };
         check(&facts(&[5, 5], &[], None), &[]);
-        check(&facts(&[1, 3], &[], None), &["1 of the groups has only one run"]);
+        check(&facts(&[1, 3], &[], None), &["One of the groups has only one run"]);
         check(&facts(&[1, 1], &[], Some(Estimate { mean: 0.0, low: 0.0, high: 0.0 })), &["Each group has only one run", "not the seed"]);
         check(&facts(&[3, 4, 5], &[], None), &["With 3 runs per group", "after the fact"]);
         check(&facts(&[2], &[], None), &[]);

@@ -6,11 +6,12 @@ use maud::{Markup, html};
 
 use crate::eval::Score;
 use crate::eval::score::Mean;
+use crate::eval::statistics::Estimate;
 use crate::plot::chart::{Level, LineChart, LineStyle, Size};
 use crate::report::page::Section;
 use crate::report::page::charts::{element_id, share_axis, step_axis};
 use crate::report::page::figure::{Figure, data_of, grid};
-use crate::report::page::numbers::{count, interval, percent, percent_with_interval};
+use crate::report::page::numbers::{count, interval, percent};
 use crate::report::record::run_record::RunRecord;
 use crate::report::run::curves::{estimates_over_evaluations, saturation_mark};
 use crate::report::run::facts::{Facts, describe_decoding};
@@ -77,20 +78,17 @@ fn pass_rows(columns: &[(String, &Evaluation)], pass: &str, published: &Publishe
             tr { th scope="row" { (name) } @for score in &scores { td { @match score { Some(score) => { (cell(score)) }, None => { "–" } } } } }
         }
     };
-    let estimate = |estimate: Option<crate::eval::statistics::Estimate>| {
-        html! { @match estimate { Some(one) => { (percent(one.mean)) " " span.interval { (interval(&one)) } }, None => { "–" } } }
-    };
     html! {
         tbody {
             tr.group {
                 th scope="rowgroup" colspan=(columns.len() + 1) {
-                    (pass) span.detail { " " (count(problems)) " problems; " (describe_decoding(pass)) }
+                    span.sticky { (pass) span.detail { " " (count(problems)) " problems; " (describe_decoding(pass)) } }
                 }
             }
-            (row("accuracy, boxed", &|score| html! { strong { (estimate(score.accuracy)) } }))
-            (row("with unboxed answers", &|score| estimate(score.accuracy_with_fallback)))
+            (row("accuracy, boxed", &|score| html! { strong { (estimate_cell(score.accuracy)) } }))
+            (row("with unboxed answers", &|score| estimate_cell(score.accuracy_with_fallback)))
             @if scores.iter().flatten().any(|score| score.accuracy_strict.map(|one| one.mean) != score.accuracy.map(|one| one.mean)) {
-                (row("accuracy, strict grader", &|score| estimate(score.accuracy_strict)))
+                (row("accuracy, strict grader", &|score| estimate_cell(score.accuracy_strict)))
             }
             (row("boxed", &|score| html! { (percent(score.boxed)) }))
             @if scores.iter().flatten().any(|score| score.too_long > 0) {
@@ -99,6 +97,11 @@ fn pass_rows(columns: &[(String, &Evaluation)], pass: &str, published: &Publishe
             @if !published.is_empty() { (published_row(columns, published)) }
         }
     }
+}
+
+/// Writes an accuracy with its interval below.
+pub fn estimate_cell(estimate: Option<Estimate>) -> Markup {
+    html! { @match estimate { Some(one) => { (percent(one.mean)) " " span.interval { (interval(&one)) } }, None => { "–" } } }
 }
 
 /// The paper's values below the base model and below the last evaluation.
@@ -117,7 +120,7 @@ fn mean_rows(run: &RunRecord, columns: &[(String, &Evaluation)], passes: &[&str]
     let means: Vec<Option<Mean>> = columns.iter().map(|(_, evaluation)| evaluation.mean()).collect();
     let Some(sets) = means.iter().flatten().map(|mean| mean.sets).max() else { return html! {} };
     let published = PublishedEnds::of_mean(&run.settings, &passes.iter().map(|pass| set_of(pass)).collect::<BTreeSet<_>>());
-    let row = |name: &str, value: fn(&Mean) -> String| {
+    let row = |name: &str, value: fn(&Mean) -> Markup| {
         html! {
             tr {
                 th scope="row" { (name) }
@@ -128,8 +131,8 @@ fn mean_rows(run: &RunRecord, columns: &[(String, &Evaluation)], passes: &[&str]
     html! {
         tbody {
             tr.group { th scope="rowgroup" colspan=(columns.len() + 1) { "mean of " (sets) " benchmarks" } }
-            (row("accuracy, boxed", |mean| percent_with_interval(&mean.accuracy)))
-            (row("with unboxed answers", |mean| percent_with_interval(&mean.accuracy_with_fallback)))
+            (row("accuracy, boxed", |mean| estimate_cell(Some(mean.accuracy))))
+            (row("with unboxed answers", |mean| estimate_cell(Some(mean.accuracy_with_fallback))))
             @if !published.is_empty() { (published_row(columns, &published)) }
         }
     }
@@ -157,6 +160,7 @@ fn curve(facts: &Facts, pass: &str, published: &PublishedEnds) -> Figure {
         caption: html! { (sentence_case(&describe_decoding(pass))) ". The band is the 95% interval." },
         svg: chart.svg(),
         csv: chart.csv(),
+        ..Figure::default()
     }
 }
 

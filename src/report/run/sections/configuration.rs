@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use maud::{Markup, html};
 use toml::{Table, Value};
 
-use crate::config;
+use crate::config::{self, range::format_value};
 use crate::eval::Conditions;
 use crate::report::page::Section;
 use crate::report::page::packed::DataBlock;
@@ -152,7 +152,7 @@ fn settings_table(run: &RunRecord, changed: &BTreeSet<String>) -> Markup {
                     @for (path, value) in &rows {
                         tr.changed[changed.contains(path)] {
                             th scope="row" { code { (path) } @if changed.contains(path) { span.mark title="changed from the default" { " •" } } }
-                            td { code { (value) } }
+                            td { code { (format_value(value)) } }
                             td { (inline_markdown(about(path))) }
                         }
                     }

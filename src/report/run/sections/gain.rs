@@ -100,7 +100,7 @@ fn parts_figure(splits: &[Split], has_styles: bool) -> Figure {
     let chart = BarChart {
         title: "The gain in accuracy, split into parts".to_owned(),
         description: splits.iter().map(|(pass, parts)| format!("{pass}: {}. ", in_words(parts))).collect(),
-        value: Axis::new("percentage points of accuracy", Unit::Number),
+        value: Axis::new("percentage points of accuracy", Unit::Points),
         categories: shown.iter().map(|(name, _, _)| (*name).to_owned()).chain(["whole gain".to_owned()]).collect(),
         series: splits.iter().map(|(pass, parts)| BarSeries { name: pass.clone(), values: value(parts) }).collect(),
         size: Size::Full,
@@ -113,12 +113,15 @@ fn parts_figure(splits: &[Split], has_styles: bool) -> Figure {
             "Bars from zero; those above the last add up to it. Lines are 95% intervals."
         },
         svg: chart.svg(),
+        narrow: Some(chart.narrow_svg()),
         csv: chart.csv(),
     }
 }
 
+/// Converts shares to percentage points, rounded as in the table, so that both show the same numbers.
 fn in_points(share: Estimate) -> Estimate {
-    Estimate { mean: 100.0 * share.mean, low: 100.0 * share.low, high: 100.0 * share.high }
+    let points = |share: f64| (1000.0 * share).round() / 10.0;
+    Estimate { mean: points(share.mean), low: points(share.low), high: points(share.high) }
 }
 
 fn in_words(parts: &GainParts) -> String {
@@ -228,6 +231,7 @@ fn boxed_figure(run: &RunRecord, facts: &Facts, passes: &[&str]) -> Figure {
         caption: html! { "Share of responses with a complete " code { "\\boxed{}" } ", right or wrong." },
         svg: chart.svg(),
         csv: chart.csv(),
+        ..Figure::default()
     }
 }
 
@@ -260,5 +264,6 @@ fn style_figure(facts: &Facts, pass: &str) -> Option<Figure> {
         caption: html! { "Share of responses in each style, recognized by their first words." },
         svg: chart.svg(),
         csv: chart.csv(),
+        ..Figure::default()
     })
 }

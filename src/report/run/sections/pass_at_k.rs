@@ -3,12 +3,12 @@
 
 use maud::{Markup, html};
 
+use super::benchmarks::estimate_cell;
 use crate::eval::Score;
 use crate::plot::chart::{Axis, Line, LineChart, LineStyle, Scale, Size, Unit};
 use crate::report::page::Section;
 use crate::report::page::charts::{element_id, sample};
 use crate::report::page::figure::{Figure, data_of, grid};
-use crate::report::page::numbers::percent_with_interval;
 use crate::report::record::run_record::RunRecord;
 use crate::report::run::facts::Facts;
 use crate::train::history::{Evaluation, set_of};
@@ -87,19 +87,17 @@ fn figure(facts: &Facts, pass: &str) -> Figure {
         caption: html! { "Unbiased estimate from all responses. Bands are 95% intervals over problems." },
         svg: chart.svg(),
         csv: chart.csv(),
+        ..Figure::default()
     }
 }
 
 fn majority_table(facts: &Facts, passes: &[&str]) -> Markup {
     let milestones = milestones(facts);
-    let cell = |score: Option<&Score>, value: fn(&Score) -> Option<crate::eval::statistics::Estimate>| {
-        score.and_then(value).map_or_else(|| "–".to_owned(), |estimate| percent_with_interval(&estimate))
-    };
     let row = |name: &str, pass: &str, value: fn(&Score) -> Option<crate::eval::statistics::Estimate>| {
         html! {
             tr {
                 th scope="row" { (name) }
-                @for (_, _, evaluation) in &milestones { td { (cell(evaluation.scores.get(pass), value)) } }
+                @for (_, _, evaluation) in &milestones { td { (estimate_cell(evaluation.scores.get(pass).and_then(value))) } }
             }
         }
     };

@@ -9,7 +9,7 @@ use crate::eval::score::Part;
 use crate::plot::chart::{BarChart, BarSeries, Size, Value};
 use crate::report::page::Section;
 use crate::report::page::charts::{bar, element_id, share_axis};
-use crate::report::page::figure::{Figure, data_of};
+use crate::report::page::figure::{Figure, data_of, grid};
 use crate::report::page::numbers::{count, percent};
 use crate::report::record::run_record::RunRecord;
 use crate::report::run::facts::Facts;
@@ -44,7 +44,7 @@ pub fn section(run: &RunRecord, facts: &Facts) -> Option<Section> {
                 " The training example belongs to " strong { (subject) } ", marked with an arrow. The model was not trained on any problem of the other subjects."
             }
         }
-        @for figure in &figures { (figure.markup()) }
+        (grid(&figures))
     };
     Some(Section { id: "subjects".to_owned(), title: "By subject and level".to_owned(), body, data: data_of(&figures) })
 }
@@ -79,7 +79,7 @@ fn chart(facts: &Facts, newest: &Evaluation, pass: &str, division: &Division, tr
         value: share_axis("accuracy"),
         categories: names.iter().map(label).collect(),
         series: base.into_iter().chain([series(format!("step {}", newest.step), newest)]).collect(),
-        size: Size::Full,
+        size: Size::Small,
     };
     let (few, most) = (names.iter().map(|name| parts[*name].problems).min()?, names.iter().map(|name| parts[*name].problems).max()?);
     let problems = if few == most { count(few) } else { format!("{} to {}", count(few), count(most)) };
@@ -90,6 +90,7 @@ fn chart(facts: &Facts, newest: &Evaluation, pass: &str, division: &Division, tr
         caption: html! { (problems) " problems for each " (division.name) "." (shown) },
         svg: chart.svg(),
         csv: chart.csv(),
+        ..Figure::default()
     })
 }
 

@@ -82,7 +82,7 @@ pub fn section(run: &RunRecord, facts: &Facts) -> Option<Section> {
             "Each step trains on the responses that it samples. "
             @if window > 1 { "Pale lines are single steps, strong lines the mean of " (window) " steps." }
             @if csv_stride(steps) > 1 {
-                " The CSV files have every " (csv_stride(steps)) "th step; all are in " code { "metrics.jsonl" } " in the run's folder."
+                " The CSV files have one of " (csv_stride(steps)) " steps; all are in " code { "metrics.jsonl" } " in the run's folder."
             }
         }
         (grid(&figures))
@@ -111,7 +111,7 @@ impl Quantity {
     }
 
     fn figure(&self, facts: &Facts, points: &[Sample], window: usize) -> Figure {
-        let line = |points: Vec<Sample>, style| Line { name: self.title.to_lowercase(), points, style };
+        let line = |points: Vec<Sample>, style| Line { name: lower_first(self.title), points, style };
         let mut lines = vec![line(points.to_vec(), LineStyle::Plain(TRAIN))];
         if window > 1 {
             lines[0].style = LineStyle::Faint(TRAIN);
@@ -122,9 +122,9 @@ impl Quantity {
                 mean.into_iter().rev().step_by(stride).collect::<Vec<_>>().into_iter().rev().collect(),
                 LineStyle::Plain(TRAIN),
             ));
-            // The section says what pale and strong lines are.
-            lines.iter_mut().for_each(|line| line.name.clear());
         }
+        // The title names the quantity, and the section says what pale and strong lines are.
+        lines.iter_mut().for_each(|line| line.name.clear());
         let ends = [points.first(), points.last()].map(|point| point.map_or(f64::NAN, |point| point.y));
         let chart = LineChart {
             title: format!("{} by training step", self.title),
@@ -145,7 +145,17 @@ impl Quantity {
             caption: html! { (self.caption) },
             svg: chart.svg(),
             csv: data.csv(),
+            ..Figure::default()
         }
+    }
+}
+
+/// Writes a title inside a sentence: `entropy`, but `KL divergence`.
+fn lower_first(title: &str) -> String {
+    let mut letters = title.chars();
+    match (letters.next(), letters.clone().next()) {
+        (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(letters).collect(),
+        _ => title.to_owned(),
     }
 }
 
@@ -160,7 +170,7 @@ fn is_constant(points: &[Sample]) -> bool {
 }
 
 /// Averages the finite values among the last `window` points, fewer at the start.
-fn smoothed(points: &[Sample], window: usize) -> Vec<Sample> {
+pub fn smoothed(points: &[Sample], window: usize) -> Vec<Sample> {
     let mean_until = |index: usize| {
         let recent = points[(index + 1).saturating_sub(window)..=index].iter().map(|point| point.y).filter(|y| y.is_finite());
         let (sum, count) = recent.fold((0.0, 0), |(sum, count), y| (sum + y, count + 1));
@@ -172,7 +182,7 @@ fn smoothed(points: &[Sample], window: usize) -> Vec<Sample> {
 fn constants(constant: &[(&Quantity, Vec<Sample>)]) -> Markup {
     let values: Vec<String> = constant
         .iter()
-        .map(|(quantity, points)| format!("{} ({}) {}", quantity.title.to_lowercase(), quantity.label, quantity.unit.text(points[0].y)))
+        .map(|(quantity, points)| format!("{} ({}) {}", lower_first(quantity.title), quantity.label, quantity.unit.text(points[0].y)))
         .collect();
     html! { p.detail { "The same at every step: " (values.join("; ")) "." } }
 }
@@ -205,8 +215,12 @@ fn time_figure(run: &RunRecord, facts: &Facts) -> Option<Figure> {
     Some(Figure {
         id: "time-by-phase".to_owned(),
         title: "Time by phase".to_owned(),
-        caption: html! { "Mean seconds per step over " (width) " steps each, with evaluations and checkpoints spread over them." (saturation) },
+        caption: html! {
+            @if width == 1 { "Seconds of each step." } @else { "Mean seconds per step over " (width) " steps each, with evaluations and checkpoints spread over them." }
+            (saturation)
+        },
         svg: chart.svg(),
+        narrow: Some(chart.narrow_svg()),
         csv: chart.csv(),
     })
 }
@@ -276,6 +290,7 @@ mod tests {
         let points: Vec<Sample> = [1.0, f64::NAN, 3.0, 5.0].iter().enumerate().map(|(x, y)| Sample::new(x as f64, *y)).collect();
         assert_eq!(smoothed(&points, 2).iter().map(|point| point.y).collect::<Vec<_>>(), [1.0, 1.0, 3.0, 4.0]);
         assert!(smoothed(&points[1..2], 2)[0].y.is_nan());
+        assert_eq!(["Entropy", "KL divergence", ""].map(lower_first), ["entropy", "KL divergence", ""]);
         assert!(is_constant(&[points[0], points[0]]) && !is_constant(&points) && !is_constant(&points[..1]));
     }
 }

@@ -103,6 +103,7 @@ impl TextStatistic {
             caption: html! { (self.caption) },
             svg: chart.svg(),
             csv: chart.csv(),
+            ..Figure::default()
         }
     }
 }
@@ -136,5 +137,6 @@ fn words_figure(facts: &Facts, pass: &str) -> Option<Figure> {
         caption: html! { "Share of responses that contain each word." },
         svg: chart.svg(),
         csv: chart.csv(),
+        ..Figure::default()
     })
 }
