@@ -21,7 +21,7 @@ from playwright.sync_api import sync_playwright
 
 WIDTHS = (360, 1440)
 # The smallest text in CSS pixels, and in a picture after scaling.
-MIN_TEXT, MIN_PICTURE_TEXT = 11, 8.9
+MIN_TEXT, MIN_PICTURE_TEXT = 11, 11.9
 
 SMALL_TEXT = """([minText, minPicture]) => {
   const found = [];

@@ -37,7 +37,8 @@ fn report_compares_runs_and_tells_a_study() {
     let table = text(&out.join("study.md"));
     let row = table.lines().find(|line| line.starts_with("| without ")).unwrap();
     let last = row.split('|').nth(4).unwrap().trim();
-    let cells = format!("<td>{last}</td>");
+    let (mean, interval) = last.split_once(" [").unwrap();
+    let cells = format!("<td>{mean} <span class=\"interval\">[{interval}</span></td>");
     let parts =
         ["Entropy &amp; &lt;temperature&gt;", "A study of 2 arms and 4 runs", &cells, "id=\"arm-0\"", "id=\"arm-1\"", "loss.entropy"];
     check(&page, &parts);
@@ -55,7 +56,7 @@ fn report_compares_runs_and_tells_a_study() {
         "A: entropy 0.001",
         "B: entropy 0",
         "seeds 0, 1",
-        "1 of the groups has only one run",
+        "One of the groups has only one run",
         "there is no such folder",
         "id=\"compare-train\"",
         "B: entropy 0 minus A: entropy 0.001",

@@ -182,3 +182,26 @@ pub fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
         [first @ .., last] => format!("{} and {last}", first.join(", ")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::comparison::testing::record;
+
+    #[test]
+    fn arm_figures_mark_saturation() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = |name: &str, accuracy: &str| {
+            let lines: String = (1..=2).map(|step| format!("{{\"step\":{step},\"train/accuracy\":{accuracy}}}\n")).collect();
+            let change = |run: &mut crate::train::RunSettings| (run.train.steps, run.eval.saturation_window) = (2, 2);
+            record(&folder.path().join(name), change, &lines, &[(0, 1), (2, 6)])
+        };
+        for (accuracy, is_marked) in [("1.0", true), ("0.5", false)] {
+            let runs = [run(accuracy, accuracy)];
+            let figure = arm_figures(&Groups::by_settings(&runs).unwrap()).remove(0).unwrap();
+            let caption = figure.caption.into_string();
+            assert_eq!(figure.svg.contains(">saturation</text>"), is_marked, "{}", figure.svg);
+            assert_eq!(caption.starts_with("1 run; train accuracy saturates at step "), is_marked, "{caption}");
+        }
+    }
+}

@@ -130,8 +130,8 @@ fn train_lines(steps: Vec<Sample>, window: usize) -> Vec<Line> {
     }
     let mean = smoothed(&steps, window).into_iter().map(|point| Sample::new(point.x, six_digits(point.y))).collect();
     vec![
-        line("each step", steps, LineStyle::Faint(TRAIN)),
         line(&format!("training example (mean of {window})"), mean, LineStyle::Plain(TRAIN)),
+        line("each step", steps, LineStyle::Faint(TRAIN)),
     ]
 }
 
