@@ -199,7 +199,7 @@ fn monitor_and_dry_run_warn_of_a_run_that_cannot_learn() {
         let run = ["train", "--model", "tiny", "--dry-run", "--answer", "4", "--question", question, "--out", never.to_str().unwrap()];
         stderr(&succeed(&[&run[..], more].concat()))
     };
-    let warning = "warning: 1 of 1 prompts (inline) ask for the answer as";
+    let warning = "warning: 1 of 1 prompts (inline) asks for the answer as";
     let requests = "What is 2+2? End with a line of the form Answer: X, where X is the number.";
     assert!(dry_run(requests, &[]).contains(&format!("{warning} \"Answer:\", but the reward reads \\boxed{{}} only")));
     let instruction = ["--set", "prompt.instruction= Put the answer in \\boxed{}."];
