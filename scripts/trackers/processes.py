@@ -108,7 +108,8 @@ def end(process, code):
     return messages
 
 
-def mlflow_server(folder, port):
-    command = [VENV / "bin/mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+def mlflow_server(folder, port, prefix=()):
+    """Starts `mlflow server` with its data in a folder. `prefix` is a command that runs other commands, such as `taskset`."""
+    command = [*prefix, VENV / "bin/mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", f"{folder}/artifacts"]
     return Service(command, port, folder / "mlflow.log")
