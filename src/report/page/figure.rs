@@ -48,7 +48,7 @@ impl Figure {
         }
     }
 
-    /// Returns the numbers, compressed. The page's script completes the steps that [`without_even_steps`] leaves out.
+    /// Returns the numbers, compressed. The page's script completes the steps that `without_even_steps` leaves out.
     pub fn data(&self) -> DataBlock {
         DataBlock::new(self.data_id(), without_even_steps(&self.csv).as_bytes())
     }
