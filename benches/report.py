@@ -6,7 +6,7 @@
 The run has the shape of the paper's experiment: 2,000 steps and 100 evaluations with 2,247 responses each (six benchmarks, three of them with
 eight samples per problem). It is deterministic and needs no model. Exits with 1 if the report takes more than 5 s, 500 MB of memory or
 2,000,000 bytes. `--responses 100000` makes one large benchmark instead, without these limits on time and memory. `--browser` also opens the page
-in headless Chromium and fails above 1 s until everything is loaded; run it with the Python of scripts/check-pages.sh.
+in headless Chromium and fails if it takes longer than 1 s to load; run it with the Python of scripts/check-pages.sh.
 """
 
 import argparse

@@ -6,7 +6,8 @@ Usage: benches/trackers.py [--rlvr PROGRAM] [--pairs N] [--steps N] [--mlflow AD
 Runs the demonstration in pairs, with TensorBoard and MLflow on and with both off, in alternating order, and compares the two halves of each
 pair: the seconds of the run (`perf/elapsed_s` of the last step), and the computing time of its process. Prints the mean ratios with their 95%
 intervals, after one pair that does not count. The target is a ratio below 1.01. Without --mlflow, it starts `mlflow server` from the
-environment of scripts/check_trackers.py. The server keeps the last core for itself, and both runs of a pair use the other ones.
+environment of scripts/check_trackers.py. Needs Linux with `taskset` and at least two cores: the server runs on the last core, and
+both runs of a pair on the others.
 """
 import argparse
 import json
@@ -27,11 +28,13 @@ from trackers.processes import ROOT, environment, free_port, mlflow_server  # no
 T = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086]
 T += [2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042]
 
+CORES = sorted(os.sched_getaffinity(0))
+
 
 def measured(rlvr, folder, name, steps, sets):
     """Runs the demonstration. Returns its seconds, and the seconds of computing time of the process."""
     run = folder / name
-    cores = f"0-{os.cpu_count() - 2}"
+    cores = ",".join(map(str, CORES[:-1]))
     command = ["taskset", "--cpu-list", cores, rlvr, "train", "--steps", str(steps), "--out", run, "--set", "eval.benchmarks="]
     command += [part for setting in sets for part in ("--set", setting)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -51,10 +54,12 @@ def main():
     arguments = parser.parse_args()
     if not 2 <= arguments.pairs <= len(T) + 1:
         parser.error(f"--pairs must be from 2 to {len(T) + 1}")
+    if len(CORES) < 2:
+        parser.error("found one core, expected at least two: one is for the server")
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         port = free_port()
-        pinned = ["taskset", "--cpu-list", str(os.cpu_count() - 1)]
+        pinned = ["taskset", "--cpu-list", str(CORES[-1])]
         server = None if arguments.mlflow else mlflow_server(folder, port, pinned)
         try:
             measure(arguments, folder, arguments.mlflow or f"http://127.0.0.1:{port}")

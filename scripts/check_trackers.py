@@ -32,6 +32,9 @@ def main():
     rlvr = arguments.rlvr.resolve()
     if not rlvr.exists():
         parser.error(f"there is no {rlvr}: build it with cargo build --release, or name it with --rlvr")
+    unknown = [name for name in arguments.only.split(",") if name not in checks]
+    if unknown:
+        parser.error(f"unknown check {unknown[0]}; expected some of {', '.join(checks)}")
     for name in arguments.only.split(","):
         print(name)
         with tempfile.TemporaryDirectory() as folder:

@@ -18,7 +18,7 @@ LIMIT_S = 120
 
 
 def ensure_packages():
-    """Runs this script again with the Python of the environment, which it creates if necessary."""
+    """Restarts the calling script with the Python of the environment, which it creates if necessary."""
     python = VENV / "bin/python"
     if pathlib.Path(sys.prefix) == VENV:
         return

@@ -108,7 +108,7 @@ fn compare(folder: &Path, is_included: impl Fn(&str) -> bool, progress: &Progres
         Err(error) => return Ok(Some(format!("{} is corrupt: {error}", path.display()))),
     };
     let included: Vec<(&String, &Entry)> = manifest.files.iter().filter(|(name, _)| is_included(name)).collect();
-    progress.expect_bytes(included.iter().map(|(_, expected)| expected.bytes).sum());
+    progress.expect_bytes(included.iter().map(|(_, expected)| expected.bytes).fold(0, u64::saturating_add));
     let corruptions = included.into_par_iter().map(|(name, expected)| corruption_of(&folder.join(name), expected, progress));
     Ok(corruptions.collect::<Result<Vec<_>>>()?.into_iter().flatten().next())
 }

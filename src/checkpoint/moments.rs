@@ -88,8 +88,8 @@ pub fn read_tensors(path: &Path, progress: &Progress) -> Result<HashMap<String, 
     Ok(candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?)
 }
 
-/// Restores the optimizer's moments in place. Counts the bytes like [`read_tensors`]. Skips parameters that are frozen now. Parameters that were frozen when the file was written
-/// keep their moments, initially 0.
+/// Restores the optimizer's moments in place. Counts the bytes like [`read_tensors`]. Skips parameters that are frozen now. Parameters that
+/// were frozen when the file was written keep their moments, initially 0.
 ///
 /// # Errors
 /// If the file cannot be read, a tensor is missing, has another dtype or shape, or is not finite. The message names the file and the

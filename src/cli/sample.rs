@@ -109,10 +109,12 @@ pub fn run(args: SampleArgs) -> Result<()> {
         progress.begin("sampling responses");
         progress.expect(requests.len());
     }
-    let output = match (&args.input, args.json, args.n) {
-        _ if streams => Output::stream(&model.text),
-        (None, false, _) => Output::text(&model.text),
-        _ => Output::json(&model.text, prompts.iter().map(|prompt| prompt.id.clone()).collect(), args.n),
+    let output = if streams {
+        Output::stream(&model.text)
+    } else if args.input.is_none() && !args.json {
+        Output::text(&model.text)
+    } else {
+        Output::json(&model.text, prompts.iter().map(|prompt| prompt.id.clone()).collect(), args.n)
     };
     let observe = |event: Event| {
         match event {

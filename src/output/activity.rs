@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use console::{Style, measure_text_width};
+use console::{Style, measure_text_width, truncate_str};
+
+use super::escape_controls;
 
 /// The narrowest and the widest bar.
 const BAR_COLUMNS: (usize, usize) = (10, 24);
@@ -40,6 +42,8 @@ pub(super) struct Activity {
     pub tokens: u64,
     /// The time since its start.
     pub elapsed: Duration,
+    /// The time since its parts are counted: less than `elapsed` if it reads several files, one after the other.
+    pub counted: Duration,
 }
 
 /// Returns the line of a headline: a bar, the steps, as many fields as fit, and the time left.
@@ -118,9 +122,9 @@ impl Activity {
         }
     }
 
-    /// Returns the mean speed since the start.
+    /// Returns the mean speed since the parts are counted.
     fn rate(&self) -> Option<String> {
-        let per_second = |count: u64| count as f64 / self.elapsed.as_secs_f64().max(0.1);
+        let per_second = |count: u64| count as f64 / self.counted.as_secs_f64().max(0.1);
         match self.is_bytes {
             true if self.done_now() > 0 => Some(format!("{:.1} MB/s", per_second(self.done_now()) / 1e6)),
             false if self.tokens > 0 => Some(format!("{} tokens/s", abbreviated(per_second(self.tokens)))),
@@ -131,8 +135,9 @@ impl Activity {
     /// Returns the time left, if `shows_left` and it is known, and otherwise the time since the start, if it is at least a second.
     fn time(&self, shows_left: bool) -> Option<String> {
         if shows_left && self.done_now() > 0 && self.done < self.total {
-            let left = self.elapsed.mul_f64((self.total - self.done) as f64 / self.done_now() as f64);
-            return Some(format!("{} left", duration(left)));
+            let left = self.counted.as_secs_f64() * (self.total - self.done) as f64 / self.done_now() as f64;
+            // A total from a corrupt file can be huge.
+            return Duration::try_from_secs_f64(left).ok().map(|left| format!("{} left", duration(left)));
         }
         (self.elapsed.as_secs() > 0).then(|| duration(self.elapsed))
     }
@@ -155,14 +160,10 @@ fn bytes_of(done: u64, total: u64) -> String {
     if total == 0 { format!("{done:.1} {name}") } else { format!("{done:.1}/{:.1} {name}", total as f64 / unit) }
 }
 
-/// Cuts a text to at most `columns` columns. A cut text ends with `…`.
+/// Cuts a text to at most `columns` columns of one line, with control characters escaped. A cut text ends with `…`.
 fn shortened(text: &str, columns: usize) -> String {
-    if measure_text_width(text) <= columns {
-        return text.to_owned();
-    }
-    let mut out: String = text.chars().take(columns.saturating_sub(1)).collect();
-    out.push('…');
-    out
+    let text = escape_controls(text).replace(['\n', '\t'], " ");
+    truncate_str(&text, columns, "…").into_owned()
 }
 
 /// Formats a number with at most three digits: `845`, `1.2k`, `21k`, `1.5M`.
@@ -196,7 +197,7 @@ mod tests {
 
     fn rollouts() -> Activity {
         let (what, elapsed) = ("rollouts".into(), Duration::from_secs(14));
-        Activity { what, done: 310, total: 1024, tokens: 294_000, elapsed, ..Activity::default() }
+        Activity { what, done: 310, total: 1024, tokens: 294_000, elapsed, counted: elapsed, ..Activity::default() }
     }
 
     #[test]
@@ -228,12 +229,15 @@ mod tests {
         check(&rollouts, Some(&headline()), 24, "⠹ rollouts 310/1024, 14s");
         check(&rollouts, Some(&headline()), 16, "⠹ roll… 310/1024");
         check(&Activity { elapsed: Duration::from_millis(90), ..rollouts }, Some(&headline()), 80, "⠹ step 121/300");
-        let load = Activity { what: "loading a/b".into(), elapsed: seconds(75), ..Activity::default() };
+        let load = Activity { what: "loading a/b".into(), elapsed: seconds(75), counted: seconds(75), ..Activity::default() };
         check(&load, None, 80, "⠹ loading a/b, 1m 15s");
         let download = Activity { what: "downloading a".into(), is_bytes: true, done: 3_100_000_000, total: 6_700_000_000, ..load };
         check(&download, None, 80, "⠹ downloading a 3.1/6.7 GB, 41.3 MB/s, 1m 27s left");
         let continued = Activity { done_before: 1_600_000_000, ..download.clone() };
         check(&continued, None, 80, "⠹ downloading a 3.1/6.7 GB, 20.0 MB/s, 3m 00s left");
+        // The second of two files.
+        let second = Activity { counted: seconds(25), ..download.clone() };
+        check(&second, None, 80, "⠹ downloading a 3.1/6.7 GB, 124.0 MB/s, 29s left");
         let begun = Activity { elapsed: Duration::from_millis(90), ..download };
         check(&begun, Some(&headline()), 80, "⠹ step 121/300");
     }
@@ -252,6 +256,8 @@ mod tests {
     fn part_line_is_cut_to_the_columns() {
         assert_eq!(part_line("terms, seed 0: step 12/300", Duration::ZERO, 80), "⠋ terms, seed 0: step 12/300");
         assert_eq!(part_line("terms, seed 0: step 12/300", Duration::ZERO, 12), "⠋ terms, se…");
+        assert_eq!(part_line("a\n\x1b[2J雪雪雪", Duration::ZERO, 80), "⠋ a \\u{1b}[2J雪雪雪");
+        assert_eq!(part_line("雪雪雪雪", Duration::ZERO, 9), "⠋ 雪雪雪…");
     }
 
     #[test]

@@ -86,12 +86,12 @@ impl Progress {
 
     /// Sets the number of parts of the work, and forgets the finished ones.
     pub fn expect(&self, parts: usize) {
-        self.0.state.expect(parts as u64, false);
+        self.0.state.expect(parts as u64, false, Instant::now());
     }
 
     /// Sets the number of bytes that the work reads, which are its parts, and forgets those that were read.
     pub fn expect_bytes(&self, bytes: u64) {
-        self.0.state.expect(bytes, true);
+        self.0.state.expect(bytes, true, Instant::now());
     }
 
     /// Counts one finished part of the work. Threads may call it concurrently.

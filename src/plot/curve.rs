@@ -141,7 +141,7 @@ fn base(curve: &Curve) -> Option<Level> {
 /// Returns the text for the region after saturation.
 fn note(curve: &Curve) -> Option<Note> {
     let (step, gain) = (curve.saturation_step?, curve.gain?);
-    let points = |share: f64| format!("{:+.1}", 100.0 * share).replace('-', "−");
+    let points = |share: f64| Unit::Points.text(100.0 * share);
     let (mean, interval) = (points(gain.mean), format!("[{}, {}]", points(gain.low), points(gain.high)));
     Some(Note {
         from: f64::from(step),

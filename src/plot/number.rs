@@ -28,8 +28,8 @@ impl Unit {
             return "–".to_owned();
         }
         if self == Self::Points {
-            // Adding 0 turns -0 into 0.
-            return with_minus(&format!("{:+.1}", (value * 10.0).round() / 10.0 + 0.0));
+            let text = format!("{value:+.1}");
+            return if text == "-0.0" { "+0.0".to_owned() } else { with_minus(&text) };
         }
         let (divisor, name) = self.divisor(value.abs());
         let number = value / divisor;

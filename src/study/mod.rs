@@ -1,7 +1,7 @@
 //! Studies: grids of runs. [`mod@file`] parses the study file, `check` checks its arms before any run starts, [`mod@progress`] determines
 //! how far each run got, [`runner`] executes the runs in order, [`launch`] starts one run as a process, [`table`] summarizes the results
-//! next to the paper's figures, and [`experiment`] finds these figures. [`status`] says how far the study is while its runs go on. Runs are separate processes; this module only reads their records,
-//! and is independent of how they compute.
+//! next to the paper's figures, and [`experiment`] finds these figures. [`status`] says how far the study is while its runs go on. Runs are
+//! separate processes; this module only reads their records, and is independent of how they compute.
 
 mod check;
 pub mod experiment;

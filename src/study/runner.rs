@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::launch::{ChildRun, lock};
-use super::status::{Pace, RunPace, RunStatus, StudyStatus};
+use super::status::{Pace, RunPace, RunStatus, StudyStatus, last_step};
 use super::{Arm, ArmResults, Progress, Study, Table, progress};
 use crate::checkpoint::lock::FolderLock;
 use crate::interrupt::Interrupt;
@@ -171,11 +171,12 @@ impl<'a> StudyRunner<'a> {
     fn start_pending(&mut self, running: &mut Vec<RunningRun<'a>>) -> Result<()> {
         while running.len() < self.launcher.jobs {
             let Some(planned) = self.pending.pop_front() else { break };
+            let recorded = last_step(&planned.root.join("metrics.jsonl"));
             match self.launch(&planned)? {
                 Launch::Started(child, from) => {
                     let how = if from > 0 { format!("resumed after step {from}") } else { "started".to_owned() };
                     (self.launcher.print_start)(&format!("{}: {how}", planned.name()));
-                    running.push(RunningRun { planned, child, started: Instant::now(), pace: RunPace::new(from) });
+                    running.push(RunningRun { planned, child, started: Instant::now(), pace: RunPace::new(from, recorded) });
                 }
                 Launch::AlreadyDone => {
                     self.finished += 1;

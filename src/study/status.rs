@@ -42,6 +42,8 @@ pub struct RunStatus {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct RunPace {
     from: u64,
+    /// The last step of an earlier process, if the run repeats it. Its line is still in the file.
+    stale: Option<u64>,
     /// The last finished step.
     pub step: u64,
     /// The time from the start of the process to this step.
@@ -58,20 +60,37 @@ pub(super) struct Pace {
 }
 
 impl RunPace {
-    /// Starts after step `from`; 0 for a new run.
-    pub(super) fn new(from: u64) -> Self {
-        Self { from, step: from, ..Self::default() }
+    /// Starts after step `from`; 0 for a new run. `recorded` is the last step in its metrics before its process starts.
+    pub(super) fn new(from: u64, recorded: Option<u64>) -> Self {
+        Self { from, step: from, stale: recorded.filter(|step| *step > from), ..Self::default() }
     }
 
     /// Reads the last line of a run's metrics. `elapsed` is the time since the start of the process.
     pub(super) fn observe(&mut self, metrics: &Path, elapsed: Duration) {
         // A run that has not recorded a step yet has no such file.
-        let Some(line) = jsonl::last::<Map<String, Value>>(metrics).map(with_current_names) else { return };
-        let step = line.get("step").and_then(Value::as_u64).unwrap_or(0);
+        let Some(line) = last_line(metrics) else { return };
+        let step = step_of(&line);
+        if self.stale == Some(step) {
+            return;
+        }
+        self.stale = None;
         if step > self.step {
             *self = Self { step, elapsed, train_accuracy: line.get("train/accuracy").and_then(Value::as_f64), ..*self };
         }
     }
+}
+
+/// Returns the last step in a run's metrics; `None` without such a file.
+pub(super) fn last_step(metrics: &Path) -> Option<u64> {
+    last_line(metrics).map(|line| step_of(&line))
+}
+
+fn last_line(metrics: &Path) -> Option<Map<String, Value>> {
+    jsonl::last(metrics).map(with_current_names)
+}
+
+fn step_of(line: &Map<String, Value>) -> u64 {
+    line.get("step").and_then(Value::as_u64).unwrap_or(0)
 }
 
 impl Pace {
@@ -122,17 +141,36 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let metrics = folder.path().join("metrics.jsonl");
         let seconds = Duration::from_secs;
-        let mut run = RunPace::new(4);
+        let mut run = RunPace::new(4, None);
         run.observe(&metrics, seconds(3));
-        assert_eq!(run, RunPace::new(4));
+        assert_eq!(run, RunPace::new(4, None));
         let lines = "{\"step\":5,\"train/accuracy\":0.25}\n{\"step\":6,\"train/accuracy\":0.5}\n{\"step\":7,\"tra";
         std::fs::write(&metrics, lines).unwrap();
         run.observe(&metrics, seconds(10));
         run.observe(&metrics, seconds(90));
-        assert_eq!(run, RunPace { from: 4, step: 6, elapsed: seconds(10), train_accuracy: Some(0.5) });
+        assert_eq!(run, RunPace { from: 4, step: 6, elapsed: seconds(10), train_accuracy: Some(0.5), stale: None });
         let mut pace = Pace::default();
         pace.add(&run);
-        pace.add(&RunPace::new(0));
+        pace.add(&RunPace::new(0, None));
         assert_eq!(pace, Pace { steps: 2, seconds: 10.0 });
+    }
+
+    #[test]
+    fn observe_ignores_steps_of_an_earlier_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let metrics = folder.path().join("metrics.jsonl");
+        let write = |steps: &[u64]| {
+            std::fs::write(&metrics, steps.iter().map(|step| format!("{{\"step\":{step}}}\n")).collect::<String>()).unwrap()
+        };
+        let mut run = RunPace::new(4, Some(6));
+        let mut check = |steps: &[u64], expected: u64| {
+            write(steps);
+            run.observe(&metrics, Duration::from_secs(1));
+            assert_eq!(run.step, expected, "{steps:?}");
+        };
+        check(&[4, 5, 6], 4);
+        check(&[4], 4);
+        check(&[4, 5], 5);
+        check(&[4, 5, 6], 6);
     }
 }

@@ -184,7 +184,8 @@ fn terminal_without_a_cursor_gets_lines() {
 #[test]
 fn terminal_shows_the_runs_of_a_study() {
     let folder = tempfile::tempdir().unwrap();
-    let study = "title = \"Two\"\nseeds = [0, 1]\n[base]\ntrain.steps = 2\neval.limit = 20\n[[arm]]\nlabel = \"plain\"\n";
+    // The first evaluation takes long enough on any machine for the display to draw step 0.
+    let study = "title = \"Two\"\nseeds = [0, 1]\n[base]\ntrain.steps = 2\neval.limit = 1000\n[[arm]]\nlabel = \"plain\"\n";
     let file = crate::fixture::write_file(folder.path(), "study.toml", study);
     let text = in_terminal("xterm", &format!("study {file} --jobs 2 --out {}", folder.path().join("out").display()));
     let plain = console::strip_ansi_codes(&text).into_owned();

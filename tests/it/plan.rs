@@ -90,8 +90,10 @@ fn plan_json(more: &[&str], code: i32) -> Value {
 fn plan_for_a_named_gpu_says_that_its_times_are_estimates() {
     let on = |gpu: &str, code: i32, expected: &[&str]| check(&[&SHAPE[..], &["--gpu", gpu]].concat(), code, expected);
     on("h100", 0, &["time on H100 SXM (80 GiB, 3350 GB/s, 989 TFLOP/s in bf16: NVIDIA H100 data sheet)", "not measurements", "rollouts"]);
-    let fits =
-        ["it would fit with --set train.stream_reference=true", "objective and responses stay the same, but optim.states=8bit rounds"];
+    let fits = [
+        "it would fit with --set train.stream_reference=true",
+        "the objective and the number of responses stay the same, but optim.states=8bit rounds",
+    ];
     on("rtx-4090", 1, &fits);
     // Streaming the reference frees memory that the key/value cache then uses, so only the peak falls.
     let fits =

@@ -37,6 +37,8 @@ struct Work {
     /// True if its parts are bytes.
     is_bytes: bool,
     done_before: u64,
+    /// The time since which its parts are counted.
+    counted_since: Instant,
 }
 
 /// A line with its fields for the JSON format.
@@ -85,9 +87,10 @@ impl State {
         (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
     }
 
-    /// Sets the number of parts and forgets the finished ones. `is_bytes`: the parts are bytes.
-    pub(super) fn expect(&self, parts: u64, is_bytes: bool) {
-        locked(&self.work).is_bytes = is_bytes;
+    /// Sets the number of parts, forgets the finished ones, and measures the speed of the others from now on. `is_bytes`: the parts are bytes.
+    pub(super) fn expect(&self, parts: u64, is_bytes: bool, now: Instant) {
+        let mut work = locked(&self.work);
+        (work.is_bytes, work.done_before, work.counted_since) = (is_bytes, 0, now);
         self.reset(parts);
     }
 
@@ -172,7 +175,7 @@ impl State {
     }
 
     fn activity(&self, now: Instant) -> Activity {
-        let Work { what, began, is_bytes, done_before, .. } = locked(&self.work).clone();
+        let Work { what, began, is_bytes, done_before, counted_since, .. } = locked(&self.work).clone();
         Activity {
             what,
             is_bytes,
@@ -181,13 +184,14 @@ impl State {
             total: self.total.load(Ordering::Relaxed),
             tokens: self.tokens.load(Ordering::Relaxed),
             elapsed: now.saturating_duration_since(began),
+            counted: now.saturating_duration_since(counted_since),
         }
     }
 }
 
 impl Work {
     fn new(what: String, began: Instant) -> Self {
-        Self { what, began, logged: began, is_bytes: false, done_before: 0 }
+        Self { what, began, logged: began, is_bytes: false, done_before: 0, counted_since: began }
     }
 }
 
@@ -212,7 +216,7 @@ mod tests {
         let due = |seconds: u64| state.due_line(at(seconds)).map(|(text, _)| text);
         assert_eq!(due(500), None, "no work has begun");
         state.begin("evaluating math500-greedy".into(), at(1000));
-        state.expect(500, false);
+        state.expect(500, false, at(1000));
         state.add(120);
         assert_eq!(due(1059), None);
         assert_eq!(due(1060).as_deref(), Some("evaluating math500-greedy 120/500, 3m 10s left"));
@@ -229,7 +233,7 @@ mod tests {
         let start = Instant::now();
         let state = State::new(start);
         state.begin("evaluating a".into(), start);
-        state.expect(20, false);
+        state.expect(20, false, start);
         let tenth = |before: u64, after: u64, seconds: u64| {
             let line = state.tenth(before, after, start + Duration::from_secs(seconds));
             line.map(|(text, _)| text)
@@ -249,7 +253,7 @@ mod tests {
         };
         state.set_headline(headline(3), None);
         state.begin("rollouts".into(), start);
-        state.expect(1024, false);
+        state.expect(1024, false, start);
         state.add(310);
         (0..7).for_each(|_| state.add_token());
         let expected = json!({"work": "rollouts", "elapsed_s": 60, "done": 310, "total": 1024, "tokens": 7, "step": 3, "steps": 20});
@@ -265,7 +269,7 @@ mod tests {
         let state = State::new(start);
         let drawing = |columns: usize| console::strip_ansi_codes(&state.drawing(columns, start + Duration::from_secs(1))).into_owned();
         state.begin("loading a".into(), start);
-        state.expect(6_000_000, true);
+        state.expect(6_000_000, true, start);
         state.add(1_500_000);
         assert_eq!(drawing(79), "⠋ loading a 1.5/6.0 MB, 1.5 MB/s, 3s left");
         state.set_headline(headline(10), None);

@@ -11,7 +11,7 @@
     return rows.filter((row) => row.length > 1);
   };
 
-  // Completes the steps: a first cell with a tab is as far from the one above as that is from its own.
+  // Restores the steps that the page leaves out: a line that starts with a tab continues the distance between the two lines above it.
   const numbersOf = async (figure) => {
     const lines = (await rlvr.unpack(figure.dataset.csv)).split("\n");
     for (let index = 3; index < lines.length; index++) {

@@ -58,7 +58,7 @@ const heldOutBrowser = (() => {
         content = [element("p", {}, `The responses cannot be shown: ${error.message}`)];
       }
       // The reader may have opened another problem in the meantime.
-      if (this.list.opened !== problem) return;
+      if (!this.list.opened || !this.list.isSame(index, problem, this.list.opened)) return;
       this.view.replaceChildren(...content);
       this.list.say(`Opened ${problem.id}.`);
       if (takesFocus) this.view.querySelector("h4")?.focus();
@@ -78,15 +78,19 @@ const heldOutBrowser = (() => {
   }
 
   let current = null;
+  // True from a change of the page until the list has followed it.
+  let isStale = false;
 
   const place = () => document.querySelector("#held-out [data-browser]");
 
   /** Builds the browser where the page has a place for it. A served page calls this again when it has changed. */
   const start = async () => {
-    if (place()?.childElementCount !== 0) return;
+    if (!place() || (place().childElementCount !== 0 && !isStale)) return;
     // At once, so that the focus and the place in the list are kept.
-    current?.moveTo(place());
+    if (place().childElementCount === 0) current?.moveTo(place());
+    isStale = true;
     const index = await responseSource.heldOut();
+    isStale = false;
     // The section may have been replaced in the meantime.
     const root = place();
     if (!root || !index || index.problems.length === 0) return;

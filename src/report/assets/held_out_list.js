@@ -46,7 +46,12 @@ const heldOutList = (() => {
     show(index) {
       const same = (problem) => problem && index.problems.find((one) => this.isSame(index, one, problem));
       const [selected, opened] = [same(this.matching[this.selected]), same(this.opened)];
-      index.problems.forEach((problem, number) => Object.assign(problem, { number, change: change(problem), searched: "" }));
+      // The texts of problems that were opened stay searchable.
+      const key = (passes, problem) => JSON.stringify([passes[problem.pass], problem.sample, problem.id]);
+      const texts = new Map((this.index?.problems ?? []).map((problem) => [key(this.index.passes, problem), problem.searched]));
+      index.problems.forEach((problem, number) =>
+        Object.assign(problem, { number, change: change(problem), searched: texts.get(key(index.passes, problem)) ?? "" }),
+      );
       Object.assign(this, { index, opened: opened ?? null });
       const choices = JSON.stringify([index.passes, ...["subject", "level"].map((key) => this.values(key))]);
       // Otherwise the field stays that the reader is using.

@@ -52,7 +52,6 @@ const responseParts = (() => {
         block.append(marks ? element("mark", { class: marks }, shown) : shown);
       }
     };
-    if (total === 0) block.append(element("i", {}, "(empty)"));
     if (total <= COLLAPSED * 1.2) {
       fill(total);
       if (total === 0) block.append(element("i", {}, "(empty)"));

@@ -93,7 +93,8 @@ const rolloutBrowser = (() => {
       const isSame = step === this.step;
       this.step = step;
       this.place();
-      if (isSame) return;
+      if (isSame && !this.hasFailed) return;
+      this.hasFailed = false;
       let shown;
       try {
         if (responseSource.isServed) await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
@@ -101,7 +102,10 @@ const rolloutBrowser = (() => {
         shown = await responseSource.rollouts(step);
       } catch (error) {
         shown = null;
-        if (this.step === step) this.summary.textContent = `The responses of step ${step} cannot be shown: ${error.message}`;
+        if (this.step === step) {
+          this.hasFailed = true;
+          this.summary.textContent = `The responses of step ${step} cannot be shown: ${error.message}`;
+        }
       }
       if (this.step !== step) return;
       if (isChosen) history.replaceState(null, "", `#rollouts=${step}`);

@@ -29,7 +29,11 @@ pub fn table(title: &str, header: &[&str], rows: &[Cells]) -> Markup {
 fn value(cell: &str) -> Markup {
     let start = cell.find(" [").or_else(|| cell.find(" (").filter(|_| cell.contains(" to ")));
     let end = cell.rfind([']', ')']).map(|end| end + 1);
-    match start.zip(end).filter(|(start, end)| start < end) {
+    // Cells with settings and names have brackets of other kinds.
+    let is_interval = |(start, end): &(usize, usize)| {
+        start < end && cell[start + 1..*end].chars().all(|c| c.is_ascii_digit() || "[](),.+−-–% to".contains(c))
+    };
+    match start.zip(end).filter(is_interval) {
         Some((start, end)) => {
             html! { (cell[..start]) (cell[end..]) " " span.interval { (cell[start + 1..end]) } }
         }
@@ -47,7 +51,7 @@ mod tests {
         check("58.4 ± 0.4 [57.5, 59.4]", "58.4 ± 0.4 <span class=\"interval\">[57.5, 59.4]</span>");
         check("−1.6 [−3.2, −0.1] *", "−1.6 * <span class=\"interval\">[−3.2, −0.1]</span>");
         check("98.1 (97.4 to 98.6)", "98.1 <span class=\"interval\">(97.4 to 98.6)</span>");
-        for cell in ["", "–", "40 to 60", "a (0), b (1)", "[1, 2]", "]a [b"] {
+        for cell in ["", "–", "40 to 60", "a (0), b (1)", "[1, 2]", "]a [b", "put [x] here", "trial (a to b) c"] {
             check(cell, cell);
         }
     }

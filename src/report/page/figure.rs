@@ -68,8 +68,8 @@ pub fn data_of(figures: &[Figure]) -> Vec<DataBlock> {
     figures.iter().map(Figure::data).collect()
 }
 
-/// Replaces the first cell of each row by a tab if it is a whole number as far from the one above as that is from its own. A column of
-/// steps takes half of a compressed file otherwise.
+/// Replaces the first cell of each row by a tab if it continues the distance between the two whole numbers above it. A column of steps would
+/// otherwise be half of a compressed file.
 fn without_even_steps(csv: &str) -> String {
     let (header, body) = csv.split_at(csv.find('\n').map_or(csv.len(), |end| end + 1));
     if body.contains('"') {

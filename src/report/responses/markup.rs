@@ -37,7 +37,7 @@ pub fn served_body(run: &RunRecord) -> Markup {
             @if run.passes().is_empty() {
                 p { "The run has no graded responses to held-out problems." }
             } @else {
-                (each_problem(&steps, &milestone_names(run, &steps), "They come from the server, with the responses at all evaluations."))
+                (each_problem(&steps, &milestone_names(run, &steps), "The server has the responses at all evaluations."))
                 noscript { p { "The responses of a served report need script." } }
                 div data-browser="" hidden {}
             }
@@ -48,7 +48,7 @@ pub fn served_body(run: &RunRecord) -> Markup {
                 p { "The run has no recorded rollouts." }
             } @else {
                 p {
-                    "Responses from which the policy learned, at every recorded step. Identical ones are shown once. " (UNREADABLE)
+                    "These are the responses from which the policy learned, at every recorded step. Identical ones are shown once. " (UNREADABLE)
                 }
                 noscript { p { "The responses of a served report need script." } }
                 div data-browser="" hidden {}
@@ -59,7 +59,7 @@ pub fn served_body(run: &RunRecord) -> Markup {
 
 /// Returns the sentence that names the columns of an opened problem, followed by where its responses come from.
 fn each_problem(steps: &[u64], names: &[&str], origin: &str) -> Markup {
-    html! { p { "Each problem with the responses of the " (columns(steps, names)) ". " (origin) } }
+    html! { p { "Each problem is shown with the responses of the " (columns(steps, names)) ". " (origin) } }
 }
 
 fn held_out(run: &RunRecord, recorded: &Recorded, reader: &Reader, packed: &Packed) -> Markup {
@@ -81,7 +81,7 @@ fn held_out(run: &RunRecord, recorded: &Recorded, reader: &Reader, packed: &Pack
     }
 }
 
-/// Returns the milestones in words, such as `model at the base (step 0) and at the end (step 300)`.
+/// Returns the milestones in words, such as `base model (step 0) and the last evaluation (step 300)`.
 fn columns(steps: &[u64], names: &[&str]) -> String {
     let one = |(step, name): (&u64, &&str)| match *name {
         "base" => format!("base model (step {step})"),
@@ -171,7 +171,7 @@ fn training(rollouts: &PackedRollouts) -> Markup {
                 p { "The run has no recorded rollouts." }
             } @else {
                 p {
-                    "Responses from which the policy learned, at " (rollouts.steps.len()) " of " (count(rollouts.recorded)) " recorded steps: the "
+                    "These are responses from which the policy learned, at " (rollouts.steps.len()) " of " (count(rollouts.recorded)) " recorded steps: the "
                     "first and the last ones, those around saturation, and others between. Up to " (rollouts.per_step)
                     " responses are shown per step, half of them right and half wrong where there are enough of both; identical ones are shown once. "
                     (gibberish(rollouts))

@@ -101,9 +101,8 @@ impl Packing<'_> {
     }
 
     fn blocks(&self, shown: &[StepRollouts], packed: &PackedRollouts) -> Vec<DataBlock> {
-        let pick = |step: &'_ StepRollouts| step.pick(packed.per_step);
         let picked: Vec<Vec<&Distinct>> =
-            shown.iter().map(|step| pick(step).into_iter().map(|index| &step.distinct[index]).collect()).collect();
+            shown.iter().map(|step| step.pick(packed.per_step).into_iter().map(|index| &step.distinct[index]).collect()).collect();
         let index = serde_json::json!({
             "steps": shown.iter().map(|step| &step.summary).collect::<Vec<_>>(),
             "gibberish": packed.gibberish,

@@ -14,14 +14,17 @@ pub fn saturation_mark(facts: &Facts) -> Vec<Mark> {
 
 /// A line with markers through a number of each evaluation that has the pass.
 pub fn over_evaluations(facts: &Facts, pass: &str, name: &str, color: usize, value: impl Fn(&Score) -> f64) -> Line {
-    let with_pass = facts.history.evaluations.iter().filter_map(|one| Some((one.step as f64, one.scores.get(pass)?)));
-    let points = with_pass.map(|(step, score)| Sample::new(step, six_digits(value(score)))).collect();
+    let points = scores(facts, pass).map(|(step, score)| Sample::new(step, six_digits(value(score)))).collect();
     Line { name: name.to_owned(), points, style: LineStyle::Markers(color) }
 }
 
 /// A line with markers and a band through an estimate of each evaluation that has the pass.
 pub fn estimates_over_evaluations(facts: &Facts, pass: &str, name: &str, style: LineStyle, value: fn(&Score) -> Option<Estimate>) -> Line {
-    let with_pass = facts.history.evaluations.iter().filter_map(|one| Some((one.step as f64, one.scores.get(pass)?)));
-    let points = with_pass.filter_map(|(step, score)| Some(sample(step, &value(score)?))).collect();
+    let points = scores(facts, pass).filter_map(|(step, score)| Some(sample(step, &value(score)?))).collect();
     Line { name: name.to_owned(), points, style }
+}
+
+/// The scores of a pass, with the steps of their evaluations.
+fn scores<'a>(facts: &'a Facts, pass: &'a str) -> impl Iterator<Item = (f64, &'a Score)> {
+    facts.history.evaluations.iter().filter_map(move |one| Some((one.step as f64, one.scores.get(pass)?)))
 }

@@ -1,5 +1,5 @@
 //! Known GPUs: memory, memory bandwidth and arithmetic speed from public data sheets. None of these figures was measured by this program.
-//! They were checked in November 2026 against copies and quotations of the documents that `source` names, not against the originals.
+//! Last compared in November 2026 with copies and quotations of the documents that `source` names.
 
 use crate::config::nearest;
 
@@ -30,7 +30,7 @@ const MIN_CAPABILITY: (u8, u8) = (8, 0);
 
 const GA102: &str = "NVIDIA Ampere GA102 GPU architecture whitepaper";
 const ADA: &str = "NVIDIA Ada GPU architecture whitepaper";
-/// For GeForce cards whose bf16 figure was not at hand. Products with f32 sums run at twice the f32 rate on GeForce cards since Ampere: the
+/// For GeForce cards whose bf16 figure is calculated. Products with f32 sums run at twice the f32 rate on GeForce cards since Ampere: the
 /// whitepapers have 82.6 and 165.2 TFLOP/s for the RTX 4090, 104.8 and 209.5 for the RTX 5090. The A10 and the RTX A6000, which have the
 /// chip of the RTX 3090, run them at four times the f32 rate.
 const GEFORCE: &str = "GeForce specifications; bf16 calculated as twice the f32 rate, as on the RTX 4090";

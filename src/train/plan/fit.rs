@@ -60,15 +60,13 @@ impl Plan<'_> {
             let (rounding, changing) = (of(Effect::Rounding), of(Effect::Experiment));
             let verb = if changing.len() == 1 { "changes" } else { "change" };
             let rounds = rounding.first().map_or(String::new(), |set| format!("; {set} rounds the optimizer's moments"));
-            return match changing.is_empty() {
-                true if !rounding.is_empty() => {
-                    format!(
-                        "it would fit with {flags}: objective and responses stay the same, but {} rounds the optimizer's moments",
-                        rounding[0]
-                    )
-                }
-                true => format!("it would fit with {flags}, which does not change the experiment"),
-                false => format!("it would fit with {flags}, but {} {verb} the experiment{rounds}", changing.join(" and ")),
+            return match (rounding.first(), changing.is_empty()) {
+                (Some(set), true) => format!(
+                    "it would fit with {flags}: the objective and the number of responses stay the same, but {set} rounds the optimizer's \
+                     moments"
+                ),
+                (None, true) => format!("it would fit with {flags}, which does not change the experiment"),
+                (_, false) => format!("it would fit with {flags}, but {} {verb} the experiment{rounds}", changing.join(" and ")),
             };
         }
         format!(

@@ -58,8 +58,8 @@ impl Prepared<'_> {
         )
     }
 
-    /// Returns messages for the user: the opening, changed labels, and warnings, also about training problems among the held-out ones; as details, the headline, the algorithm's settings and
-    /// notes.
+    /// Returns messages for the user: the opening, changed labels, and warnings, also about training problems among the held-out ones; as
+    /// details, the headline, the algorithm's settings and notes.
     ///
     /// # Errors
     /// If the [opening](Self::opening) fails, or `algo` is not a known algorithm.

@@ -9,7 +9,7 @@ has() {
   done
   return 1
 }
-# Replaces the value of an option that has a larger one.
+# Lowers the value of option $1 to at most $2.
 limit() {
   local at
   for ((at = 1; at < ${#arguments[@]}; at++)); do

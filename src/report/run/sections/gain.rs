@@ -120,7 +120,7 @@ fn parts_figure(splits: &[Split], has_styles: bool) -> Figure {
 
 /// Converts shares to percentage points, rounded as in the table, so that both show the same numbers.
 fn in_points(share: Estimate) -> Estimate {
-    let points = |share: f64| (1000.0 * share).round() / 10.0;
+    let points = |share: f64| format!("{:.1}", 100.0 * share).parse().unwrap_or(f64::NAN);
     Estimate { mean: points(share.mean), low: points(share.low), high: points(share.high) }
 }
 

@@ -82,7 +82,7 @@ pub fn section(run: &RunRecord, facts: &Facts) -> Option<Section> {
             "Each step trains on the responses that it samples. "
             @if window > 1 { "Pale lines are single steps, strong lines the mean of " (window) " steps." }
             @if csv_stride(steps) > 1 {
-                " The CSV files have one of " (csv_stride(steps)) " steps; all are in " code { "metrics.jsonl" } " in the run's folder."
+                " The CSV files have one step in " (csv_stride(steps)) "; all are in " code { "metrics.jsonl" } " in the run's folder."
             }
         }
         (grid(&figures))
