@@ -25,6 +25,12 @@ fn optimizer(decoder: &Decoder, states: MomentDtype, freeze: &[&str]) -> AdamW {
     AdamW::new(settings, decoder.kernels(), &decoder.weights.entries()).unwrap()
 }
 
+/// Loads a state into a decoder and its optimizer. `rounds`: the exported model is rounded.
+fn restore(folder: &Path, decoder: &Decoder, optimizer: &mut AdamW, rounds: bool) -> Result<Progress> {
+    let trained = TrainedParameters::Weights(&decoder.config);
+    load(folder, decoder.kernels(), optimizer, &trained, &decoder.weights.entries(), rounds, &output::Progress::hidden())
+}
+
 fn take_steps(decoder: &Decoder, optimizer: &mut AdamW, count: u64) {
     for _ in 0..count {
         let seed = optimizer.count * 100;
@@ -70,16 +76,7 @@ fn load_resumes_bit_identically() {
         assert_eq!(files(folder.path()), expected);
         let again = if rounds { decoder().on(kernels).unwrap() } else { original.deep_copy().unwrap() };
         let mut resumed = optimizer(&again, states, freeze);
-        let found = load(
-            folder.path(),
-            again.kernels(),
-            &mut resumed,
-            &TrainedParameters::Weights(&again.config),
-            &again.weights.entries(),
-            rounds,
-            &output::Progress::hidden(),
-        )
-        .unwrap();
+        let found = restore(folder.path(), &again, &mut resumed, rounds).unwrap();
         assert_eq!(found, Progress { exact_weights: Some(expected.contains(&WEIGHTS)), ..PROGRESS });
         assert_eq!(resumed.count, 3);
         assert!(all_bits(&again, &resumed) == all_bits(&original, &uninterrupted), "{states:?}, {freeze:?}");
@@ -131,16 +128,7 @@ fn load_accepts_parameters_frozen_or_unfrozen_since_save() {
         let folder = tempfile::tempdir().unwrap();
         save(folder.path(), &PROGRESS, &before, &TrainedParameters::Weights(&decoder.config), &decoder.weights.entries(), false).unwrap();
         let mut after = optimizer(&decoder, states, &["layers.1"]);
-        load(
-            folder.path(),
-            &Cpu,
-            &mut after,
-            &TrainedParameters::Weights(&decoder.config),
-            &decoder.weights.entries(),
-            false,
-            &output::Progress::hidden(),
-        )
-        .unwrap();
+        restore(folder.path(), &decoder, &mut after, false).unwrap();
         let first = |optimizer: &AdamW, name: &str| {
             optimizer.state(name).map(|state| match &state.moments {
                 Moments::Full { first, .. } => bits(first),
@@ -174,19 +162,7 @@ fn load_rejects_states_with_other_moment_dtypes_and_corrupt_files() {
         };
         let check = |states, expected: &str| {
             let mut optimizer = optimizer(&decoder, states, &[]);
-            let message = format!(
-                "{:#}",
-                load(
-                    folder.path(),
-                    &Cpu,
-                    &mut optimizer,
-                    &TrainedParameters::Weights(&decoder.config),
-                    &decoder.weights.entries(),
-                    false,
-                    &output::Progress::hidden()
-                )
-                .unwrap_err()
-            );
+            let message = format!("{:#}", restore(folder.path(), &decoder, &mut optimizer, false).unwrap_err());
             assert!(message.contains(expected), "{message}");
         };
         write();
@@ -212,12 +188,10 @@ fn load_rejects_a_state_without_its_exact_weights() {
             std::fs::write(folder.path().join(PROGRESS_FILE), serde_json::to_string(&PROGRESS).unwrap()).unwrap();
         }
         let mut resumed = optimizer(&decoder, MomentDtype::F32, &[]);
-        let message = load(folder.path(), decoder.kernels(), &mut resumed, &config, &parameters, true, &output::Progress::hidden())
-            .unwrap_err()
-            .to_string();
+        let message = restore(folder.path(), &decoder, &mut resumed, true).unwrap_err().to_string();
         assert!(message.contains("weights.safetensors is missing, and the exported model is rounded"), "{message}");
         if !records_exact {
-            load(folder.path(), decoder.kernels(), &mut resumed, &config, &parameters, false, &output::Progress::hidden()).unwrap();
+            restore(folder.path(), &decoder, &mut resumed, false).unwrap();
         }
     }
 }
