@@ -1,59 +1,38 @@
-//! Wraps text at words.
+//! Wraps text between words.
 
 use console::measure_text_width;
+use textwrap::{Options, WordSeparator, WordSplitter, WrapAlgorithm};
 
 /// The indentation of continued lines.
 const INDENT: &str = "  ";
 
-/// Wraps each line of a text at words to at most `columns` columns; `None` leaves it as it is. Continued lines are indented. A word that is
-/// longer than a line, such as a path, stays whole. Indented lines stay whole too: commands to copy, and rows of tables.
-pub(super) fn wrapped(text: &str, columns: Option<usize>) -> String {
-    let Some(columns) = columns else { return text.to_owned() };
-    text.split('\n').map(|line| wrapped_line(line, columns)).collect::<Vec<_>>().join("\n")
+/// Wraps each line of a text between words to at most `columns` columns; `None` leaves it as it is. Keeps the spaces between words, which
+/// align the first columns of a table. Continued lines are indented by two more columns. A word that is longer than a line, such as a path,
+/// stays whole.
+pub(super) fn folded(text: &str, columns: Option<usize>) -> String {
+    mapped(text, columns, folded_line)
 }
 
-/// Wraps each line of a text between words to at most `columns` columns; `None` leaves it as it is. Unlike [`wrapped`], also wraps indented
-/// lines, and keeps the spaces between words, which align the first columns of a table. Continued lines are indented by two more columns.
-pub(super) fn folded(text: &str, columns: Option<usize>) -> String {
+/// Like [`folded`], but leaves indented lines as they are: commands to copy, and rows of tables.
+pub(super) fn wrapped(text: &str, columns: Option<usize>) -> String {
+    mapped(text, columns, |line, columns| if line.starts_with(' ') { line.to_owned() } else { folded_line(line, columns) })
+}
+
+fn mapped(text: &str, columns: Option<usize>, wrap: impl Fn(&str, usize) -> String) -> String {
     let Some(columns) = columns else { return text.to_owned() };
-    text.split('\n').map(|line| folded_line(line, columns)).collect::<Vec<_>>().join("\n")
+    text.split('\n').map(|line| wrap(line, columns)).collect::<Vec<_>>().join("\n")
 }
 
 fn folded_line(line: &str, columns: usize) -> String {
-    let indent = " ".repeat(line.len() - line.trim_start_matches(' ').len()) + INDENT;
-    let (mut out, mut rest) = (String::new(), line.to_owned());
-    while measure_text_width(&rest) > columns {
-        let byte = |char: usize| rest.char_indices().nth(char).map_or(rest.len(), |(at, _)| at);
-        let (start, end) = (byte(indent.len()), byte(columns + 1));
-        // A word that is longer than a line stays whole.
-        let space = rest[start..end.max(start)].rfind(' ').or_else(|| rest[start..].find(' '));
-        let Some(at) = space.map(|at| start + at) else { break };
-        out += rest[..at].trim_end();
-        out.push('\n');
-        rest = format!("{indent}{}", rest[at..].trim_start());
-    }
-    out + &rest
-}
-
-fn wrapped_line(line: &str, columns: usize) -> String {
-    if measure_text_width(line) <= columns || line.starts_with(' ') {
+    if measure_text_width(line) <= columns {
         return line.to_owned();
     }
-    let (mut out, mut column) = (String::new(), 0);
-    for (number, word) in line.split_whitespace().enumerate() {
-        let width = measure_text_width(word);
-        if number > 0 && column + 1 + width > columns {
-            out += "\n";
-            out += INDENT;
-            column = INDENT.len();
-        } else if number > 0 {
-            out.push(' ');
-            column += 1;
-        }
-        out += word;
-        column += width;
-    }
-    out
+    let text = line.trim_start_matches(' ');
+    let indent = &line[..line.len() - text.len()];
+    let continued = format!("{indent}{INDENT}");
+    let options = Options::new(columns).initial_indent(indent).subsequent_indent(&continued);
+    let options = options.word_separator(WordSeparator::AsciiSpace).word_splitter(WordSplitter::NoHyphenation);
+    textwrap::fill(text, options.wrap_algorithm(WrapAlgorithm::FirstFit).break_words(false))
 }
 
 #[cfg(test)]
