@@ -44,6 +44,7 @@
 //! | | [`data`] | examples, benchmarks, the embedded model's problems, pinned downloads, the hub |
 //! | foundation | [`config`] | reading settings from layers of tables |
 //! | | [`flow`] | the plain structs that the pipeline's steps exchange |
+//! | | [`dist`] | the processes of one run: who they are, how bytes travel between them, and how they agree |
 //! | | [`rng`] | random numbers that are pure functions of a seed and an address |
 //! | | [`workers`] | threads that compute independent sequences and micro-batches |
 //! | | [`input`] | reading users' files safely: size limits, encodings, panics in libraries |
@@ -123,6 +124,7 @@ pub mod checkpoint;
 pub mod cli;
 pub mod config;
 pub mod data;
+pub mod dist;
 pub mod eval;
 pub mod flow;
 pub mod input;

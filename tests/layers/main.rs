@@ -12,7 +12,7 @@ use sources::{Module, Sources, Use};
 /// Top-level modules from the bottom layer up. Modules in the same layer do not import each other.
 const LAYERS: [&[&str]; 15] = [
     &["input", "interrupt", "output", "usage", "version"],
-    &["rng", "flow", "workers", "config"],
+    &["rng", "flow", "workers", "config", "dist"],
     &["data", "text", "verify", "kernels"],
     &["objective"],
     &["model", "reward"],
