@@ -84,7 +84,7 @@ pub enum FinishReason {
 }
 
 /// The sampled tokens of one response.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Completion {
     /// Sampled token ids; the last one is the end token if `finish` is `Stop`.
     pub ids: Vec<u32>,
@@ -98,7 +98,7 @@ pub struct Completion {
 }
 
 /// The sampling masks of a response, and the log-probabilities of its tokens under them.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MaskedSample {
     /// The tokens that could have been sampled at each position: one entry per sampled token.
     pub mask: SamplingMask,

@@ -6,10 +6,12 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::dist::World;
 use crate::flow::{Completion, FinishReason, Prompt};
 use crate::interrupt::Interrupt;
 use crate::kernels::Profiler;
 use crate::kernels::profiler::{Record, Recorder};
+use crate::model::gradients::GradientSum;
 use crate::model::{Decoder, Gradients, Packed};
 use crate::optim::AdamW;
 use crate::rng::Purpose;
@@ -244,6 +246,7 @@ impl Bench<'_> {
             checkpointing: plan.checkpointing,
             interrupt,
             progress: None,
+            shards: None,
         }
     }
 
@@ -276,7 +279,7 @@ impl Bench<'_> {
             completions,
             reference: (self.settings.loss.kl != 0.0).then(|| self.decoder.deep_copy()).transpose()?,
             gradients: (0..self.workers.count()).map(|_| Gradients::zeros(self.decoder, None)).collect::<Result<_>>()?,
-            optimizer: AdamW::new(self.settings.optim.clone(), self.decoder.kernels(), &self.decoder.weights.entries())?,
+            optimizer: AdamW::new(self.settings.optim.clone(), self.decoder.kernels(), &self.decoder.weights.entries(), World::solo())?,
         });
         Ok(())
     }

@@ -15,6 +15,7 @@ use super::scores;
 use super::signals::{self, CtrlC};
 use super::verify::GraderArg;
 use crate::data::benchmark::Decoding;
+use crate::dist::World;
 use crate::eval::conditions::Conditions;
 use crate::eval::settings::PUBLISHED;
 use crate::eval::store::{self, Store};
@@ -103,7 +104,12 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
                 .map_or(Ok(()), |context_length| sets::ensure_prompt_fits(settings.max_new_tokens, context_length, &sets)),
         )?;
         signals::listen(&interrupt, CtrlC::Stops)?;
-        return evaluate(&args, &sets, Evaluator { generator: &endpoint, settings: &settings, store: None }, &progress);
+        return evaluate(
+            &args,
+            &sets,
+            Evaluator { generator: &endpoint, settings: &settings, store: None, world: World::solo() },
+            &progress,
+        );
     }
     let model = source::load(&args.model, &chat, &args.compute.open(&args.model)?, &progress, &download_progress())?;
     usage(sets::ensure_prompt_fits(settings.max_new_tokens, model.decoder.config.context_length, &sets))?;
@@ -120,7 +126,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
         interrupt: &interrupt,
         progress: &progress,
     };
-    let evaluator = Evaluator { generator: &generator, settings: &settings, store: None };
+    let evaluator = Evaluator { generator: &generator, settings: &settings, store: None, world: World::solo() };
     evaluate(&args, &sets, evaluator, &progress)
 }
 

@@ -13,6 +13,7 @@ use super::numbers::setting;
 use crate::checkpoint::{Model, ensure_absent, write_file, write_folder_with_manifest};
 use crate::config;
 use crate::data::DataStore;
+use crate::dist::World;
 use crate::eval::{EvalSettings, Evaluator, LocalModel, sets};
 use crate::interrupt::Interrupt;
 use crate::metrics::{percent, table};
@@ -94,7 +95,7 @@ fn report(model: &Model, args: &PretrainArgs, elapsed_s: f64) -> Result<()> {
     let (revision, date, interrupt) = ("new".into(), String::new(), &Interrupt::default());
     let progress = Progress::new();
     let generator = LocalModel { model, revision, date, workers: &workers, engine: &engine, interrupt, progress: &progress };
-    let evaluator = Evaluator { generator: &generator, settings: &settings, store: None };
+    let evaluator = Evaluator { generator: &generator, settings: &settings, store: None, world: World::solo() };
     let (mut rows, mut records) = (Vec::new(), Vec::new());
     for pass in evaluator.evaluate(&sets, &progress)? {
         records.push(json!({"pass": pass.name, "score": pass.score}));

@@ -15,6 +15,7 @@ use super::signals::{self, CtrlC};
 use crate::config;
 use crate::config::range::whole;
 use crate::data::example;
+use crate::dist::World;
 use crate::input;
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::output::{self, Progress};
@@ -182,6 +183,7 @@ impl TrainArgs {
             data_dir: self.data.data_dir.clone(),
             dump_gradients: self.dump_gradients.clone(),
             guard: parent_guard::this_program(),
+            world: World::solo().clone(),
             print: &|level, text| output::print(level, text, &[]),
             on_progress: download_progress(),
             progress: Progress::new(),

@@ -1,6 +1,6 @@
 //! All ranks of a run, as the rest of the program sees them.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -13,17 +13,30 @@ use crate::interrupt::Interrupted;
 #[derive(Clone)]
 pub struct World {
     communicator: Arc<dyn Communicator>,
+    /// The number of ranks on this host.
+    ranks_on_host: usize,
 }
 
 impl World {
     /// A run of one process.
-    pub fn solo() -> Self {
-        Self::of(Arc::new(Solo))
+    pub fn solo() -> &'static Self {
+        static SOLO: LazyLock<World> = LazyLock::new(|| World::of(Arc::new(Solo)));
+        &SOLO
     }
 
     /// The ranks that a communicator connects.
     pub fn of(communicator: Arc<dyn Communicator>) -> Self {
-        Self { communicator }
+        Self { communicator, ranks_on_host: 1 }
+    }
+
+    /// Sets the number of ranks on this host, which share its processors.
+    pub fn with_ranks_on_host(self, ranks: usize) -> Self {
+        Self { ranks_on_host: ranks.max(1), ..self }
+    }
+
+    /// The number of ranks on this host.
+    pub fn ranks_on_host(&self) -> usize {
+        self.ranks_on_host
     }
 
     /// The communicator.

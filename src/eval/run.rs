@@ -17,6 +17,7 @@ use super::settings::EvalSettings;
 use super::store::{RecordedAnswers, Store};
 use super::text_stats;
 use crate::data::benchmark::Decoding;
+use crate::dist::World;
 use crate::metrics::JsonLines;
 use crate::output;
 use crate::verify::{self, Extraction, Grader, Mode};
@@ -62,6 +63,8 @@ pub struct Evaluator<'a> {
     pub settings: &'a EvalSettings,
     /// Stores graded responses as they arrive, and returns those of earlier processes. `None` keeps responses in memory only.
     pub store: Option<&'a Store>,
+    /// The ranks, which deal the requests among themselves. Each gets all answers.
+    pub world: &'a World,
 }
 
 /// A pass in progress.
@@ -111,7 +114,7 @@ impl Evaluator<'_> {
         let earlier = self.store.map_or_else(|| Ok(RecordedAnswers::new()), |store| store.recorded(&name))?;
         let known = known(set, decoding.samples, earlier)?;
         shown.begin(format!("evaluating {name}"));
-        shown.expect(known.len());
+        shown.expect(known.len().div_ceil(self.world.size()));
         shown.add_parts(known.iter().flatten().count());
         let missing: Vec<usize> = (0..known.len()).filter(|index| known[*index].is_none()).collect();
         let is_complete = missing.is_empty() && self.store.is_some_and(|store| store.is_complete(&name));
@@ -119,21 +122,27 @@ impl Evaluator<'_> {
         let journal = store.map(|store| store.journal(&name, known.iter().flatten())).transpose()?;
         let progress = Mutex::new(Progress { answers: known, journal });
         let grading_ns = AtomicU64::new(0);
-        let requests: Vec<EvalRequest> = missing.iter().map(|index| request(set, decoding.samples, *index)).collect();
+        let own: Vec<usize> = self.world.share(missing.len()).map(|number| missing[number]).collect();
+        let requests: Vec<EvalRequest> = own.iter().map(|index| request(set, decoding.samples, *index)).collect();
         let on_response = |request: usize, answered: Response| {
             let started = Instant::now();
             let answer = self.grade(set, &requests[request], answered);
             grading_ns.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
             let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
             progress.journal.as_mut().map_or(Ok(()), |journal| journal.write(&answer))?;
-            progress.answers[missing[request]] = Some(answer);
+            progress.answers[own[request]] = Some(answer);
             shown.add();
             Ok(())
         };
-        if !requests.is_empty() {
-            self.generator.generate(&requests, &self.generation(decoding), &on_response)?;
+        let generated =
+            if requests.is_empty() { Ok(()) } else { self.generator.generate(&requests, &self.generation(decoding), &on_response) };
+        self.world.agree(generated)?;
+        let mut answers = progress.into_inner().unwrap_or_else(PoisonError::into_inner).answers;
+        let generated = own.iter().filter_map(|index| Some((*index, answers[*index].take()?))).collect::<Vec<(usize, Answer)>>();
+        for (index, answer) in self.world.gather(generated)?.into_iter().flatten() {
+            answers[index] = Some(answer);
         }
-        let answers: Vec<Answer> = progress.into_inner().unwrap_or_else(PoisonError::into_inner).answers.into_iter().flatten().collect();
+        let answers: Vec<Answer> = answers.into_iter().flatten().collect();
         let expected = set.problems.len() * decoding.samples;
         ensure!(answers.len() == expected, "{name}: {} of {expected} responses are missing", expected - answers.len());
         shown.begin(format!("scoring {name}"));
@@ -149,7 +158,7 @@ impl Evaluator<'_> {
             );
         }
         let conditions = Conditions::of(&self.generator.identity(), set, decoding, self.settings);
-        let times = Times { answered: requests.len(), elapsed_s: start.elapsed().as_secs_f64(), grading_s: grading.as_secs_f64() };
+        let times = Times { answered: missing.len(), elapsed_s: start.elapsed().as_secs_f64(), grading_s: grading.as_secs_f64() };
         Ok(Pass { name, conditions, answers, score, times })
     }
 
@@ -260,7 +269,7 @@ mod tests {
 
     fn evaluate(failing: Option<u32>, store: &Store) -> Result<Pass> {
         let (generator, settings) = (Oracle { failing }, EvalSettings::default());
-        let evaluator = Evaluator { generator: &generator, settings: &settings, store: Some(store) };
+        let evaluator = Evaluator { generator: &generator, settings: &settings, store: Some(store), world: World::solo() };
         Ok(evaluator.evaluate(&[set()], &output::Progress::hidden())?.remove(0))
     }
 
@@ -268,7 +277,7 @@ mod tests {
     fn evaluate_keeps_all_other_answers_when_one_fails() {
         let folder = tempfile::tempdir().unwrap();
         let (generator, settings) = (Oracle { failing: None }, EvalSettings::default());
-        let conditions = Evaluator { generator: &generator, settings: &settings, store: None }.conditions(&[set()]);
+        let conditions = Evaluator { generator: &generator, settings: &settings, store: None, world: World::solo() }.conditions(&[set()]);
         let files = |name: &str| {
             let path = folder.path().join(name);
             (Store::create(&path, &conditions).unwrap(), path.join("six-t0.6x2.jsonl"))
@@ -290,7 +299,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let conditions = |device: &str, kernels: &str| {
             let (generator, settings) = (Oracle { failing: None }, EvalSettings::default());
-            let mut conditions = Evaluator { generator: &generator, settings: &settings, store: None }.conditions(&[set()]);
+            let mut conditions =
+                Evaluator { generator: &generator, settings: &settings, store: None, world: World::solo() }.conditions(&[set()]);
             for pass in conditions.values_mut() {
                 (pass.identity.device, pass.identity.kernels) = (device.to_owned(), kernels.to_owned());
             }
@@ -312,7 +322,7 @@ mod tests {
     #[test]
     fn grade_also_records_the_strict_verdict() {
         let settings = EvalSettings { grader: Grader::Qwen, ..EvalSettings::default() };
-        let evaluator = Evaluator { generator: &Oracle { failing: None }, settings: &settings, store: None };
+        let evaluator = Evaluator { generator: &Oracle { failing: None }, settings: &settings, store: None, world: World::solo() };
         let graded = |answer: &str, response: &str| {
             let problem = Arc::new(Problem { answer: answer.into(), ..Problem::default() });
             let answered = Response { text: response.into(), tokens: 1, finish: Some(FinishReason::Stop) };

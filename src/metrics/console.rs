@@ -65,6 +65,11 @@ impl Console {
         Self::printing(progress, schedule, start_step, shows_times, Box::new(output::print))
     }
 
+    /// Makes a display that shows nothing, for a process whose run another one shows.
+    pub fn hidden(schedule: Schedule, start_step: u64) -> Self {
+        Self::printing(Progress::hidden(), schedule, start_step, false, Box::new(|_, _, _| ()))
+    }
+
     fn printing(progress: Progress, schedule: Schedule, start_step: u64, shows_times: bool, print: Print) -> Self {
         let clock = Clock {
             time_left: TimeLeft::new(schedule, start_step),

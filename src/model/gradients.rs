@@ -22,6 +22,34 @@ pub enum Gradients {
     Adapters(AdapterGradients),
 }
 
+/// Gradients that can be added up.
+pub trait GradientSum {
+    /// Returns all gradients, in the same order for all values of the same model.
+    fn tensors(&self) -> Vec<&Tensor>;
+
+    /// Adds other gradients in place.
+    ///
+    /// # Errors
+    /// If a kernel fails.
+    fn add(&self, other: &Self, kernels: &dyn Kernels) -> Result<()> {
+        self.tensors().into_iter().zip(other.tensors()).try_for_each(|(target, source)| Ok(kernels.add_into(target, source)?))
+    }
+
+    /// Sets all gradients to 0 in place.
+    ///
+    /// # Errors
+    /// If a kernel fails.
+    fn clear(&self, kernels: &dyn Kernels) -> Result<()> {
+        self.tensors().into_iter().try_for_each(|tensor| Ok(kernels.clear(tensor)?))
+    }
+}
+
+impl GradientSum for Gradients {
+    fn tensors(&self) -> Vec<&Tensor> {
+        self.entries().into_iter().map(|(_, tensor)| tensor).collect()
+    }
+}
+
 impl Gradients {
     /// Allocates zero gradients for the tensors that [`parameters`] returns.
     ///
@@ -60,21 +88,5 @@ impl Gradients {
             Self::Weights(weights) => decoder.backward(packed, saved, d_hidden, weights),
             Self::Adapters(adapters) => adapters.backward(decoder, packed, saved, &d_hidden),
         }
-    }
-
-    /// Adds the gradients of another worker in place.
-    ///
-    /// # Errors
-    /// If a kernel fails.
-    pub fn add(&self, other: &Self, kernels: &dyn Kernels) -> Result<()> {
-        self.entries().into_iter().zip(other.entries()).try_for_each(|((_, target), (_, source))| Ok(kernels.add_into(target, source)?))
-    }
-
-    /// Sets all gradients to 0 in place.
-    ///
-    /// # Errors
-    /// If a kernel fails.
-    pub fn clear(&self, kernels: &dyn Kernels) -> Result<()> {
-        self.entries().into_iter().try_for_each(|(_, tensor)| Ok(kernels.clear(tensor)?))
     }
 }

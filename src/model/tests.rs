@@ -8,6 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use super::decoder::ActivationCheckpointing;
 use super::head::TokenGradients;
 use super::{Decoder, ModelConfig, Packed, Weights, init};
+use crate::dist::World;
 use crate::kernels::fused::emulated::Emulator;
 use crate::kernels::{Cpu, Filter, Fused, Kernels, RowScores, SamplingParams, Stock};
 use crate::optim::{AdamW, OptimSettings};
@@ -129,7 +130,7 @@ fn check_decoding(decoder: &Decoder) -> Result<()> {
 fn ten_steps(decoder: &Decoder, packed: &Packed) -> Result<Vec<(String, Vec<f32>)>> {
     let decoder = decoder.deep_copy()?;
     let settings = OptimSettings { lr: 1e-3, weight_decay: 0.1, ..OptimSettings::default() };
-    let mut optimizer = AdamW::new(settings, decoder.kernels(), &decoder.weights.entries())?;
+    let mut optimizer = AdamW::new(settings, decoder.kernels(), &decoder.weights.entries(), World::solo())?;
     assert!(optimizer.states.iter().all(|state| state.master.is_some() == (decoder.kernels().dtype() != DType::F32)));
     let current = |optimizer: &AdamW| -> Result<Vec<(String, Vec<f32>)>> {
         let states = optimizer.states.iter().zip(decoder.weights.entries());

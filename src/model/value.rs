@@ -6,10 +6,11 @@ use candle_core::{DType, Shape, Tensor};
 
 use super::config::ModelConfig;
 use super::decoder::{Activations, Decoder};
+use super::gradients::GradientSum;
 use super::packed::Packed;
 use super::parameters;
 use super::weights::Weights;
-use crate::kernels::{Kernels, cpu};
+use crate::kernels::cpu;
 use crate::rng::{Purpose, Stream};
 
 /// The names of the head's tensors.
@@ -152,21 +153,11 @@ impl ValueGradients {
     pub fn entries(&self) -> Vec<(String, &Tensor)> {
         entries(&self.body, &self.weight, &self.bias)
     }
+}
 
-    /// Adds the gradients of another worker in place.
-    ///
-    /// # Errors
-    /// If a kernel fails.
-    pub fn add(&self, other: &Self, kernels: &dyn Kernels) -> Result<()> {
-        self.entries().into_iter().zip(other.entries()).try_for_each(|((_, target), (_, source))| Ok(kernels.add_into(target, source)?))
-    }
-
-    /// Sets all gradients to 0 in place.
-    ///
-    /// # Errors
-    /// If a kernel fails.
-    pub fn clear(&self, kernels: &dyn Kernels) -> Result<()> {
-        self.entries().into_iter().try_for_each(|(_, tensor)| Ok(kernels.clear(tensor)?))
+impl GradientSum for ValueGradients {
+    fn tensors(&self) -> Vec<&Tensor> {
+        self.entries().into_iter().map(|(_, tensor)| tensor).collect()
     }
 }
 

@@ -1,7 +1,9 @@
 //! Generalized advantage estimation (advantages and returns from a critic's values), and the loss that trains the critic. Sums are in f64.
 
+use serde::{Deserialize, Serialize};
+
 /// Values, advantages and returns of one response, with one number per token.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// The critic's values before it was trained on this response.
     pub values: Vec<f32>,
@@ -49,7 +51,7 @@ pub fn explained_variance(estimates: &[Estimate]) -> f64 {
 }
 
 /// Sums over tokens: the weighted value loss, and unweighted statistics.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ValueTerms {
     /// The weighted loss, whose weights already include its denominator.
     pub loss: f64,

@@ -100,7 +100,7 @@ pub struct Tokens<'a> {
 }
 
 /// Sums over tokens: loss terms weighted by the aggregation, and unweighted statistics.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Terms {
     /// Weighted policy loss, before its coefficient.
     pub policy: f64,

@@ -1,6 +1,8 @@
 //! AdamW with f32 master weights, gradient clipping by global norm, and learning-rate schedules. Works on named tensors and their
 //! gradients; knows nothing about the model that they belong to.
 
+mod owners;
+
 use std::collections::HashMap;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -8,6 +10,7 @@ use candle_core::{DType, Device, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::config::range::{Range, Row, above, at_least, from_below, row, whole};
+use crate::dist::World;
 use crate::kernels::{Kernels, Moments, Parameter, Quantized, Step};
 
 /// The optimizer's settings.
@@ -183,15 +186,18 @@ impl std::fmt::Display for NotFinite {
 
 impl std::error::Error for NotFinite {}
 
-/// AdamW (Loshchilov and Hutter 2019) for a list of named tensors.
+/// AdamW (Loshchilov and Hutter 2019) for a list of named tensors. In a run of several ranks, each rank holds the states of some of the
+/// tensors and updates these ([`Owners`]).
 #[derive(Clone, Debug)]
 pub struct AdamW {
     /// The settings, including the names of frozen parameters.
     pub settings: OptimSettings,
-    /// The state of each trained parameter, in the order of the parameters. Frozen parameters have none.
+    /// The state of each trained parameter that this rank owns, in the order of the parameters. Frozen parameters have none.
     pub states: Vec<ParameterState>,
     /// Number of updates applied, across restarts.
     pub count: u64,
+    /// The ranks that own the trained parameters.
+    owners: Owners,
 }
 
 /// The optimizer state of one parameter.
@@ -205,12 +211,34 @@ pub struct ParameterState {
     pub moments: Moments,
 }
 
+impl ParameterState {
+    /// Returns the master weight, if any, and the tensors of the moments.
+    fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        let moments = match &self.moments {
+            Moments::Full { first, second } => vec![first, second],
+            Moments::Quantized { first, second } => vec![&first.codes, &first.scales, &second.codes, &second.scales],
+        };
+        self.master.iter().chain(moments)
+    }
+
+    /// Replaces the tensors that [`tensors`](Self::tensors) returns.
+    fn with_tensors(mut self, tensors: Vec<Tensor>) -> Self {
+        let slots = match &mut self.moments {
+            Moments::Full { first, second } => vec![first, second],
+            Moments::Quantized { first, second } => vec![&mut first.codes, &mut first.scales, &mut second.codes, &mut second.scales],
+        };
+        self.master.iter_mut().chain(slots).zip(tensors).for_each(|(slot, tensor)| *slot = tensor);
+        self
+    }
+}
+
 impl AdamW {
-    /// Creates an optimizer for `parameters` on the device of `kernels`. All moments start at 0.
+    /// Creates an optimizer for `parameters` on the device of `kernels`, whose states are divided among the ranks of `world`. All moments
+    /// start at 0.
     ///
     /// # Errors
     /// If a name in `freeze` matches no parameter, or the device fails.
-    pub fn new(settings: OptimSettings, kernels: &dyn Kernels, parameters: &[(String, &Tensor)]) -> Result<Self> {
+    pub fn new(settings: OptimSettings, kernels: &dyn Kernels, parameters: &[(String, &Tensor)], world: &World) -> Result<Self> {
         let names = || parameters.iter().map(|(name, _)| name.as_str());
         if let Some(pattern) = settings.freeze.iter().find(|pattern| !names().any(|name| matches(name, pattern))) {
             bail!(
@@ -226,11 +254,13 @@ impl AdamW {
                 moments: settings.states.zeros(tensor.shape(), kernels.device())?,
             })
         };
-        let states = parameters.iter().filter(|(name, _)| !settings.is_frozen(name)).map(state).collect::<Result<_>>()?;
-        Ok(Self { settings, states, count: 0 })
+        let trained = parameters.iter().filter(|(name, _)| !settings.is_frozen(name));
+        let owners = Owners::new(world, trained.clone().map(|(name, tensor)| (name.clone(), tensor.elem_count())).collect());
+        let states = trained.filter(|(name, _)| owners.owns(name)).map(state).collect::<Result<_>>()?;
+        Ok(Self { settings, states, count: 0, owners })
     }
 
-    /// Returns the state of a parameter; `None` if it is frozen or unknown.
+    /// Returns the state of a parameter; `None` if it is frozen or unknown, or another rank owns it.
     pub fn state(&self, name: &str) -> Option<&ParameterState> {
         self.states.iter().find(|state| state.name == name)
     }
@@ -251,6 +281,9 @@ impl AdamW {
     /// Updates `parameters` in place from `gradients` (f32), with learning rate `lr`, matching them by name. Returns the global norm of the
     /// gradient before clipping, without frozen parameters.
     ///
+    /// With several ranks, `gradients` has this rank's part of the sum. Afterwards, the tensors that this rank owns have the whole sum, others
+    /// a part of it, and `parameters` are the same on all ranks.
+    ///
     /// # Errors
     /// If a gradient is not finite ([`NotFinite`]), or a weight or gradient is missing; in these cases nothing has changed. Also if the
     /// device fails.
@@ -265,15 +298,16 @@ impl AdamW {
         let (weights, gradients) = (by_name(parameters), by_name(gradients));
         let pair = |state: &ParameterState| Ok((find(&weights, &state.name, "weight")?, find(&gradients, &state.name, "gradient")?));
         let pairs = self.states.iter().map(pair).collect::<Result<Vec<_>>>()?;
-        let mut squares = 0.0;
-        for (state, (_, gradient)) in self.states.iter().zip(&pairs) {
-            let sum = kernels.sum_of_squares(gradient)?;
-            if !sum.is_finite() {
-                return Err(NotFinite { what: format!("the gradient of {}", state.name) }.into());
+        self.owners.add_over_ranks(kernels, &gradients)?;
+        let squares = pairs.iter().map(|(_, gradient)| kernels.sum_of_squares(gradient)).collect::<candle_core::Result<Vec<_>>>()?;
+        let mut total = 0.0;
+        for (name, squares) in self.owners.collect(squares)? {
+            if !squares.is_finite() {
+                return Err(NotFinite { what: format!("the gradient of {name}") }.into());
             }
-            squares += sum;
+            total += squares;
         }
-        let norm = squares.sqrt();
+        let norm = total.sqrt();
         // PyTorch's clip_grad_norm_ adds 1e-6 to the norm.
         let scale = if settings.clip_norm > 0.0 { (settings.clip_norm / (norm + 1e-6)).min(1.0) } else { 1.0 };
         self.count += 1;
@@ -289,7 +323,32 @@ impl AdamW {
         for (ParameterState { master, moments, .. }, (weight, gradient)) in self.states.iter().zip(&pairs) {
             kernels.adamw_in_place(&Parameter { weight, master: master.as_ref(), moments, gradient }, &step)?;
         }
+        self.owners.spread(kernels, &weights)?;
         Ok(norm)
+    }
+
+    /// Returns the optimizer with the states of all ranks, on the host, to rank 0; `None` to other ranks. All ranks call it together.
+    ///
+    /// # Errors
+    /// If a parameter is missing, or the device or the connection fails.
+    pub fn gathered(&self, kernels: &dyn Kernels, parameters: &[(String, &Tensor)]) -> Result<Option<Self>> {
+        if self.owners.world().size() == 1 {
+            return Ok(Some(self.clone()));
+        }
+        let parameters = by_name(parameters);
+        let mut states = Vec::new();
+        for (name, owner) in self.owners.iter() {
+            let parameter = find(&parameters, name, "weight")?;
+            let blank = || -> Result<ParameterState> {
+                let master = (parameter.dtype() != DType::F32).then(|| Tensor::zeros(parameter.shape(), DType::F32, &Device::Cpu));
+                let moments = self.settings.states.zeros(parameter.shape(), &Device::Cpu)?;
+                Ok(ParameterState { name: name.to_owned(), master: master.transpose()?, moments })
+            };
+            let state = self.state(name).map_or_else(blank, |state| Ok(state.clone()))?;
+            let tensors = state.tensors().map(|tensor| self.owners.fetch(kernels, owner, tensor)).collect::<Result<Vec<_>>>()?;
+            states.push(state.with_tensors(tensors));
+        }
+        Ok(self.owners.world().is_first().then(|| Self { states, ..self.clone() }))
     }
 }
 
@@ -300,6 +359,8 @@ fn by_name<'a>(tensors: &'a [(String, &'a Tensor)]) -> HashMap<&'a str, &'a Tens
 fn find<'a>(tensors: &HashMap<&str, &'a Tensor>, name: &str, kind: &str) -> Result<&'a Tensor> {
     tensors.get(name).copied().with_context(|| format!("{name} has no {kind}"))
 }
+
+pub use owners::Owners;
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::dist::World;
 use crate::kernels::Cpu;
 use crate::kernels::cpu::testing::random;
 
@@ -30,7 +31,7 @@ fn step_clips_trained_parameters_and_skips_frozen_ones() -> Result<()> {
     let (weight, frozen) = (row(&[1.0, -2.0])?, row(&[5.0, 6.0])?);
     let parameters = named(&[("layers.1", &weight), ("layers.1_frozen", &frozen)]);
     let settings = OptimSettings { weight_decay: 0.1, clip_norm: 2.0, freeze: vec!["layers.1_frozen".into()], ..OptimSettings::default() };
-    let mut optimizer = AdamW::new(settings, &Cpu, &parameters)?;
+    let mut optimizer = AdamW::new(settings, &Cpu, &parameters, World::solo())?;
     assert!(optimizer.state("layers.1").is_some() && optimizer.state("layers.1_frozen").is_none());
     let (mut p, mut m, mut v) = ([1.0f64, -2.0], [0.0f64; 2], [0.0f64; 2]);
     // The norms are 5, clipped to 2, and 0.5, not clipped. The gradient of the frozen tensor would dominate both.
@@ -57,7 +58,7 @@ fn step_clips_trained_parameters_and_skips_frozen_ones() -> Result<()> {
 fn step_changes_nothing_on_error() -> Result<()> {
     let weight = row(&[1.0, -2.0])?;
     let parameters = named(&[("norm", &weight)]);
-    let mut optimizer = AdamW::new(OptimSettings::default(), &Cpu, &parameters)?;
+    let mut optimizer = AdamW::new(OptimSettings::default(), &Cpu, &parameters, World::solo())?;
     let mut check = |gradients: &[(&str, &Tensor)], expected: &str| -> Result<()> {
         let message = optimizer.step(&Cpu, &parameters, &named(gradients), 0.01).map_or_else(|error| error.to_string(), |_| String::new());
         assert!(message.contains(expected), "{message}");
@@ -67,7 +68,7 @@ fn step_changes_nothing_on_error() -> Result<()> {
     check(&[("norm", &row(&[1.0, f32::NAN])?)], "the gradient of norm is not finite")?;
     check(&[("other", &row(&[1.0, 1.0])?)], "norm has no gradient")?;
     let settings = OptimSettings { freeze: vec!["nor".into()], ..OptimSettings::default() };
-    let message = AdamW::new(settings, &Cpu, &parameters).map_or_else(|error| error.to_string(), |_| String::new());
+    let message = AdamW::new(settings, &Cpu, &parameters, World::solo()).map_or_else(|error| error.to_string(), |_| String::new());
     assert_eq!(message, "optim.freeze: unknown parameter \"nor\"; expected one of norm, or a prefix that ends before a dot");
     Ok(())
 }
@@ -79,7 +80,7 @@ fn moment_bytes_equal_allocated_bytes() -> Result<()> {
     let shapes: Vec<_> = parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shape().clone())).collect();
     for (states, expected) in [(MomentDtype::F32, 8 * (4800 + 4095)), (MomentDtype::Quantized, 2 * (4800 + 4 * 19) + 8 * 4095)] {
         let settings = OptimSettings { states, freeze: vec!["frozen".into()], ..OptimSettings::default() };
-        let optimizer = AdamW::new(settings.clone(), &Cpu, &parameters)?;
+        let optimizer = AdamW::new(settings.clone(), &Cpu, &parameters, World::solo())?;
         let bytes = |tensor: &Tensor| tensor.elem_count() * tensor.dtype().size_in_bytes();
         let allocated = optimizer.states.iter().flat_map(|state| match &state.moments {
             Moments::Full { first, second } => vec![bytes(first), bytes(second)],
@@ -97,7 +98,8 @@ fn distance_after_ten_steps(decades: f64) -> Result<f64> {
     let run = |states| -> Result<Vec<f32>> {
         let weight = Tensor::zeros(shape, DType::F32, &Device::Cpu)?;
         let parameters = named(&[("weight", &weight)]);
-        let mut optimizer = AdamW::new(OptimSettings { states, clip_norm: 0.0, ..OptimSettings::default() }, &Cpu, &parameters)?;
+        let mut optimizer =
+            AdamW::new(OptimSettings { states, clip_norm: 0.0, ..OptimSettings::default() }, &Cpu, &parameters, World::solo())?;
         let sizes = (random(shape, 1) * (decades / 2.0 * std::f64::consts::LN_10))?.exp()?;
         // Blocks differ in size, too; each has its own scale.
         let sizes = sizes.broadcast_mul(&(random((64, 1), 3) * 4.6)?.exp()?)?;

@@ -60,7 +60,15 @@ pub fn ensure_program(settings: &RewardSettings) -> Result<()> {
 }
 
 impl Reward for CommandReward {
+    /// One program serves all ranks: that of rank 0.
     fn of_batch(&self, batch: &Batch) -> Result<Vec<f32>> {
+        let rewards = batch.world.is_first().then(|| self.ask_program(batch)).transpose();
+        batch.world.from_first(batch.world.agree(rewards)?.unwrap_or_default())
+    }
+}
+
+impl CommandReward {
+    fn ask_program(&self, batch: &Batch) -> Result<Vec<f32>> {
         let mut running = self.program.borrow_mut();
         let mut program = match running.take() {
             Some(program) => program,
@@ -228,6 +236,7 @@ mod tests {
     use super::super::testing::group;
     use super::super::{Graded, RewardSettings, Rewards, grade};
     use super::*;
+    use crate::dist::World;
     use crate::interrupt::Interrupt;
 
     fn settings(script: &str, timeout_s: f64) -> RewardSettings {
@@ -248,6 +257,7 @@ mod tests {
             scorer: None,
             interrupt: &Interrupt::default(),
             guard: None,
+            world: World::solo(),
         };
         Ok(rewards.of_batch(&batch)?.into_iter().map(|one| one.total).collect())
     }

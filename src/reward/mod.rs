@@ -25,6 +25,7 @@ pub use command::ensure_program;
 pub use sum::{RewardBreakdown, Rewards};
 
 use crate::config::nearest;
+use crate::dist::World;
 use crate::flow::{Problem, Prompt, Rollout};
 use crate::interrupt::Interrupt;
 use crate::objective::KlEstimator;
@@ -124,6 +125,8 @@ pub struct Batch<'a> {
     pub interrupt: &'a Interrupt,
     /// The path of this program, if it can guard a user's program so that it does not outlive the run ([`parent_guard`]).
     pub guard: Option<&'a Path>,
+    /// The ranks of the run. All of them compute the rewards together.
+    pub world: &'a World,
 }
 
 /// Gives rewards access to the policy.
@@ -375,7 +378,16 @@ mod tests {
         let verdict = |rollout: &Rollout| grade(&settings, &rollout.prompt.problem, &rollout.text);
         let responses: Vec<Graded> = rollouts.iter().map(|rollout| Graded { rollout, verdict: verdict(rollout) }).collect();
         let interrupt = Interrupt::default();
-        let batch = Batch { responses: &responses, group_size: 4, seed: 5, step: 3, scorer: None, interrupt: &interrupt, guard: None };
+        let batch = Batch {
+            responses: &responses,
+            group_size: 4,
+            seed: 5,
+            step: 3,
+            scorer: None,
+            interrupt: &interrupt,
+            guard: None,
+            world: World::solo(),
+        };
         let reward = (entry.make)(&[], &settings).unwrap();
         assert_eq!(reward.of_batch(&batch).unwrap(), [1.0, 1.0, 0.0, 0.0]);
     }

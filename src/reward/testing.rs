@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Batch, Graded, RewardBreakdown, RewardSettings, Rewards, Scorer, grade};
+use crate::dist::World;
 use crate::flow::{Completion, FinishReason, Problem, Prompt, Rollout};
 use crate::interrupt::Interrupt;
 
@@ -24,7 +25,16 @@ pub(super) fn rewarded(rewards: &Rewards, rollouts: &[Rollout], group_size: usiz
     let verdict = |rollout: &Rollout| grade(&settings, &rollout.prompt.problem, &rollout.text);
     let responses: Vec<Graded> = rollouts.iter().map(|rollout| Graded { rollout, verdict: verdict(rollout) }).collect();
     rewards
-        .of_batch(&Batch { responses: &responses, group_size, seed: 5, step: 3, scorer, interrupt: &Interrupt::default(), guard: None })
+        .of_batch(&Batch {
+            responses: &responses,
+            group_size,
+            seed: 5,
+            step: 3,
+            scorer,
+            interrupt: &Interrupt::default(),
+            guard: None,
+            world: World::solo(),
+        })
         .unwrap()
 }
 

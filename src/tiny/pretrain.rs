@@ -13,6 +13,7 @@ use super::corpus::Corpus;
 use super::mixture::Mixture;
 use super::tokenizer;
 use crate::checkpoint::Model;
+use crate::dist::World;
 use crate::kernels::{Cpu, RowScores};
 use crate::model::decoder::ActivationCheckpointing;
 use crate::model::head::TokenGradients;
@@ -135,7 +136,7 @@ impl Pretraining {
         Ok(Self {
             careful: Corpus::new(settings.mixture.with_careful_share(settings.careful_share), settings.seed),
             mixed: Corpus::new(settings.mixture.clone(), settings.seed),
-            optimizer: AdamW::new(settings.optim.clone(), decoder.kernels(), &decoder.weights.entries())?,
+            optimizer: AdamW::new(settings.optim.clone(), decoder.kernels(), &decoder.weights.entries(), World::solo())?,
             decoder,
             tokenizer,
             workers,

@@ -7,10 +7,12 @@
 use anyhow::{Context, Result};
 
 use super::settings::RunSettings;
-use super::update::{Packing, Sequence, by_sequence, split_by_sequence};
+use super::update::{Packing, Sequence, split_by_sequence};
 use crate::checkpoint::critic as state;
+use crate::dist::World;
+use crate::model::gradients::GradientSum;
 use crate::model::value::ValueGradients;
-use crate::model::{Decoder, ValueModel};
+use crate::model::{Decoder, Packed, ValueModel};
 use crate::objective::gae::{ValueTerms, explained_variance, gae, value_loss};
 use crate::objective::{AdvantageSettings, Estimate};
 use crate::optim::AdamW;
@@ -22,7 +24,7 @@ pub struct Critic {
     pub model: ValueModel,
     /// The critic's optimizer.
     pub optimizer: AdamW,
-    /// One set of gradients per worker, all zero between updates.
+    /// The sets of gradients that [`Packing::sum_gradients`] needs, all zero between updates.
     gradients: Vec<ValueGradients>,
 }
 
@@ -50,8 +52,8 @@ struct Spread {
     min: f64,
 }
 
-/// The results of one worker: the sum of its loss terms, and the estimates of its sequences with their indices.
-type WorkerSums = (ValueTerms, Vec<(usize, Estimate)>);
+/// The results of one worker or one shard: the sum of its loss terms, and the estimates of its sequences with their indices.
+type Estimated = (ValueTerms, Vec<(usize, Estimate)>);
 
 /// Computes the GAE estimates of each response. `rewards` and `values` have one list per response with one number per token.
 pub fn estimates(settings: &AdvantageSettings, rewards: &[Vec<f32>], values: &[Vec<f32>]) -> Vec<Estimate> {
@@ -59,14 +61,14 @@ pub fn estimates(settings: &AdvantageSettings, rewards: &[Vec<f32>], values: &[V
 }
 
 impl Critic {
-    /// Creates a critic from the current policy, with one set of gradients for each of `workers` workers.
+    /// Creates a critic from the current policy, with `sets` sets of gradients. The optimizer's states are divided among the ranks.
     ///
     /// # Errors
     /// If the model's tensors cannot be copied or allocated.
-    pub fn new(settings: &RunSettings, policy: &Decoder, workers: usize) -> Result<Self> {
+    pub fn new(settings: &RunSettings, policy: &Decoder, sets: usize, world: &World) -> Result<Self> {
         let model = ValueModel::new(policy, settings.seed, settings.critic.head_init)?;
-        let optimizer = AdamW::new(settings.critic.optim(&settings.optim), policy.kernels(), &model.entries())?;
-        let gradients = (0..workers).map(|_| model.gradients()).collect::<Result<_>>()?;
+        let optimizer = AdamW::new(settings.critic.optim(&settings.optim), policy.kernels(), &model.entries(), world)?;
+        let gradients = (0..sets).map(|_| model.gradients()).collect::<Result<_>>()?;
         Ok(Self { model, optimizer, gradients })
     }
 
@@ -75,11 +77,7 @@ impl Critic {
     /// # Errors
     /// If a kernel fails, or the run is interrupted.
     pub fn values(&self, packing: &Packing, sequences: &[Sequence]) -> Result<Vec<Vec<f32>>> {
-        let workers = packing.on_workers(sequences, |values: &mut Vec<(Vec<usize>, Vec<f32>)>, _, numbers, packed| {
-            values.push((numbers.to_vec(), self.model.values(&packed)?));
-            Ok(())
-        })?;
-        Ok(by_sequence(sequences, workers.into_iter().flatten()))
+        packing.score(sequences, |packed| self.model.values(&packed))
     }
 
     /// Computes the gradient of the value loss over a mini-batch and adds it to the critic's gradients, which must be zero before. Returns
@@ -101,7 +99,7 @@ impl Critic {
         let body = &self.model.body;
         let tokens: usize = rewards.iter().map(Vec::len).sum();
         let weight = 1.0 / tokens.max(1) as f32;
-        let workers = packing.on_workers(sequences, |(terms, estimates): &mut WorkerSums, worker, numbers, packed| {
+        let add = |(terms, estimates): &mut Estimated, gradients: &ValueGradients, numbers: &[usize], packed: Packed| {
             let (hidden, trace) = body.forward(&packed, packing.checkpointing)?;
             let flat = self.model.values_of(&hidden, &packed)?;
             let mut d_values = Vec::with_capacity(flat.len());
@@ -113,12 +111,12 @@ impl Critic {
                 terms.add(&value_loss(values, &estimate, settings.critic.clip, weight, &mut d_values));
                 estimates.push((number, estimate));
             });
-            self.model.backward(&hidden, &packed, trace, &d_values, &self.gradients[worker])
-        })?;
-        self.gradients[1..].iter().try_for_each(|other| self.gradients[0].add(other, body.kernels()))?;
+            self.model.backward(&hidden, &packed, trace, &d_values, gradients)
+        };
+        let sums = packing.sum_gradients(sequences, &self.gradients, body.kernels(), add)?;
         let (mut terms, mut estimates) = (ValueTerms::default(), vec![Estimate::default(); sequences.len()]);
-        for (worker_terms, estimated) in workers {
-            terms.add(&worker_terms);
+        for (some_terms, estimated) in sums {
+            terms.add(&some_terms);
             estimated.into_iter().for_each(|(number, estimate)| estimates[number] = estimate);
         }
         Ok((terms, estimates))
@@ -152,12 +150,12 @@ impl Critic {
         self.clear()
     }
 
-    /// Writes weights and moments to `critic/` in a checkpoint state.
+    /// Writes weights and moments to `critic/` in a checkpoint state. `optimizer` has the states of all ranks.
     ///
     /// # Errors
     /// If a file cannot be written.
-    pub fn save(&self, folder: &std::path::Path) -> Result<()> {
-        state::save(&folder.join("critic"), &self.optimizer, &self.model.entries())
+    pub fn save(&self, optimizer: &AdamW, folder: &std::path::Path) -> Result<()> {
+        state::save(&folder.join("critic"), optimizer, &self.model.entries())
     }
 
     /// Restores weights and moments from `critic/` in a checkpoint state. Counts the bytes in `shown`.

@@ -66,6 +66,11 @@ impl RunFolder {
         Ok(folder)
     }
 
+    /// The folder of a run that another process writes.
+    pub fn of_other(root: &Path) -> Self {
+        Self { root: root.to_owned(), lock: None }
+    }
+
     /// Writes all settings to `config.toml`.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::settings::{RunSettings, Truncation};
 use crate::checkpoint::Model;
+use crate::dist::World;
 use crate::flow::{Completion, Prompt, Rollout, ScoredRollout};
 use crate::interrupt::Interrupt;
 use crate::kernels::Filter;
@@ -92,6 +93,8 @@ pub struct Sources<'a> {
     pub interrupt: &'a Interrupt,
     /// See [`Batch::guard`].
     pub guard: Option<&'a Path>,
+    /// The ranks, which deal the grading among themselves. Each gets all grades and rewards.
+    pub world: &'a World,
 }
 
 /// Grades and rewards the responses of a step, in order.
@@ -100,11 +103,13 @@ pub struct Sources<'a> {
 /// If a reward program fails, is too slow or prints something other than a number, if scoring fails, or if the run is interrupted.
 pub fn grade(settings: &RunSettings, rewards: &Rewards, from: &Sources, step: u64, rollouts: &[Rollout]) -> Result<Vec<GradedReward>> {
     let verdict = |rollout: &Rollout| reward::grade(&settings.reward, &rollout.prompt.problem, &rollout.text);
-    let responses: Vec<Graded> = rollouts.iter().map(|rollout| Graded { rollout, verdict: verdict(rollout) }).collect();
+    let own = from.world.share(rollouts.len()).map(|index| verdict(&rollouts[index])).collect();
+    let verdicts = from.world.collect(rollouts.len(), own)?;
+    let responses: Vec<Graded> = rollouts.iter().zip(verdicts).map(|(rollout, verdict)| Graded { rollout, verdict }).collect();
     let scorer = rewards.needs_scorer().then_some(from.scorer);
     let (group_size, seed) = (settings.rollout.group_size, settings.seed);
-    let rewarded =
-        rewards.of_batch(&Batch { responses: &responses, group_size, seed, step, scorer, interrupt: from.interrupt, guard: from.guard })?;
+    let Sources { interrupt, guard, world, .. } = *from;
+    let rewarded = rewards.of_batch(&Batch { responses: &responses, group_size, seed, step, scorer, interrupt, guard, world })?;
     Ok(responses.into_iter().map(|graded| graded.verdict).zip(rewarded).collect())
 }
 

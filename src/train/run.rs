@@ -34,6 +34,7 @@ use super::settings::RunSettings;
 use super::update::PolicyScorer;
 use crate::checkpoint::Model;
 use crate::checkpoint::state::TrainedParameters;
+use crate::dist::World;
 use crate::eval::EvalSet;
 use crate::flow::{Prompt, ScoredRollout};
 use crate::interrupt::Interrupt;
@@ -67,6 +68,8 @@ pub struct RunInputs<'a> {
     pub sets: Vec<EvalSet>,
     /// The revision of the weights that `model` starts from.
     pub revision: String,
+    /// The ranks that compute the run together.
+    pub world: World,
     /// Reports whether a stop was requested.
     pub interrupt: &'a Interrupt,
     /// The path of the `rlvr` program, which starts reward programs so that none outlives the run
@@ -110,7 +113,8 @@ pub struct Run<'a> {
     gradients: Vec<Gradients>,
     workers: Workers,
     history: History,
-    metrics: JsonLines,
+    /// `metrics.jsonl`; `None` if another rank writes it.
+    metrics: Option<JsonLines>,
     tracking: Tracking,
     console: Console,
     /// The last step's metrics line while its evaluation is pending.
@@ -139,19 +143,28 @@ impl<'a> Run<'a> {
     /// # Errors
     /// If the folder exists or cannot be written, tensors cannot be allocated, or the settings do not suit the model.
     pub fn start(settings: RunSettings, root: &Path, inputs: RunInputs<'a>) -> Result<Self> {
+        if !inputs.world.is_first() {
+            return Self::assemble(settings, RunFolder::of_other(root), inputs, None, 0);
+        }
         let folder = RunFolder::create(root, &settings)?;
         record_labels(&folder, &inputs.labels)?;
         let metrics = JsonLines::create(&folder.metrics())?;
-        let mut run = Self::assemble(settings, folder, inputs, metrics, 0)?;
+        let mut run = Self::assemble(settings, folder, inputs, Some(metrics), 0)?;
         run.start_tracking(None)?;
         Ok(run)
     }
 
-    fn assemble(settings: RunSettings, folder: RunFolder, mut inputs: RunInputs<'a>, metrics: JsonLines, step: u64) -> Result<Self> {
+    fn assemble(
+        settings: RunSettings,
+        folder: RunFolder,
+        mut inputs: RunInputs<'a>,
+        metrics: Option<JsonLines>,
+        step: u64,
+    ) -> Result<Self> {
         let loaded_reference = inputs.reference.take();
         let decoder = &inputs.model.decoder;
         let target = decoder.target();
-        let workers = Workers::new(plan::workers(&decoder.config, &settings, &target))?;
+        let workers = Workers::new(plan::workers_of_rank(&decoder.config, &settings, &target, &inputs.world)?)?;
         let (prompts, max_new_tokens) = match &inputs.replay {
             Some(replay) => replay.lengths(),
             None => (inputs.prompts.iter().map(|prompt| prompt.ids.len()).collect(), settings.rollout.max_new_tokens),
@@ -159,10 +172,11 @@ impl<'a> Run<'a> {
         let load = plan::step_load(&settings, prompts, max_new_tokens);
         let activations = ActivationPlan::of(&decoder.config, &settings, &load, &target);
         let lora = settings.lora.is_on().then(|| Lora::new(settings.lora.clone(), decoder, settings.seed)).transpose()?;
-        let optimizer = AdamW::new(settings.optim.clone(), decoder.kernels(), &parameters(decoder, lora.as_ref()))?;
+        let optimizer = AdamW::new(settings.optim.clone(), decoder.kernels(), &parameters(decoder, lora.as_ref()), &inputs.world)?;
         let reference = Reference::new(&settings, loaded_reference, decoder, lora.as_ref())?;
-        let gradients = (0..workers.count()).map(|_| Gradients::zeros(decoder, lora.as_ref())).collect::<Result<_>>()?;
-        let critic = settings.has_critic().then(|| Critic::new(&settings, decoder, workers.count())).transpose()?;
+        let sets = plan::gradient_sets(&settings, workers.count(), inputs.world.size());
+        let gradients = (0..sets).map(|_| Gradients::zeros(decoder, lora.as_ref())).collect::<Result<_>>()?;
+        let critic = settings.has_critic().then(|| Critic::new(&settings, decoder, sets, &inputs.world)).transpose()?;
         let rewards = Rewards::new(&settings.reward, settings.rollout.max_new_tokens)?;
         let shows_times = tracing::enabled!(tracing::Level::INFO);
         let schedule = Schedule {
@@ -170,7 +184,10 @@ impl<'a> Run<'a> {
             evaluation_every: (!inputs.sets.is_empty()).then_some(settings.eval.every),
             checkpoint_every: settings.checkpoint.every,
         };
-        let console = Console::new(inputs.progress.clone(), schedule, step, shows_times);
+        let console = match inputs.world.is_first() {
+            true => Console::new(inputs.progress.clone(), schedule, step, shows_times),
+            false => Console::hidden(schedule, step),
+        };
         let history = History::new(&settings.eval);
         let monitor = Monitor::new(records::run_traits(&settings, &rewards, &inputs));
         Ok(Self {
@@ -225,7 +242,9 @@ impl<'a> Run<'a> {
             self.checkpoint()?;
         }
         while self.step < self.settings.train.steps {
-            if let Some(signal) = self.inputs.interrupt.signal() {
+            // If several ranks received signals, the highest number counts.
+            let signal = self.inputs.world.max(self.inputs.interrupt.signal().unwrap_or(0) as u64)? as usize;
+            if signal != 0 {
                 return self.stop(signal);
             }
             self.inputs.interrupt.begin(format!("step {}", self.step + 1));
@@ -241,6 +260,9 @@ impl<'a> Run<'a> {
         self.console.finish();
         self.write_summary()?;
         self.stopwatch.lap(Phase::Save);
+        if !self.inputs.world.is_first() {
+            return Ok(Outcome::Done);
+        }
         let times = self.earlier_times.plus(&self.stopwatch.total()).table(self.elapsed_s());
         let columns = output::stdout_columns().unwrap_or(RESULT_COLUMNS);
         (self.inputs.print_result)(&format!("\n{}", ending::tables(&self.history, &times, columns)));
@@ -256,7 +278,7 @@ impl<'a> Run<'a> {
             line.extend(self.evaluate()?);
         }
         self.record_times(&mut line);
-        self.metrics.write(&line)?;
+        self.metrics.as_mut().map_or(Ok(()), |metrics| metrics.write(&line))?;
         self.track_line(&line);
         self.unfinished = None;
         self.policy_state = PolicyState::Recorded;
@@ -346,19 +368,22 @@ impl<'a> Run<'a> {
             interrupt: self.active_interrupt(),
         };
         let progress = self.console.progress();
+        let world = &self.inputs.world;
+        let own: Vec<Request> = world.share(requests.len()).map(|index| requests[index].clone()).collect();
         progress.begin("rollouts");
-        progress.expect(requests.len());
+        progress.expect(own.len());
         let observe = |event: Event| match event {
             Event::Token { .. } => progress.add_token(),
             Event::Finished { .. } => progress.add(),
         };
-        let completions = engine.generate(requests, &rollouts::sampling(settings), &observe)?;
+        let completions = world.agree(engine.generate(&own, &rollouts::sampling(settings), &observe))?;
+        let completions = world.collect(requests.len(), completions)?;
         progress.begin("grading responses");
         let rollouts = rollouts::decode(model, &self.inputs.prompts, examples, requests, completions)?;
         self.stopwatch.lap(Phase::Sample);
         let graded = self.retry_on_out_of_memory(|run| {
             let scorer = PolicyScorer { updater: run.updater(settings), text: &run.inputs.model.text };
-            let sources = Sources { scorer: &scorer, interrupt: run.active_interrupt(), guard: run.inputs.guard };
+            let sources = Sources { scorer: &scorer, interrupt: run.active_interrupt(), guard: run.inputs.guard, world: &run.inputs.world };
             rollouts::grade(settings, &run.rewards, &sources, step, &rollouts)
         })?;
         self.stopwatch.lap(Phase::Reward);

@@ -189,6 +189,10 @@ pub struct TrainSettings {
     /// Worker threads, each with its own micro-batch or sequences; 0 chooses by the model's size. The number fixes the order of sums, so a
     /// resumed run must keep it.
     pub workers: usize,
+    /// The number of shards whose gradients are summed by a binary tree, a power of two; 0 sums over workers. With shards, the bits of a run do
+    /// not depend on the number of its processes and workers. The serde default is 0, because runs recorded before this setting had none.
+    #[serde(default)]
+    pub shards: usize,
 }
 
 fn once() -> usize {
@@ -290,6 +294,7 @@ impl RunSettings {
                 activation_checkpointing: ActivationCheckpointing::Auto,
                 stream_reference: false,
                 workers: 0,
+                shards: 0,
             },
             eval: EvalSettings { grader: Grader::Qwen, ..EvalSettings::default() },
             checkpoint: CheckpointSettings {

@@ -1,26 +1,28 @@
 //! An update of the policy: computes loss and gradient in one pass over packed micro-batches, then takes an AdamW step. `packing` divides
-//! sequences into micro-batches, `scoring` computes log-probabilities without a gradient, and `report` collects the measurements of an
+//! sequences into micro-batches, `shards` sums gradients in an order that does not depend on the number of processes, `scoring` computes log-probabilities without a gradient, and `report` collects the measurements of an
 //! update.
 
 mod packing;
 mod report;
 mod scoring;
+mod shards;
 
 use anyhow::Result;
 
 use super::settings::RunSettings;
 use crate::flow::Completion;
 use crate::kernels::RowScores;
-use crate::model::gradients::parameters;
+use crate::model::gradients::{GradientSum, parameters};
 use crate::model::head::TokenGradients;
 use crate::model::{Decoder, Gradients, Lora, Packed};
 use crate::objective::loss::{sequence_log_ratio, token_loss};
 use crate::objective::{Ratio, Tokens};
 use crate::optim::AdamW;
 pub use packing::{Packing, Sequence, by_sequence, micro_batch_count, split_by_sequence};
+use report::TokenSums;
 pub use report::UpdateReport;
-use report::WorkerSums;
 pub use scoring::{PolicyScorer, logprobs};
+pub use shards::{Shards, buffers};
 
 /// A response with the inputs of its loss, one number per response token each.
 #[derive(Clone, Debug)]
@@ -59,8 +61,8 @@ pub struct Updater<'a> {
 impl Updater<'_> {
     /// Computes the gradient of the loss over a mini-batch. Returns its loss terms.
     ///
-    /// Each worker adds the gradients of its micro-batches to its entry of `gradients`, which must be zero before. Afterwards, the first
-    /// entry has the total. `reference` has the log-probabilities that [`loss_reference`](Self::loss_reference) returned for these samples.
+    /// `gradients` must be zero before. Afterwards, the first entry has the total of this rank; see [`Packing::sum_gradients`] for their
+    /// number. `reference` has the log-probabilities that [`loss_reference`](Self::loss_reference) returned for these samples.
     ///
     /// # Errors
     /// If a kernel fails, or the run is interrupted.
@@ -68,15 +70,15 @@ impl Updater<'_> {
         let sequences: Vec<Sequence> = samples.iter().map(|sample| sample.sequence).collect();
         let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.response.len()).collect();
         let weights = self.settings.loss.aggregation.sequence_weights(&lengths);
-        let sums = self.packing.on_workers(&sequences, |sums: &mut WorkerSums, worker, numbers, packed| {
+        let add = |sums: &mut TokenSums, gradients: &Gradients, numbers: &[usize], packed: Packed| {
             let tokens = PackedTokens::of(samples, reference, numbers, &weights);
-            self.micro_batch(&packed, &tokens, &gradients[worker], sums)
-        })?;
-        gradients[1..].iter().try_for_each(|other| gradients[0].add(other, self.policy.kernels()))?;
-        Ok(UpdateReport::of_workers(&sums, lengths.iter().sum()))
+            self.micro_batch(&packed, &tokens, gradients, sums)
+        };
+        let sums = self.packing.sum_gradients(&sequences, gradients, self.policy.kernels(), add)?;
+        Ok(UpdateReport::of_sums(&sums, lengths.iter().sum()))
     }
 
-    fn micro_batch(&self, packed: &Packed, tokens: &PackedTokens, gradients: &Gradients, sums: &mut WorkerSums) -> Result<()> {
+    fn micro_batch(&self, packed: &Packed, tokens: &PackedTokens, gradients: &Gradients, sums: &mut TokenSums) -> Result<()> {
         let (hidden, trace) = self.policy.forward(packed, self.packing.checkpointing)?;
         // A sequence-level ratio needs all log-probabilities of a response before the loss of any token, so the head runs twice.
         let log_ratios = match &tokens.old {
@@ -112,7 +114,7 @@ impl Updater<'_> {
     }
 }
 
-/// Applies the gradient in `gradients[0]`: clips it, takes an AdamW step, merges adapters into the base weights, and sets all gradients to
+/// Applies the gradient in `gradients[0]`, the sum over this rank: adds those of the other ranks, clips it, takes an AdamW step, merges adapters into the base weights, and sets all gradients to
 /// zero. Returns the report with its gradient norm and learning rate set.
 ///
 /// # Errors
@@ -130,7 +132,7 @@ pub fn apply(
     let kernels = policy.kernels();
     report.grad_norm = optimizer.step(kernels, &parameters(policy, lora), &gradients[0].entries(), report.lr)?;
     lora.map_or(Ok(()), |lora| lora.merge(policy))?;
-    gradients.iter().try_for_each(|gradients| gradients.clear(kernels))?;
+    gradients[0].clear(kernels)?;
     Ok(report)
 }
 

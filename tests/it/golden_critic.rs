@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 use rlvr::config;
+use rlvr::dist::World;
 use rlvr::flow::ScoredRollout;
 use rlvr::interrupt::Interrupt;
 use rlvr::model::export::{self, WeightDtype};
@@ -89,7 +90,7 @@ fn check(name: &str, case: &str, numbers_of_case: &Value, clip: f32) -> Result<(
     settings.validate()?;
 
     let workers = Workers::new(2)?;
-    let mut critic = Critic::new(&settings, &policy, workers.count())?;
+    let mut critic = Critic::new(&settings, &policy, workers.count(), World::solo())?;
     let inputs = tensors(&format!("golden-critic/{name}/inputs.safetensors"));
     (critic.model.weight, critic.model.bias) = (inputs["weight"].clone(), inputs["bias"].clone());
     let scored = Replay::read(&path("golden").join(name).join("rollouts.jsonl"))?.step(1).to_vec();
@@ -100,7 +101,7 @@ fn check(name: &str, case: &str, numbers_of_case: &Value, clip: f32) -> Result<(
     let sequences: Vec<Sequence> = samples.iter().map(|sample| sample.sequence).collect();
     let interrupt = Interrupt::default();
     let (micro_batch_tokens, checkpointing) = (settings.train.micro_batch_tokens, settings.train.activation_checkpointing);
-    let packing = Packing { workers: &workers, micro_batch_tokens, checkpointing, interrupt: &interrupt, progress: None };
+    let packing = Packing { workers: &workers, micro_batch_tokens, checkpointing, interrupt: &interrupt, progress: None, shards: None };
     let updater = Updater { settings: &settings, packing, policy: &policy, reference: Some(&reference) };
     let label = format!("{name}, {case}");
     assert_close(&format!("{label}, values"), &critic.values(&packing, &sequences)?.concat(), &numbers(&inputs["values"]));

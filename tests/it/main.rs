@@ -33,6 +33,7 @@ mod metrics;
 mod pi1_prompt;
 mod plan;
 mod ppo;
+mod processes;
 mod renamed;
 mod replay;
 mod report;

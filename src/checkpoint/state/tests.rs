@@ -3,6 +3,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 
 use super::*;
+use crate::dist::World;
 use crate::kernels::cpu::testing::random;
 use crate::kernels::{Cpu, Kernels, Quantized, Stock};
 use crate::model::{Decoder, Weights, init};
@@ -22,7 +23,7 @@ fn decoder() -> Decoder {
 fn optimizer(decoder: &Decoder, states: MomentDtype, freeze: &[&str]) -> AdamW {
     let freeze = freeze.iter().map(|name| (*name).to_owned()).collect();
     let settings = OptimSettings { lr: 0.01, states, freeze, ..OptimSettings::default() };
-    AdamW::new(settings, decoder.kernels(), &decoder.weights.entries()).unwrap()
+    AdamW::new(settings, decoder.kernels(), &decoder.weights.entries(), World::solo()).unwrap()
 }
 
 /// Loads a state into a decoder and its optimizer. `rounds`: the exported model is rounded.

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use candle_core::Device;
 
 use super::*;
+use crate::dist::World;
 use crate::kernels::fused::emulated::Emulator;
 use crate::kernels::{Fused, Kernels, RowScores, Stock, cpu};
 use crate::model::decoder::ActivationCheckpointing;
@@ -217,7 +218,7 @@ fn check_kernels(kernels: Arc<dyn Kernels>, allowed: f64) -> Result<()> {
         let lora = nonzero_lora(&decoder, 4)?;
         let first = gradients(&decoder, Some(&lora), ActivationCheckpointing::Full)?;
         let parameters = parameters(&decoder, Some(&lora));
-        let mut optimizer = AdamW::new(OptimSettings::default(), decoder.kernels(), &parameters)?;
+        let mut optimizer = AdamW::new(OptimSettings::default(), decoder.kernels(), &parameters, World::solo())?;
         for _ in 0..3 {
             let gradients = gradients(&decoder, Some(&lora), ActivationCheckpointing::None)?;
             optimizer.step(decoder.kernels(), &parameters, &gradients.entries(), 1e-3)?;

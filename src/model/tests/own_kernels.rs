@@ -1,6 +1,7 @@
 //! A run on a GPU launches only this program's kernels. candle's kernels are compiled for one generation of GPUs, ours for all.
 
 use super::*;
+use crate::dist::World;
 use crate::interrupt::Interrupt;
 use crate::kernels::on_host;
 use crate::kernels::tests::{gpu, launched_by_candle};
@@ -75,7 +76,7 @@ fn score_with_reference(policy: &Decoder) -> Result<()> {
 fn update(policy: &Decoder, states: MomentDtype) -> Result<()> {
     let (kernels, weights) = (policy.kernels(), policy.weights.entries());
     let settings = OptimSettings { states, ..OptimSettings::default() };
-    let mut optimizer = AdamW::new(settings, kernels, &weights)?;
+    let mut optimizer = AdamW::new(settings, kernels, &weights, World::solo())?;
     let (_, _, gradients) = scores_and_gradient(policy, &packed())?;
     optimizer.step(kernels, &weights, &gradients.entries(), 1e-3)?;
     gradients.clear(kernels)?;

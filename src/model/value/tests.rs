@@ -1,3 +1,4 @@
+use crate::kernels::Kernels;
 use std::sync::Arc;
 
 use super::*;

@@ -38,13 +38,14 @@ fn pass(tokens: usize, workers: usize, known: Option<&[Estimate]>) -> Result<Pas
     let settings = settings();
     let policy = policy()?;
     let (workers, responses, interrupt) = (Workers::new(workers)?, responses(), Interrupt::default());
-    let critic = Critic::new(&settings, &policy, workers.count())?;
+    let critic = Critic::new(&settings, &policy, workers.count(), World::solo())?;
     let packing = Packing {
         workers: &workers,
         micro_batch_tokens: tokens,
         checkpointing: settings.train.activation_checkpointing,
         interrupt: &interrupt,
         progress: None,
+        shards: None,
     };
     let sequences: Vec<Sequence> = responses.iter().map(|(prompt, response)| Sequence { prompt, response, mask: None }).collect();
     // Every second response has a reward of 1 at its last token.

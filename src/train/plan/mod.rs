@@ -24,9 +24,11 @@ pub use time::{Rates, Times};
 use anyhow::Result;
 
 use super::settings::RunSettings;
+use crate::dist::World;
 use crate::kernels::Target;
 use crate::model::ModelConfig;
 use crate::rollout::limits::EngineLoad;
+use crate::train::update::{self, Shards};
 use crate::workers::Workers;
 
 /// The sizes of a run's workload.
@@ -70,6 +72,29 @@ pub fn workers(config: &ModelConfig, settings: &RunSettings, target: &Target) ->
         _ if target.is_gpu => 1,
         0 => Workers::default_count(config.parameter_count()),
         workers => workers,
+    }
+}
+
+/// Returns the number of workers of one rank. With shards, ranks on the same host share its processors, and the workers of a rank its shards.
+///
+/// # Errors
+/// If the ranks cannot share the shards equally.
+pub fn workers_of_rank(config: &ModelConfig, settings: &RunSettings, target: &Target, world: &World) -> Result<usize> {
+    let workers = workers(config, settings, target);
+    match settings.train.shards {
+        0 => Ok(workers),
+        shards => Ok(Shards::new(world, shards)?.usable_workers(workers / world.ranks_on_host())),
+    }
+}
+
+/// Returns the number of sets of gradients that each of `processes` processes needs, with this number of workers.
+pub fn gradient_sets(settings: &RunSettings, workers: usize, processes: usize) -> usize {
+    match settings.train.shards {
+        0 => workers,
+        shards => {
+            let workers = workers.min(shards / processes).max(1);
+            workers * update::buffers(shards / processes / workers)
+        }
     }
 }
 

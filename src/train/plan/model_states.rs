@@ -1,7 +1,7 @@
 //! The model states of a run, which stay in memory from the first update to the end: weights, reference, moments, gradients and critic.
 //! Also counts the memory of the program and its libraries.
 
-use super::workers;
+use super::{gradient_sets, workers};
 use crate::kernels::Target;
 use crate::model::parameters::{Role, elements};
 use crate::model::rotary::Rotary;
@@ -19,7 +19,7 @@ const VOCABULARY_BYTES: usize = 660;
 
 /// Returns the names and sizes in bytes of all model states, and of the program. `vocabulary` is the size of the tokenizer's vocabulary.
 pub fn model_states(config: &ModelConfig, settings: &RunSettings, vocabulary: usize, target: &Target) -> Vec<(String, u64)> {
-    let (workers, rank) = (workers(config, settings, target), settings.lora.rank);
+    let (sets, rank) = (gradient_sets(settings, workers(config, settings, target), 1), settings.lora.rank);
     let mut states = policy_weights(config, settings, target);
     // The base without adapters is the initial policy, so it serves as the reference.
     let is_base = settings.lora.is_on() && settings.reference.is_empty() && !settings.reference_moves();
@@ -38,10 +38,14 @@ pub fn model_states(config: &ModelConfig, settings: &RunSettings, vocabulary: us
     states.push((format!("optimizer: two moments{kind}"), settings.optim.moment_bytes(&settings.lora.trained(config))));
     let gradients = if settings.lora.is_on() { lora::gradient_bytes(config, rank) } else { Weights::bytes(config) };
     states.push((
-        if workers == 1 { "gradients".to_owned() } else { format!("gradients: one set for each of {workers} workers") },
-        workers as u64 * gradients,
+        match (sets, settings.train.shards) {
+            (1, _) => "gradients".to_owned(),
+            (_, 0) => format!("gradients: one set for each of {sets} workers"),
+            (_, shards) => format!("gradients: {sets} sets that add up {shards} shards"),
+        },
+        sets as u64 * gradients,
     ));
-    states.extend(critic_states(config, settings, &settings.optim, target, workers));
+    states.extend(critic_states(config, settings, &settings.optim, target, sets));
     states.push(if target.is_gpu {
         ("CUDA, its libraries and the kernels".to_owned(), CUDA_BYTES)
     } else {
@@ -78,13 +82,7 @@ fn policy_weights(config: &ModelConfig, settings: &RunSettings, target: &Target)
 
 /// Returns the names and sizes of the critic's states; empty without a critic. All its weights are trained, even if the policy has frozen
 /// weights or adapters.
-fn critic_states(
-    config: &ModelConfig,
-    settings: &RunSettings,
-    optim: &OptimSettings,
-    target: &Target,
-    workers: usize,
-) -> Vec<(String, u64)> {
+fn critic_states(config: &ModelConfig, settings: &RunSettings, optim: &OptimSettings, target: &Target, sets: usize) -> Vec<(String, u64)> {
     if !settings.has_critic() {
         return Vec::new();
     }
@@ -96,6 +94,6 @@ fn critic_states(
     } else {
         vec![("critic: weights, in bf16".to_owned(), computed), ("critic: masters, in f32".to_owned(), wide)]
     };
-    let rest = [("critic: two moments".to_owned(), moments), ("critic: gradients".to_owned(), workers as u64 * wide)];
+    let rest = [("critic: two moments".to_owned(), moments), ("critic: gradients".to_owned(), sets as u64 * wide)];
     weights.into_iter().chain(rest).collect()
 }

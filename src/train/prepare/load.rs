@@ -58,7 +58,7 @@ impl<'a> Prepared<'a> {
         interrupt.begin(if resumed.is_none() && !sets.is_empty() { "the evaluation of the base model" } else { "the next step" });
         let revision = source::revision(&settings.model, &progress)?;
         progress.begin("preparing the run");
-        let (dump_gradients, guard, print_result) = (request.dump_gradients, request.guard, request.print_result);
+        let RunRequest { dump_gradients, guard, print_result, world, .. } = request;
         let inputs = RunInputs {
             revision,
             model,
@@ -67,6 +67,7 @@ impl<'a> Prepared<'a> {
             labels,
             replay,
             dump_gradients,
+            world,
             sets,
             interrupt,
             guard,
@@ -85,11 +86,16 @@ impl<'a> Loaded<'a> {
     /// [`Interrupted`](crate::interrupt::Interrupted) if a stop is requested while lost evaluations are repeated. Other errors if the
     /// checkpoint cannot be loaded or a file cannot be written.
     pub fn start(self) -> Result<Run<'a>> {
+        let world = self.inputs.world.clone();
+        // Before rank 0 writes anything, every rank has checked and loaded everything.
+        world.wait_for_all()?;
         let run = match &self.resumed {
             Some(resumption) => Run::resume(self.settings, resumption, self.inputs)?,
             None => Run::start(self.settings, &self.root, self.inputs)?,
         };
-        self.invocation.write(&self.root)?;
+        if world.is_first() {
+            self.invocation.write(&self.root)?;
+        }
         Ok(run)
     }
 }

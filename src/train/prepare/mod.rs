@@ -15,12 +15,13 @@ mod sizes;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use toml::Table;
 
 use super::{Invocation, PromptSettings, Replay, ResumePoint, RunFolder, RunSettings};
 use crate::checkpoint::ensure_absent;
 use crate::data::{DataStore, OnProgress, example};
+use crate::dist::World;
 use crate::eval::{EvalSet, sets};
 use crate::flow::Problem;
 use crate::model::known_models;
@@ -46,6 +47,8 @@ pub struct RunRequest<'a> {
     /// The path of the `rlvr` program, which starts reward programs so that none outlives the run ([`reward::parent_guard`]); `None` to
     /// start them directly.
     pub guard: Option<&'a Path>,
+    /// The ranks that compute the run together.
+    pub world: World,
     /// Receives messages for the user, one line at a time.
     pub print: &'a dyn Fn(Level, &str),
     /// Receives the progress of downloads.
@@ -121,6 +124,7 @@ impl RunRequest<'_> {
             data_dir: None,
             dump_gradients: None,
             guard: None,
+            world: World::solo().clone(),
             print: &|_, _| (),
             on_progress: Arc::new(|_| ()),
             progress: Progress::hidden(),
@@ -151,10 +155,13 @@ pub fn prepare(request: RunRequest<'_>) -> Result<Prepared<'_>> {
         }
     };
     let store = usage(DataStore::open(invocation.data_dir.as_deref()))?.on_progress(request.on_progress.clone());
-    let resumed = existing
-        .map(|(folder, at)| resume::choose_checkpoint(folder, &settings, at, need, request.print, &request.progress))
-        .transpose()?;
+    let resumed = existing.map(|(folder, at)| resume::choose_checkpoint(folder, &settings, at, &request)).transpose()?;
     usage(settings.validate())?;
+    usage(settings.validate_for_world(&request.world))?;
+    let is_alone = request.world.size() == 1;
+    usage(
+        is_alone.then_some(()).or(request.dump_gradients.is_none().then_some(())).context("--dump-gradients needs a run of one process"),
+    )?;
     let replay = usage(replay.map(|replay| replay.with_truncation(settings.rollout.truncated)).transpose())?;
     usage(ensure_inputs_exist(&settings, need))?;
     let mut problems = if replay.is_some() { Vec::new() } else { examples::problems(&settings, &store, need, print)? };
@@ -166,7 +173,7 @@ pub fn prepare(request: RunRequest<'_>) -> Result<Prepared<'_>> {
         Start::New { out, .. } => {
             let root = out.clone().unwrap_or_else(|| RunFolder::unused_path(&settings));
             usage(ensure_absent(&root))?;
-            root
+            request.world.from_first(root)?
         }
     };
     Ok(Prepared { settings, replay, resumed, problems, labels, sets, chat, root, invocation, request })

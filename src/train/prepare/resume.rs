@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use toml::Table;
 
-use super::PrepareFor;
+use super::{PrepareFor, RunRequest};
 use crate::config;
 use crate::optim::Schedule;
 use crate::output::{Level, Progress};
@@ -89,8 +89,26 @@ fn resolve_paths(settings: &mut RunSettings, directory: &Path, print: &dyn Fn(&s
 }
 
 /// Chooses the checkpoint to resume from: that of step `at`, or the newest intact one. Refuses a run that is complete. Locks and cleans up
-/// the folder only for [`PrepareFor::Run`]. For a plan, does not check the checkpoint. `shown` shows the checks.
-pub(super) fn choose_checkpoint(
+/// the folder only for [`PrepareFor::Run`]. For a plan, does not check the checkpoint. With several ranks, rank 0 does all this and tells the
+/// others its choice.
+pub(super) fn choose_checkpoint(folder: RunFolder, settings: &RunSettings, at: Option<u64>, request: &RunRequest) -> Result<ResumePoint> {
+    let RunRequest { need, world, print, progress: shown, .. } = request;
+    if matches!(need, PrepareFor::Plan { .. }) {
+        return ResumePoint::unchecked(folder);
+    }
+    let root = folder.root().to_owned();
+    let chosen = world.is_first().then(|| choose_intact(folder, settings, at, *need, *print, shown)).transpose()?;
+    let told = chosen.as_ref().map(|point| {
+        let ResumePoint { from, skipped_checkpoints, evaluations_to_repeat, missing, is_explicit, .. } = point.clone();
+        (from, skipped_checkpoints, evaluations_to_repeat, missing, is_explicit)
+    });
+    let (from, skipped_checkpoints, evaluations_to_repeat, missing, is_explicit) =
+        world.from_first(told)?.context("rank 0 chose no checkpoint")?;
+    let folder = RunFolder::of_other(&root);
+    Ok(chosen.unwrap_or(ResumePoint { folder, from, skipped_checkpoints, evaluations_to_repeat, missing, is_explicit }))
+}
+
+fn choose_intact(
     mut folder: RunFolder,
     settings: &RunSettings,
     at: Option<u64>,
@@ -98,9 +116,6 @@ pub(super) fn choose_checkpoint(
     print: &dyn Fn(Level, &str),
     shown: &Progress,
 ) -> Result<ResumePoint> {
-    if matches!(need, PrepareFor::Plan { .. }) {
-        return ResumePoint::unchecked(folder);
-    }
     if need == PrepareFor::Run {
         folder.lock()?;
         crash_recovery::clean_up(&folder)?.iter().for_each(|message| print(Level::Info, message));

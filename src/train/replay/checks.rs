@@ -79,6 +79,7 @@ impl Replay {
             checkpointing: ActivationCheckpointing::None,
             interrupt: &interrupt,
             progress: None,
+            shards: None,
         };
         let rollouts = || self.step(1).iter().map(|scored| &scored.rollout);
         let sequences: Vec<Sequence> =

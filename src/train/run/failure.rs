@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Error, Result};
+use anyhow::{Error, Result, ensure};
 
 use super::Run;
 use super::finite::Diverged;
@@ -80,7 +80,8 @@ impl Run<'_> {
             return self.diverged(error);
         }
         let is_saved = || self.folder.resumable_steps().is_ok_and(|steps| steps.contains(&self.step));
-        let unsaved = (!is_lost && self.policy_state == PolicyState::Recorded && !is_saved()).then(|| self.save()).and_then(Result::err);
+        let unsaved =
+            (!is_lost && self.policy_state == PolicyState::Recorded && !is_saved()).then(|| self.save_alone()).and_then(Result::err);
         let report = FailureReport {
             policy_state: self.policy_state,
             is_lost,
@@ -91,6 +92,12 @@ impl Run<'_> {
             root: self.folder.root().display().to_string(),
         };
         error.context(report.message())
+    }
+
+    /// Saves the policy after an error. Fails if there are other ranks: they have no error, and wait for something else.
+    fn save_alone(&mut self) -> Result<()> {
+        ensure!(self.inputs.world.size() == 1, "the other processes do not save after an error of this one");
+        self.save()
     }
 
     /// Fails if the updates of too many consecutive steps were skipped: the policy no longer changes, so later updates would be skipped
@@ -111,7 +118,11 @@ impl Run<'_> {
     fn diverged(&mut self, error: Error) -> Error {
         let sampled = self.batch.as_ref().map_or(0, |batch| batch.step).max(self.step);
         let report = DivergenceReport {
-            batch: self.batch.take().map(|batch| self.dump(&batch).map_err(|error| format!("{error:#}"))),
+            batch: self
+                .batch
+                .take()
+                .filter(|_| self.inputs.world.is_first())
+                .map(|batch| self.dump(&batch).map_err(|error| format!("{error:#}"))),
             good: self.good_state(sampled),
             resumable: self.folder.resumable_steps().unwrap_or_default(),
             lr: self.settings.optim.lr,

@@ -30,7 +30,8 @@ impl Run<'_> {
             message!("interrupted during the evaluation of the base model, before the first step; {resume} starts over at step 0");
             return Ok(Outcome::Interrupted { signal });
         }
-        if !self.folder.resumable_steps()?.contains(&step) {
+        let is_saved = self.inputs.world.is_first() && self.folder.resumable_steps()?.contains(&step);
+        if !self.inputs.world.from_first(is_saved)? {
             if let Some(line) = &mut self.unfinished {
                 self.stopwatch.record(line);
             }

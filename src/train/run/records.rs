@@ -40,10 +40,10 @@ impl Run<'_> {
         line.extend(warnings.iter().map(|(name, value)| (name.clone(), json!(value))));
         self.track_rollouts(settings, scored);
         let with_tokens = settings.eval.every > 0 && self.step.is_multiple_of(settings.eval.every);
-        write_gzip_lines(
-            &self.folder.rollouts(self.step),
-            scored.iter().map(|scored| rollouts::line(settings, self.step, scored, with_tokens)),
-        )?;
+        if self.inputs.world.is_first() {
+            let lines = scored.iter().map(|scored| rollouts::line(settings, self.step, scored, with_tokens));
+            write_gzip_lines(&self.folder.rollouts(self.step), lines)?;
+        }
         self.console.step(&StepLine {
             step: self.step as u32,
             train_accuracy: accuracy as f32,
@@ -93,17 +93,25 @@ impl Run<'_> {
         self.console.note(&run_summary::evaluation_line(&self.history));
         if self.history.best().is_some_and(|best| best.step == self.step) && self.step > 0 {
             self.ensure_state()?;
-            self.console.progress().begin("saving the best model");
-            write_folder_with_manifest(&self.folder.best(), |path| {
-                self.export(path)?;
-                write_file(&path.join("step"), self.step.to_string().as_bytes())
-            })?;
-            self.folder.delete_set_aside(&self.folder.best())?;
+            self.save_best()?;
         }
         self.write_summary()?;
         self.stopwatch.lap(Phase::Save);
         self.console.evaluated(self.stopwatch.total().sum() - before_s);
         Ok(accuracies.into_iter().map(|(name, value)| (name, json!(value))).collect())
+    }
+
+    /// Saves the policy as the best one.
+    fn save_best(&self) -> Result<()> {
+        if !self.inputs.world.is_first() {
+            return Ok(());
+        }
+        self.console.progress().begin("saving the best model");
+        write_folder_with_manifest(&self.folder.best(), |path| {
+            self.export(path)?;
+            write_file(&path.join("step"), self.step.to_string().as_bytes())
+        })?;
+        self.folder.delete_set_aside(&self.folder.best())
     }
 
     /// Answers all benchmarks with the current policy, and records the graded answers.
@@ -117,10 +125,12 @@ impl Run<'_> {
             interrupt: self.inputs.interrupt,
             progress: self.console.progress(),
         };
-        let evaluator = Evaluator { generator: &generator, settings: &self.settings.eval, store: None };
+        let evaluator = Evaluator { generator: &generator, settings: &self.settings.eval, store: None, world: &self.inputs.world };
         let passes = evaluator.evaluate(&self.inputs.sets, self.console.progress())?;
         let evaluation = Evaluation::of(self.step, &passes);
-        evaluation.record(&self.folder, &passes)?;
+        if self.inputs.world.is_first() {
+            evaluation.record(&self.folder, &passes)?;
+        }
         Ok((evaluation, passes))
     }
 
@@ -151,13 +161,17 @@ impl Run<'_> {
         self.folder.resumable_steps().ok()?.into_iter().rfind(is_good)
     }
 
-    /// Writes a checkpoint of the last completed step, and then deletes what the settings no longer keep of older ones.
+    /// Writes a checkpoint of the last completed step, and then deletes what the settings no longer keep of older ones. All ranks call it
+    /// together: rank 0 writes, and the others send it their parts of the optimizers' states.
     pub(super) fn save(&mut self) -> Result<()> {
         self.ensure_state()?;
         self.console.progress().begin("saving a checkpoint");
         let progress = Progress { step: self.step, updates: self.optimizer.count, elapsed_s: self.elapsed_s(), exact_weights: None };
         let (decoder, lora) = (&self.inputs.model.decoder, self.lora.as_ref());
-        let parameters = parameters(decoder, lora);
+        let (parameters, kernels) = (parameters(decoder, lora), decoder.kernels());
+        let optimizer = self.optimizer.gathered(kernels, &parameters)?;
+        let critic = self.critic.as_ref().map(|critic| critic.optimizer.gathered(kernels, &critic.model.entries())).transpose()?;
+        let Some(optimizer) = optimizer else { return Ok(()) };
         let exact = self.saves_exact_weights();
         // A checkpoint must not reach the disk before the records that it depends on.
         self.folder.sync_records()?;
@@ -173,9 +187,9 @@ impl Run<'_> {
             }
             self.schedules.save(&state, &self.settings.loss)?;
             self.unfinished.as_ref().map_or(Ok(()), |line| crash_recovery::save_line(&state, line))?;
-            self.critic.as_ref().map_or(Ok(()), |critic| critic.save(&state))?;
+            self.critic.as_ref().zip(critic.flatten()).map_or(Ok(()), |(critic, optimizer)| critic.save(&optimizer, &state))?;
             records.save(&state)?;
-            state::save(&state, &progress, &self.optimizer, &trained(decoder, lora), &parameters, exact)?;
+            state::save(&state, &progress, &optimizer, &trained(decoder, lora), &parameters, exact)?;
             manifest::write(&state)
         })?;
         self.folder.delete_set_aside(&checkpoint)?;
@@ -207,6 +221,9 @@ impl Run<'_> {
 
     /// Writes `summary.json` and the picture.
     pub(super) fn write_summary(&self) -> Result<()> {
+        if !self.inputs.world.is_first() {
+            return Ok(());
+        }
         let summary = self.history.summary(self.step, self.elapsed_s());
         write_file(&self.folder.summary(), serde_json::to_string_pretty(&summary)?.as_bytes())?;
         write_file(&self.folder.picture(), run_summary::picture(&self.settings, &self.history).as_bytes())

@@ -28,9 +28,13 @@ impl<'a> Run<'a> {
     /// cannot be read or written.
     pub fn resume(settings: RunSettings, resumption: &ResumePoint, inputs: RunInputs<'a>) -> Result<Self> {
         let (folder, step) = (resumption.folder.clone(), resumption.from);
-        record_labels(&folder, &inputs.labels)?;
-        let path = folder.metrics();
-        let metrics = if path.exists() { JsonLines::append(&path)? } else { JsonLines::create(&path)? };
+        let (world, path) = (inputs.world.clone(), folder.metrics());
+        let metrics = if world.is_first() {
+            record_labels(&folder, &inputs.labels)?;
+            Some(if path.exists() { JsonLines::append(&path)? } else { JsonLines::create(&path)? })
+        } else {
+            None
+        };
         let mut run = Self::assemble(settings, folder, inputs, metrics, step)?;
         run.repeat_evaluations(resumption)?;
         if step > 0 {
@@ -40,15 +44,20 @@ impl<'a> Run<'a> {
             })?;
         }
         // Nothing is deleted before this point, so a failed resume can be retried.
-        for (skipped, _) in &resumption.skipped_checkpoints {
-            run.folder.set_aside(&run.folder.checkpoint(*skipped))?;
+        if world.is_first() {
+            for (skipped, _) in &resumption.skipped_checkpoints {
+                run.folder.set_aside(&run.folder.checkpoint(*skipped))?;
+            }
+            run.folder.delete_after(step)?;
+            run.metrics = Some(JsonLines::resume(&run.folder.metrics(), run.recorded_steps())?);
+            run.folder.write_settings(&run.settings)?;
         }
-        run.folder.delete_after(step)?;
-        run.metrics = JsonLines::resume(&run.folder.metrics(), run.recorded_steps())?;
-        run.folder.write_settings(&run.settings)?;
+        world.wait_for_all()?;
         let lines = run.restore_history(resumption)?;
-        run.repair_best()?;
-        run.start_tracking(Some(lines))?;
+        if world.is_first() {
+            run.repair_best()?;
+            run.start_tracking(Some(lines))?;
+        }
         run.console.note(&format!("resumed after step {step}"));
         Ok(run)
     }

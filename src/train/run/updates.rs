@@ -8,13 +8,14 @@ use super::{Run, trained};
 use crate::flow::ScoredRollout;
 use crate::kernels::is_out_of_memory;
 use crate::metrics::Phase;
+use crate::model::gradients::GradientSum;
 use crate::objective::{Estimate, ResponseRewards, advantages};
 use crate::optim::NotFinite;
 use crate::train::critic::{self, Critic, CriticReport};
 use crate::train::measures::Updated;
 use crate::train::plan::ActivationPlan;
 use crate::train::settings::RunSettings;
-use crate::train::update::{Packing, Sample, Sequence, UpdateReport, Updater, apply};
+use crate::train::update::{Packing, Sample, Sequence, Shards, UpdateReport, Updater, apply};
 
 /// An out-of-memory error is final if micro-batches have at most this many tokens.
 const MIN_MICRO_BATCH_TOKENS: usize = 256;
@@ -184,7 +185,9 @@ impl Run<'_> {
     fn packing(&self) -> Packing<'_> {
         let ActivationPlan { micro_batch_tokens, checkpointing } = self.activations;
         let progress = Some(self.console.progress());
-        Packing { workers: &self.workers, micro_batch_tokens, checkpointing, interrupt: self.active_interrupt(), progress }
+        let count = self.settings.train.shards;
+        let shards = (count > 0).then_some(Shards { world: &self.inputs.world, count });
+        Packing { workers: &self.workers, micro_batch_tokens, checkpointing, interrupt: self.active_interrupt(), progress, shards }
     }
 
     pub(super) fn updater<'s>(&'s self, settings: &'s RunSettings) -> Updater<'s> {

@@ -5,8 +5,10 @@ use anyhow::{Result, ensure};
 
 use super::RunSettings;
 use crate::config::Settings;
+use crate::dist::World;
 use crate::model::ModelConfig;
 use crate::objective::{Baseline, KlEstimator, Scale, Surrogate};
+use crate::train::update::Shards;
 
 impl RunSettings {
     /// Checks everything that needs no model.
@@ -34,7 +36,33 @@ impl RunSettings {
             self.updates_per_epoch(),
             rollout.groups
         );
+        ensure!(
+            train.shards == 0 || train.shards.is_power_of_two(),
+            "train.shards is {}; it must be 0 or a power of two, such as {}",
+            train.shards,
+            train.shards.next_power_of_two()
+        );
+        ensure!(
+            train.shards == 0 || train.workers == 0,
+            "train.shards is {} and train.workers is {}, but shards replace workers in fixing the order of sums: set one of them to 0",
+            train.shards,
+            train.workers
+        );
         Ok(())
+    }
+
+    /// Checks that a number of processes can share the run.
+    ///
+    /// # Errors
+    /// If there are several processes but no shards, or the processes cannot share the shards equally.
+    pub fn validate_for_world(&self, world: &World) -> Result<()> {
+        let (shards, processes) = (self.train.shards, world.size());
+        ensure!(
+            shards > 0 || processes == 1,
+            "{processes} processes share one run only if its gradient is summed in an order that does not depend on their number: add --set train.shards={}",
+            processes.next_power_of_two()
+        );
+        if shards > 0 { Shards::new(world, shards).map(drop) } else { Ok(()) }
     }
 
     /// Checks the settings against a model's shape.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 
+use super::shards::Shards;
 use crate::flow::{Completion, SamplingMask};
 use crate::interrupt::Interrupt;
 use crate::model::Packed;
@@ -43,6 +44,8 @@ pub struct Packing<'a> {
     pub interrupt: &'a Interrupt,
     /// Counts the micro-batches; `None` to count nothing.
     pub progress: Option<&'a Progress>,
+    /// The shards of a run with `train.shards`, which may have several ranks; `None` without.
+    pub shards: Option<Shards<'a>>,
 }
 
 impl Packing<'_> {
@@ -69,12 +72,42 @@ impl Packing<'_> {
         })
     }
 
+    /// Computes one list of numbers for each sequence. `work(packed)` returns the concatenated numbers of a micro-batch. The ranks deal the
+    /// sequences among themselves, and each gets all results.
+    ///
+    /// # Errors
+    /// If `work` fails, or [`Interrupted`](crate::interrupt::Interrupted) if a stop is requested. With shards, as [`Shards::agree`].
+    pub fn score(&self, sequences: &[Sequence], work: impl Fn(Packed) -> Result<Vec<f32>> + Sync) -> Result<Vec<Vec<f32>>> {
+        self.dealt(sequences, |own| {
+            let workers = self.on_workers(own, |scored: &mut Vec<(Vec<usize>, Vec<f32>)>, _, numbers, packed| {
+                scored.push((numbers.to_vec(), work(packed)?));
+                Ok(())
+            })?;
+            Ok(by_sequence(own, workers.into_iter().flatten()))
+        })
+    }
+
+    /// Calls `score` with this rank's share of the sequences, and returns the results for all of them to every rank.
+    ///
+    /// # Errors
+    /// As `score`, and with shards as [`Shards::agree`].
+    pub fn dealt(&self, sequences: &[Sequence], score: impl FnOnce(&[Sequence]) -> Result<Vec<Vec<f32>>>) -> Result<Vec<Vec<f32>>> {
+        let Some(shards) = self.shards.filter(|shards| shards.world.size() > 1) else { return score(sequences) };
+        let own: Vec<Sequence> = shards.world.share(sequences.len()).map(|index| sequences[index]).collect();
+        shards.world.collect(sequences.len(), shards.agree(score(&own))?)
+    }
+
     /// Returns the indices of the sequences in each micro-batch.
     ///
     /// Responses to a single prompt are distributed round-robin over at least one micro-batch per worker. Their number is chosen so that a
     /// micro-batch exceeds the token budget only by the prompt and by uneven lengths. Responses to several prompts are split prompt by
     /// prompt.
     pub fn micro_batches(&self, sequences: &[Sequence]) -> Vec<Vec<usize>> {
+        self.micro_batches_for(sequences, self.workers.count())
+    }
+
+    /// Returns the micro-batches for this number of workers.
+    pub(super) fn micro_batches_for(&self, sequences: &[Sequence], workers: usize) -> Vec<Vec<usize>> {
         let (mut prompts, mut numbers) = (Vec::<PromptRows>::new(), HashMap::<&[u32], usize>::new());
         for (index, sequence) in sequences.iter().enumerate() {
             let number = *numbers.entry(sequence.prompt).or_insert_with(|| {
@@ -84,10 +117,10 @@ impl Packing<'_> {
             prompts[number].responses.push((index, sequence.response.len()));
         }
         if prompts.len() > 1 {
-            return split_within_budget(&prompts, self.micro_batch_tokens, self.workers.count());
+            return split_within_budget(&prompts, self.micro_batch_tokens, workers);
         }
         let tokens: usize = sequences.iter().map(|sequence| sequence.response.len()).sum();
-        let count = micro_batch_count(self.micro_batch_tokens, self.workers.count(), sequences.len(), tokens);
+        let count = micro_batch_count(self.micro_batch_tokens, workers, sequences.len(), tokens);
         (0..count).map(|first| (first..sequences.len()).step_by(count).collect()).collect()
     }
 }

@@ -1,6 +1,8 @@
 //! Measurements of updates: the terms of the loss, the gradient norm, and the gap between the trainer's and the sampler's
 //! log-probabilities.
 
+use serde::{Deserialize, Serialize};
+
 use crate::objective::Terms;
 
 /// The measurements of an update.
@@ -38,11 +40,11 @@ impl UpdateReport {
         mean
     }
 
-    /// Combines the sums of all workers over `tokens` response tokens. Gradient norm and learning rate remain 0.
-    pub(super) fn of_workers(workers: &[WorkerSums], tokens: usize) -> Self {
+    /// Combines the sums of all workers or shards over `tokens` response tokens. Gradient norm and learning rate remain 0.
+    pub(super) fn of_sums(all: &[TokenSums], tokens: usize) -> Self {
         let mut report = Self::default();
         let mut gap_sum = 0.0;
-        for sums in workers {
+        for sums in all {
             report.terms.add(&sums.terms);
             report.gap_max = report.gap_max.max(sums.gap_max);
             gap_sum += sums.gap_sum;
@@ -52,15 +54,15 @@ impl UpdateReport {
     }
 }
 
-/// The sums of one worker over its micro-batches.
-#[derive(Default)]
-pub(super) struct WorkerSums {
+/// The sums over the tokens of some micro-batches: those of one worker, or of one shard.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct TokenSums {
     terms: Terms,
     gap_max: f64,
     gap_sum: f64,
 }
 
-impl WorkerSums {
+impl TokenSums {
     /// Adds the loss terms of some tokens, and the gaps between their log-probabilities from the trainer and from the sampler.
     pub(super) fn add(&mut self, terms: &Terms, trained: &[f32], sampled: &[f32]) {
         self.terms.add(terms);
@@ -85,11 +87,11 @@ mod tests {
     }
 
     #[test]
-    fn of_workers_averages_gaps_over_all_tokens() {
-        let (mut one, mut other) = (WorkerSums::default(), WorkerSums::default());
+    fn of_sums_averages_gaps_over_all_tokens() {
+        let (mut one, mut other) = (TokenSums::default(), TokenSums::default());
         one.add(&Terms::default(), &[-1.0, -2.0], &[-1.5, -2.0]);
         other.add(&Terms::default(), &[-1.0], &[-0.0]);
-        let report = UpdateReport::of_workers(&[one, other], 3);
+        let report = UpdateReport::of_sums(&[one, other], 3);
         assert_eq!((report.gap_max, report.gap_mean), (1.0, 0.5));
     }
 }

@@ -28,12 +28,14 @@ impl Updater<'_> {
         if !self.settings.train.stream_reference {
             return logprobs(&self.packing, reference, self.temperature(), sequences);
         }
-        // Each block's weights are copied to the device once and serve all micro-batches.
-        let micro_batches = self.packing.micro_batches(sequences);
-        let packed: Vec<Packed> = micro_batches.iter().map(|numbers| pack(sequences, numbers)).collect();
-        let hidden = Progress::hidden();
-        let scores = reference.score_all(&packed, self.temperature(), self.packing.progress.unwrap_or(&hidden))?;
-        Ok(by_sequence(sequences, micro_batches.into_iter().zip(scores.into_iter().map(|scores| scores.logprobs))))
+        self.packing.dealt(sequences, |own| {
+            // Each block's weights are copied to the device once and serve all micro-batches.
+            let micro_batches = self.packing.micro_batches(own);
+            let packed: Vec<Packed> = micro_batches.iter().map(|numbers| pack(own, numbers)).collect();
+            let hidden = Progress::hidden();
+            let scores = reference.score_all(&packed, self.temperature(), self.packing.progress.unwrap_or(&hidden))?;
+            Ok(by_sequence(own, micro_batches.into_iter().zip(scores.into_iter().map(|scores| scores.logprobs))))
+        })
     }
 
     /// Computes the log-probabilities of each sample under the reference, one per response token; `None` if the loss has no KL term.
@@ -54,11 +56,7 @@ impl Updater<'_> {
 /// # Errors
 /// If a kernel fails, or the run is interrupted.
 pub fn logprobs(packing: &Packing, model: &Decoder, temperature: f32, sequences: &[Sequence]) -> Result<Vec<Vec<f32>>> {
-    let workers = packing.on_workers(sequences, |scored: &mut Vec<(Vec<usize>, Vec<f32>)>, _, numbers, packed| {
-        scored.push((numbers.to_vec(), model.score(&packed, temperature)?.logprobs));
-        Ok(())
-    })?;
-    Ok(by_sequence(sequences, workers.into_iter().flatten()))
+    packing.score(sequences, |packed| Ok(model.score(&packed, temperature)?.logprobs))
 }
 
 /// The current policy as a scorer for rewards, with the probabilities that the trainer computes.

@@ -49,7 +49,7 @@ fn samples<'a>(updater: &Updater, responses: &'a [(Vec<u32>, Completion)]) -> Re
 fn gradient(settings: &RunSettings, workers: usize, prompts: usize) -> Result<Vec<(String, Vec<f32>)>> {
     let (policy, reference, workers, interrupt) = (decoder(1)?, decoder(2)?, Workers::new(workers)?, Interrupt::default());
     let (micro_batch_tokens, checkpointing) = (settings.train.micro_batch_tokens, settings.train.activation_checkpointing);
-    let packing = Packing { workers: &workers, micro_batch_tokens, checkpointing, interrupt: &interrupt, progress: None };
+    let packing = Packing { workers: &workers, micro_batch_tokens, checkpointing, interrupt: &interrupt, progress: None, shards: None };
     let updater = Updater { settings, packing, policy: &policy, reference: Some(&reference) };
     let responses = responses(prompts);
     let gradients = (0..workers.count()).map(|_| Gradients::zeros(&policy, None)).collect::<Result<Vec<_>>>()?;

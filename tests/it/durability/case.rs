@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
-use crate::fixture::{copy_folder, files, rlvr, stderr, succeed};
+use crate::fixture::{copy_folder, files, result, rlvr, stderr, succeed};
 
 /// Four steps, each with an evaluation and a checkpoint; the last three checkpoints have a state.
 const SMALL: [&str; 14] = [
@@ -76,28 +74,4 @@ impl Case {
         expected.iter().for_each(|part| assert!(messages.contains(part), "expected \"{part}\" in {messages}"));
         assert!(files(&run) == files(&changed), "a refused resume changed files: {messages}");
     }
-}
-
-/// Returns the files of a run that are bit-identical in all runs with the same settings, without times.
-pub fn result(run: &Path) -> BTreeMap<String, Vec<u8>> {
-    let is_timed = |name: &str| name.starts_with("perf/") || name == "elapsed_s";
-    let without_times = |text: &[u8]| {
-        let mut value: Value = serde_json::from_slice(text).unwrap();
-        value.as_object_mut().unwrap().retain(|name, _| !is_timed(name));
-        value.to_string().into_bytes()
-    };
-    let all = files(run).into_iter().filter_map(|(path, bytes)| {
-        let (folder, name) = path.rsplit_once('/').unwrap_or(("", &path));
-        let bytes = match name {
-            "metrics.jsonl" => bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).flat_map(without_times).collect(),
-            "summary.json" | "progress.json" => without_times(&bytes),
-            // These contain hashes of files with times or the path of the test's folder, or exist once per start of the run.
-            "records.json" | "launch.json" | "lock" => return None,
-            "manifest.json" if folder.ends_with("state") => return None,
-            name if name.starts_with("events.out.tfevents") => return None,
-            _ => bytes,
-        };
-        Some((path, bytes))
-    });
-    all.collect()
 }

@@ -7,11 +7,11 @@ mod damage;
 use std::path::Path;
 use std::process::Output;
 
-use case::{Case, result};
+use case::Case;
 use damage::{cut, flip, remove, remove_new_files, shorten};
 use serde_json::Value;
 
-use crate::fixture::{self, files, json, rlvr, stderr, succeed};
+use crate::fixture::{self, files, json, result, rlvr, stderr, succeed};
 
 const NEWEST: &str = "skipped the checkpoint of step 4: ";
 

@@ -59,6 +59,8 @@ pub(super) const ROWS: &[Row] = &[
         .because("Copying the weights at each step takes time; it pays only if the reference does not fit."),
     row("train.workers", whole(0, 1024), "Worker threads, each with its own micro-batch or sequences; 0 chooses by the model's size. The number fixes the order of sums.").in_unit("threads")
         .because("Measured: products of small models are slower with two threads, so these use several workers, and large models one."),
+    row("train.shards", whole(0, 1024), "Shards whose gradients are summed by a binary tree, a power of two; the number of processes must divide it. 0 sums over workers, in one process.").in_unit("shards")
+        .because("One process needs no shards, and each doubling of the shards per process needs another set of gradients. For several processes, set it to the largest number of processes that the run may ever have."),
     row("eval.every", COUNT, "Steps between evaluations; 0 evaluates only before the first step and after the last.").in_unit("steps")
         .because("As published. The demonstration's 15 gives 20 evaluations in 300 steps."),
     row("eval.benchmarks", Range::Text, "Comma-separated benchmarks to evaluate; empty evaluates none.")
