@@ -34,7 +34,7 @@
 //! | run records | [`checkpoint`] | models with their tokenizer, written atomically, and the state that a run resumes from |
 //! | | [`metrics`] | a run's numbers: their names, JSON Lines (authoritative), trackers (TensorBoard, MLflow), the console, times by phase |
 //! | policy | [`rollout`] | sampling: the scheduler (pure decisions), the cache blocks, the engine |
-//! | | [`optim`] | AdamW over named tensors, with moments in f32 or 8 bits; gradient clipping, learning-rate schedules |
+//! | | [`optim`] | AdamW over named tensors, with moments in f32 or 8 bits, divided among processes; gradient clipping, learning-rate schedules |
 //! | | [`model`] | one decoder for all model families, its backward pass, the log-probability head, import and export of weights |
 //! | | [`reward`] | rewards by name and their weighted sums, reward programs, intentionally wrong labels |
 //! | | [`objective`] | advantages, token weights, per-token losses: pure functions on slices |
@@ -80,6 +80,10 @@
 //!   tensors are handles, and `&Tensor` does not show the write.
 //! - **Sampling does not wait for the device**: the next forward pass starts with the sampled tokens before the host has read them
 //!   ([`rollout::engine`]).
+//! - **Processes do not change bits**: with `train.shards`, a mini-batch is divided into shards, whose gradients are summed by a fixed binary
+//!   tree; ranks and workers compute subtrees ([`train::update::Shards`]). Whole tensors have owners, which hold the optimizer's states and
+//!   send the updated weights to the other ranks ([`optim::Owners`]). Ranks deal rollouts, rewards and evaluations among themselves and share
+//!   the results, so the host code after them runs on every rank unchanged; rank 0 alone writes files.
 //! - **Memory is planned**: [`train::plan`] adds up the sizes returned by functions next to the code that allocates. If a device still runs
 //!   out of memory ([`kernels::OutOfMemory`]), rollouts and updates retry with smaller batches.
 //!

@@ -85,36 +85,33 @@ pub struct EvalArgs {
 }
 
 pub fn run(args: EvalArgs) -> Result<ExitCode> {
+    let world = World::solo().clone();
     let sets = usage(requested_sets(&args))?;
-    if let Some(out) = args.out.as_ref().filter(|_| !args.resume) {
+    if let Some(out) = args.out.as_ref().filter(|_| !args.resume && world.is_first()) {
         usage(Store::ensure_absent(out))?;
     }
     let mut chat = usage(args.chat.settings(true))?;
     chat.date = Some(match chat.date {
         Some(date) => date,
-        None => recorded_date(&args)?.unwrap_or_else(text::today),
+        None => world.from_first(recorded_date(&args)?.unwrap_or_else(text::today))?,
     });
     let settings = settings(&args, &sets);
-    let progress = Progress::with_lines();
+    let progress = if world.is_first() { Progress::with_lines() } else { Progress::hidden() };
     let interrupt = Arc::new(Interrupt::default());
     if let Some(endpoint) = args.endpoint.open(&args.model, &chat, &interrupt)? {
+        usage(if world.size() == 1 { Ok(()) } else { Err(anyhow!("--endpoint needs one process: the server does the work")) })?;
         usage(
             endpoint
                 .context_length()
                 .map_or(Ok(()), |context_length| sets::ensure_prompt_fits(settings.max_new_tokens, context_length, &sets)),
         )?;
         signals::listen(&interrupt, CtrlC::Stops)?;
-        return evaluate(
-            &args,
-            &sets,
-            Evaluator { generator: &endpoint, settings: &settings, store: None, world: World::solo() },
-            &progress,
-        );
+        return evaluate(&args, &sets, Evaluator { generator: &endpoint, settings: &settings, store: None, world: &world }, &progress);
     }
     let model = source::load(&args.model, &chat, &args.compute.open(&args.model)?, &progress, &download_progress())?;
     usage(sets::ensure_prompt_fits(settings.max_new_tokens, model.decoder.config.context_length, &sets))?;
     signals::listen(&interrupt, CtrlC::Stops)?;
-    let workers = Workers::new(model.decoder.default_workers())?;
+    let workers = Workers::new((model.decoder.default_workers() / world.ranks_on_host()).max(1))?;
     let engine = EngineSettings { max_running: args.max_running, ..EngineSettings::default() };
     let date = chat.date.filter(|_| model.text.prints_date()).unwrap_or_default();
     let generator = LocalModel {
@@ -126,7 +123,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
         interrupt: &interrupt,
         progress: &progress,
     };
-    let evaluator = Evaluator { generator: &generator, settings: &settings, store: None, world: World::solo() };
+    let evaluator = Evaluator { generator: &generator, settings: &settings, store: None, world: &world };
     evaluate(&args, &sets, evaluator, &progress)
 }
 
@@ -134,7 +131,8 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
 fn evaluate(args: &EvalArgs, sets: &[EvalSet], evaluator: Evaluator, progress: &Progress) -> Result<ExitCode> {
     let conditions = evaluator.conditions(sets);
     let open = |out: &PathBuf| if args.resume { Store::resume(out, &conditions) } else { Store::create(out, &conditions) };
-    let store = usage(args.out.as_ref().map(open).transpose())?;
+    let is_first = evaluator.world.is_first();
+    let store = usage(args.out.as_ref().filter(|_| is_first).map(open).transpose())?;
     let passes = Evaluator { store: store.as_ref(), ..evaluator }.evaluate(sets, progress);
     progress.finish();
     if let Some(Interrupted { signal }) = passes.as_ref().err().and_then(|error| error.downcast_ref()) {
@@ -157,6 +155,9 @@ fn evaluate(args: &EvalArgs, sets: &[EvalSet], evaluator: Evaluator, progress: &
         None if error.is::<FailedRequests>() => error.context("no responses are saved without --out"),
         _ => error,
     })?;
+    if !is_first {
+        return Ok(ExitCode::SUCCESS);
+    }
     if let Some(store) = store {
         store.write_scores(passes.iter().map(|pass| (pass.name.clone(), pass.score.clone())).collect())?;
     }

@@ -18,6 +18,7 @@ use super::store::{RecordedAnswers, Store};
 use super::text_stats;
 use crate::data::benchmark::Decoding;
 use crate::dist::World;
+use crate::interrupt::Interrupted;
 use crate::metrics::JsonLines;
 use crate::output;
 use crate::verify::{self, Extraction, Grader, Mode};
@@ -61,7 +62,8 @@ pub struct Evaluator<'a> {
     pub generator: &'a dyn Generator,
     /// The evaluation settings.
     pub settings: &'a EvalSettings,
-    /// Stores graded responses as they arrive, and returns those of earlier processes. `None` keeps responses in memory only.
+    /// Stores graded responses as they arrive, and returns those of earlier processes. `None` keeps responses in memory only. With several
+    /// ranks, only rank 0 may have one; it gets the responses of the others when all are complete or interrupted.
     pub store: Option<&'a Store>,
     /// The ranks, which deal the requests among themselves. Each gets all answers.
     pub world: &'a World,
@@ -112,7 +114,7 @@ impl Evaluator<'_> {
         let _span = tracing::info_span!("evaluate", set = set.name, temperature = decoding.temperature).entered();
         let (start, name) = (Instant::now(), set.pass_name(decoding));
         let earlier = self.store.map_or_else(|| Ok(RecordedAnswers::new()), |store| store.recorded(&name))?;
-        let known = known(set, decoding.samples, earlier)?;
+        let known = self.world.from_first(known(set, decoding.samples, earlier)?)?;
         shown.begin(format!("evaluating {name}"));
         shown.expect(known.len().div_ceil(self.world.size()));
         shown.add_parts(known.iter().flatten().count());
@@ -136,12 +138,12 @@ impl Evaluator<'_> {
         };
         let generated =
             if requests.is_empty() { Ok(()) } else { self.generator.generate(&requests, &self.generation(decoding), &on_response) };
-        self.world.agree(generated)?;
-        let mut answers = progress.into_inner().unwrap_or_else(PoisonError::into_inner).answers;
-        let generated = own.iter().filter_map(|index| Some((*index, answers[*index].take()?))).collect::<Vec<(usize, Answer)>>();
-        for (index, answer) in self.world.gather(generated)?.into_iter().flatten() {
-            answers[index] = Some(answer);
+        let generated = self.world.agree(generated);
+        let Progress { mut answers, journal } = progress.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if generated.as_ref().err().is_none_or(|error| error.is::<Interrupted>()) {
+            self.gather(&own, &mut answers, journal)?;
         }
+        generated?;
         let answers: Vec<Answer> = answers.into_iter().flatten().collect();
         let expected = set.problems.len() * decoding.samples;
         ensure!(answers.len() == expected, "{name}: {} of {expected} responses are missing", expected - answers.len());
@@ -160,6 +162,18 @@ impl Evaluator<'_> {
         let conditions = Conditions::of(&self.generator.identity(), set, decoding, self.settings);
         let times = Times { answered: missing.len(), elapsed_s: start.elapsed().as_secs_f64(), grading_s: grading.as_secs_f64() };
         Ok(Pass { name, conditions, answers, score, times })
+    }
+
+    /// Gives every rank the answers of all ranks, and records those of the others. `own` has the indices of this rank's answers, some of
+    /// which may be missing.
+    fn gather(&self, own: &[usize], answers: &mut [Option<Answer>], mut journal: Option<JsonLines>) -> Result<()> {
+        let generated = own.iter().filter_map(|index| Some((*index, answers[*index].clone()?))).collect::<Vec<(usize, Answer)>>();
+        let gathered = self.world.gather(generated)?.into_iter().enumerate();
+        for (index, answer) in gathered.filter(|(rank, _)| *rank != self.world.rank()).flat_map(|(_, answers)| answers) {
+            journal.as_mut().map_or(Ok(()), |journal| journal.write(&answer))?;
+            answers[index] = Some(answer);
+        }
+        Ok(())
     }
 
     fn generation(&self, decoding: Decoding) -> GenerationConfig {
@@ -230,6 +244,7 @@ mod tests {
 
     use super::super::generator::{Identity, OnResponse};
     use super::*;
+    use crate::dist::threads;
     use crate::flow::{FinishReason, Problem};
 
     /// Answers every problem correctly, last request first, but fails on the problem with the number `failing`.
@@ -291,6 +306,28 @@ mod tests {
         let pass = evaluate(None, &Store::resume(&folder.path().join("partial"), &conditions).unwrap()).unwrap();
         assert_eq!((pass.times.answered, pass.score.mean(), pass.answers[7].sample), (2, 1.0, 1));
         assert_eq!(std::fs::read(expected).unwrap(), std::fs::read(found).unwrap(), "in the order of the problems");
+    }
+
+    #[test]
+    fn evaluate_on_several_ranks_records_what_one_would() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = EvalSettings::default();
+        let evaluate = |name: &str, ranks: usize| {
+            let path = folder.path().join(name);
+            let results = threads::run(ranks, |world| {
+                let generator = Oracle { failing: None };
+                let evaluator = Evaluator { generator: &generator, settings: &settings, store: None, world: &world };
+                let conditions = evaluator.conditions(&[set()]);
+                let store = world.is_first().then(|| Store::create(&path, &conditions).unwrap());
+                let passes = Evaluator { store: store.as_ref(), ..evaluator }.evaluate(&[set()], &output::Progress::hidden());
+                passes.map(|mut passes| passes.remove(0).answers)
+            });
+            (results, path.join("six-t0.6x2.jsonl"))
+        };
+        let (alone, expected) = evaluate("alone", 1);
+        let (together, found) = evaluate("together", 4);
+        assert!(together.iter().all(|answers| answers.as_ref().unwrap() == alone[0].as_ref().unwrap()));
+        assert_eq!(std::fs::read(expected).unwrap(), std::fs::read(found).unwrap());
     }
 
     /// Older versions recorded the CPU kernels as `fused`. Their evaluations can be resumed, because the kernels are the same.
