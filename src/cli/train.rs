@@ -9,12 +9,14 @@ use clap::Args;
 use toml::{Table, Value};
 
 use super::arguments::{ComputeArgs, DataArgs, JsonArgs, download_progress};
-use super::numbers::{setting, within};
+use super::numbers::{COUNT_FROM_1, setting, within};
+use super::processes;
 use super::report::LiveReport;
 use super::signals::{self, CtrlC};
 use crate::config;
 use crate::config::range::whole;
 use crate::data::example;
+use crate::dist;
 use crate::input;
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::output::{self, Progress};
@@ -28,6 +30,9 @@ use crate::usage::usage;
 pub struct TrainCommand {
     #[command(flatten)]
     args: TrainArgs,
+    /// Start N processes on this machine with mpirun; several machines need a launcher instead, as in mpirun -n 8 rlvr train
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = within::<usize>(COUNT_FROM_1), conflicts_with_all = ["dry_run", "help_settings"])]
+    processes: Option<usize>,
     #[command(flatten)]
     json: JsonArgs,
 }
@@ -112,7 +117,11 @@ pub struct TrainArgs {
     compute: ComputeArgs,
 }
 
-pub fn run(TrainCommand { args, json }: TrainCommand) -> Result<ExitCode> {
+pub fn run(TrainCommand { args, processes, json }: TrainCommand) -> Result<ExitCode> {
+    if let Some(count) = processes.filter(|count| *count > 1) {
+        return processes::start(count);
+    }
+    let _world = dist::launch::join()?;
     if args.help_settings {
         print_result!("{}", super::settings_help::text()?.trim_end());
         return Ok(ExitCode::SUCCESS);
