@@ -38,13 +38,13 @@
 //! | | [`model`] | one decoder for all model families, its backward pass, the log-probability head, import and export of weights |
 //! | | [`reward`] | rewards by name and their weighted sums, reward programs, intentionally wrong labels |
 //! | | [`objective`] | advantages, token weights, per-token losses: pure functions on slices |
-//! | building blocks | [`kernels`] | the tensor operations with their gradients: every loop over elements and all `unsafe` code |
+//! | building blocks | [`kernels`] | the tensor operations with their gradients: every loop over elements, and the `unsafe` code that it needs |
 //! | | [`verify`] | decides whether an answer equals the gold answer: a pure function that returns a verdict for any input |
 //! | | [`text`] | tokenizers and chat templates |
 //! | | [`data`] | examples, benchmarks, the embedded model's problems, pinned downloads, the hub |
 //! | foundation | [`config`] | reading settings from layers of tables |
 //! | | [`flow`] | the plain structs that the pipeline's steps exchange |
-//! | | [`dist`] | the processes of one run: who they are, how bytes travel between them, and how they agree |
+//! | | [`dist`] | the processes of one run: who they are, how bytes travel between them (`unsafe` calls of C libraries), and how they agree |
 //! | | [`rng`] | random numbers that are pure functions of a seed and an address |
 //! | | [`workers`] | threads that compute independent sequences and micro-batches |
 //! | | [`input`] | reading users' files safely: size limits, encodings, panics in libraries |

@@ -1,8 +1,11 @@
-//! The `rlvr` program: parses the command line, runs the command, prints any error with its causes, and exits.
+//! The `rlvr` program: parses the command line, runs the command, prints any error with its causes, and exits. Among several ranks,
+//! success leaves the others and an error ends them.
 
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 
 use std::process::ExitCode;
+
+use rlvr::dist::launch;
 
 /// Used instead of glibc's allocator, which returns every large block to the kernel, so that each step would page-fault it in again.
 #[global_allocator]
@@ -13,12 +16,12 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    match rlvr::cli::run(cli) {
-        Ok(code) => code,
-        Err(error) => {
-            rlvr::output::print_error(&format!("{error:#}"));
-            let is_usage = error.is::<rlvr::usage::Usage>() || error.is::<rlvr::checkpoint::lock::FolderInUse>();
-            ExitCode::from(if is_usage { 2 } else { 1 })
-        }
-    }
+    let finished = rlvr::cli::run(cli).and_then(|code| launch::finish_if_joined().map(|()| code));
+    finished.unwrap_or_else(|error| {
+        rlvr::output::print_error(&launch::prepare_error(&format!("{error:#}")));
+        let is_usage = error.is::<rlvr::usage::Usage>() || error.is::<rlvr::checkpoint::lock::FolderInUse>();
+        let code = if is_usage { 2 } else { 1 };
+        launch::abort_if_joined(code.into());
+        ExitCode::from(code)
+    })
 }

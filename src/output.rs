@@ -95,6 +95,9 @@ fn timestamp() -> String {
 /// Prints a line of results to stdout: escaped on a terminal, unchanged elsewhere. Ignores a closed pipe (as after `| head`), so that the
 /// command can finish saving.
 pub fn print_result(text: &str) {
+    if !mode::shows_results() {
+        return;
+    }
     progress::aside(|| {
         let mut stdout = io::stdout().lock();
         let _ = writeln!(stdout, "{}", for_stdout(text)).and_then(|()| stdout.flush());

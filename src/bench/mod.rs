@@ -26,6 +26,7 @@ use crate::workers::Workers;
 pub mod ceilings;
 pub mod cost;
 mod decode;
+pub mod exchange;
 pub mod lengths;
 pub mod measurement;
 pub mod trace;

@@ -10,6 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::dist::members;
+
 /// The name of the lock file in the folder that it protects.
 pub const FILE: &str = "lock";
 
@@ -116,7 +118,7 @@ fn is_unsupported(error: &std::io::Error) -> bool {
 }
 
 fn write_holder(file: &mut File) -> Result<()> {
-    let holder = Holder { pid: std::process::id(), host: host(), since: utc(SystemTime::now()) };
+    let holder = Holder { pid: std::process::id(), host: members::host(), since: utc(SystemTime::now()) };
     file.set_len(0)?;
     file.write_all(serde_json::to_string(&holder)?.as_bytes())?;
     Ok(())
@@ -135,16 +137,6 @@ fn read_holder(file: &mut File) -> Option<Holder> {
         std::thread::sleep(Duration::from_millis(10));
     }
     None
-}
-
-#[cfg(unix)]
-fn host() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-#[cfg(not(unix))]
-fn host() -> String {
-    std::env::var("COMPUTERNAME").unwrap_or_default()
 }
 
 /// Formats a time as `2026-01-31T12:00:00Z`, with the days-from-civil algorithm. Its years start in March, so that a leap day is the last

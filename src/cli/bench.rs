@@ -1,6 +1,7 @@
 //! `rlvr bench`: measures speed on this machine.
 
 mod case;
+mod exchange;
 mod show;
 
 use std::path::{Path, PathBuf};
@@ -8,10 +9,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::arguments::{ComputeArgs, download_progress};
+use super::examples;
 use super::numbers::{COUNT_FROM_1, setting, within};
 use crate::bench::{Bench, Ceilings, Machine, Repeats, State, WORKLOADS, Workload, trace};
 use crate::config;
@@ -28,7 +30,10 @@ use crate::workers::Workers;
 use case::{Case, CaseReport};
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct BenchArgs {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// Model to measure: tiny (embedded), a folder in Hugging Face format, or a hub name
     #[arg(long, default_value = "tiny")]
     model: String,
@@ -106,6 +111,14 @@ pub struct BenchArgs {
     compute: ComputeArgs,
 }
 
+/// What can be measured besides work with a model.
+#[derive(Debug, Subcommand)]
+enum Other {
+    /// Measure how fast the processes of a run exchange data: mpirun -n 2 rlvr bench exchange
+    #[command(after_help = examples::BENCH_EXCHANGE)]
+    Exchange(exchange::ExchangeArgs),
+}
+
 /// Range of the flags in seconds.
 const SECONDS: Range = between(0.0, 1e6);
 
@@ -122,7 +135,10 @@ const PROMPT_TOKENS: u32 = 150;
 /// Standard deviation of random weights.
 const WEIGHT_SCALE: f32 = 0.02;
 
-pub fn run(args: BenchArgs) -> Result<()> {
+pub fn run(mut args: BenchArgs) -> Result<()> {
+    if let Some(Other::Exchange(args)) = args.other.take() {
+        return exchange::run(args);
+    }
     let started = Instant::now();
     let cases = usage(Case::all(&args))?;
     let settings = usage(settings(&args))?;
@@ -276,6 +292,11 @@ impl Report {
 }
 
 impl BenchArgs {
+    /// True if the command may be one of several ranks.
+    pub fn knows_ranks(&self) -> bool {
+        matches!(self.other, Some(Other::Exchange(_)))
+    }
+
     /// Opens the kernels that the flags select, with the given batch invariance.
     fn open(&self, batch_invariant: bool) -> Result<Arc<dyn Kernels>> {
         let ComputeArgs { device, kernels, dtype, .. } = self.compute;

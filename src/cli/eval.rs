@@ -15,7 +15,7 @@ use super::scores;
 use super::signals::{self, CtrlC};
 use super::verify::GraderArg;
 use crate::data::benchmark::Decoding;
-use crate::dist::World;
+use crate::dist;
 use crate::eval::conditions::Conditions;
 use crate::eval::settings::PUBLISHED;
 use crate::eval::store::{self, Store};
@@ -85,7 +85,7 @@ pub struct EvalArgs {
 }
 
 pub fn run(args: EvalArgs) -> Result<ExitCode> {
-    let world = World::solo().clone();
+    let world = dist::launch::join()?;
     let sets = usage(requested_sets(&args))?;
     if let Some(out) = args.out.as_ref().filter(|_| !args.resume && world.is_first()) {
         usage(Store::ensure_absent(out))?;

@@ -38,6 +38,10 @@ examples! {
   # Watch the report of the run in a browser until the run ends
   rlvr train --steps 100 --report
 
+  # Four processes on this machine
+  # Needs MPI
+  rlvr train --processes 4
+
   # Continue a stopped run, and extend it
   rlvr train --resume runs/tiny-334+556 --steps 400";
 
@@ -164,6 +168,14 @@ examples! {
   # Needs 7 GB of memory
   rlvr bench --shape qwen2.5-math-1.5b --sequences 4 \\
       --response-tokens 32 --work rollout";
+
+    BENCH_EXCHANGE = "  # Two processes on this machine
+  # Needs MPI
+  mpirun -n 2 rlvr bench exchange
+
+  # Two machines, 8 processes each, with 1 GB
+  # Needs MPI
+  mpirun -n 16 --host a:8,b:8 rlvr bench exchange --mb 1000";
 
     COMPLETIONS = "  # For the current bash session
   rlvr completions bash > rlvr.bash && source rlvr.bash";

@@ -44,7 +44,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitC
     // These options also apply if the command line is invalid, so they are looked up before it is parsed.
     let color = value_of(&arguments, "--color").and_then(|text| ColorChoice::from_str(&text, true).ok()).unwrap_or_default();
     set_colors(color);
-    let parsed = Cli::command().color(color).try_get_matches_from(&arguments).and_then(|matches| Cli::from_arg_matches(&matches));
+    let parsed = Cli::command().color(color).try_get_matches_from(&arguments).and_then(|matches| {
+        let name = matches.subcommand_name().unwrap_or_default().to_owned();
+        Cli::from_arg_matches(&matches).map(|cli| Cli { name, ..cli })
+    });
     parsed.map_err(|error| {
         if error.use_stderr() && value_of(&arguments, "--log-format").is_some_and(|format| format.eq_ignore_ascii_case("json")) {
             mode::set(Mode { format: Format::Json, ..Mode::default() });

@@ -21,6 +21,7 @@ mod logging;
 mod numbers;
 mod plan;
 mod pretrain;
+mod processes;
 mod report;
 mod runs;
 mod sample;
@@ -39,6 +40,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::dist::launch;
 use crate::{reward, version};
 pub use logging::parse;
 
@@ -52,6 +54,9 @@ pub struct Cli {
     command: Command,
     #[command(flatten)]
     logging: logging::LoggingArgs,
+    /// The name of the command, for messages.
+    #[arg(skip)]
+    name: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -124,6 +129,17 @@ enum Command {
     },
 }
 
+impl Command {
+    /// True if the command may be one of several ranks, or does not care.
+    fn knows_ranks(&self) -> bool {
+        match self {
+            Self::Train(_) | Self::Eval(_) | Self::Completions(_) | Self::WithParent { .. } => true,
+            Self::Bench(args) => args.knows_ranks(),
+            _ => false,
+        }
+    }
+}
+
 /// Runs the parsed command. Returns the exit code.
 ///
 /// # Errors
@@ -131,6 +147,9 @@ enum Command {
 pub fn run(cli: Cli) -> Result<ExitCode> {
     logging::start(&cli.logging)?;
     let done = |()| ExitCode::SUCCESS;
+    if !cli.command.knows_ranks() {
+        launch::refuse_ranks(&cli.name)?;
+    }
     match cli.command {
         Command::Train(args) => train::run(args),
         Command::Study(args) => study::run(args),

@@ -1,5 +1,5 @@
-//! Turns signals into requests to stop. The first SIGINT lets the current step finish. A second SIGINT, a SIGTERM (sent by job schedulers)
-//! or a SIGHUP (sent by a closing terminal) requests a stop as soon as possible. A separate thread receives signals, so that users get an
+//! Turns signals into requests to stop. The first SIGINT lets the current step finish. A second SIGINT, a SIGTERM (sent by job schedulers),
+//! a SIGUSR1 (which MPI's launchers pass on) or a SIGHUP (sent by a closing terminal) requests a stop as soon as possible. A separate thread receives signals, so that users get an
 //! immediate response.
 
 use std::io::IsTerminal;
@@ -32,6 +32,11 @@ pub fn listen_for_ctrl_c(interrupt: &Arc<Interrupt>) -> Result<()> {
     spawn_listener(vec![SIGINT], move |signal| interrupt.request_stop_now(signal as usize)).context("cannot install signal handlers")
 }
 
+/// Calls `on_signal` for each signal that requests a stop, which then has no other effect.
+pub fn listen_to_all(on_signal: impl FnMut(i32) + Send + 'static) -> Result<()> {
+    spawn_listener(stop_signals(), on_signal).context("cannot install signal handlers")
+}
+
 /// Requests a stop and prints its effect. Prints nothing if the signal changes nothing, since schedulers send the same signal several
 /// times.
 fn handle(interrupt: &Interrupt, signal: i32, ctrl_c: CtrlC) {
@@ -53,6 +58,9 @@ fn print_line(text: &str) {
 /// Returns the signals that request a stop.
 fn stop_signals() -> Vec<i32> {
     let mut signals = vec![SIGINT, SIGTERM];
+    // Launchers of several processes pass this one on, whereas they end their processes on others.
+    #[cfg(unix)]
+    signals.push(signal_hook::consts::SIGUSR1);
     #[cfg(unix)]
     signals.extend(Some(signal_hook::consts::SIGHUP).filter(|hangup| !is_ignored(*hangup)));
     signals
@@ -119,6 +127,7 @@ mod tests {
         check(CtrlC::Finishes, &[2, 15], (true, true, Some(15)));
         check(CtrlC::Finishes, &[15, 2], (true, true, Some(15)));
         check(CtrlC::Finishes, &[1], (true, true, Some(1)));
+        check(CtrlC::Finishes, &[10], (true, true, Some(10)));
         check(CtrlC::Stops, &[2], (true, true, Some(2)));
     }
 

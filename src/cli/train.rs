@@ -9,13 +9,14 @@ use clap::Args;
 use toml::{Table, Value};
 
 use super::arguments::{ComputeArgs, DataArgs, JsonArgs, download_progress};
-use super::numbers::{setting, within};
+use super::numbers::{COUNT_FROM_1, setting, within};
+use super::processes;
 use super::report::LiveReport;
 use super::signals::{self, CtrlC};
 use crate::config;
 use crate::config::range::whole;
 use crate::data::example;
-use crate::dist::World;
+use crate::dist::{self, World};
 use crate::input;
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::output::{self, Progress};
@@ -29,6 +30,9 @@ use crate::usage::usage;
 pub struct TrainCommand {
     #[command(flatten)]
     args: TrainArgs,
+    /// Start N processes on this machine with mpirun; several machines need a launcher instead, as in mpirun -n 8 rlvr train
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = within::<usize>(COUNT_FROM_1), conflicts_with_all = ["dry_run", "help_settings"])]
+    processes: Option<usize>,
     #[command(flatten)]
     json: JsonArgs,
 }
@@ -113,12 +117,21 @@ pub struct TrainArgs {
     compute: ComputeArgs,
 }
 
-pub fn run(TrainCommand { args, json }: TrainCommand) -> Result<ExitCode> {
+pub fn run(TrainCommand { args, processes, json }: TrainCommand) -> Result<ExitCode> {
+    if let Some(count) = processes.filter(|count| *count > 1) {
+        return processes::start(count);
+    }
+    let world = dist::launch::join()?;
     if args.help_settings {
         print_result!("{}", super::settings_help::text()?.trim_end());
         return Ok(ExitCode::SUCCESS);
     }
     let mut request = args.request(if args.dry_run { PrepareFor::DryRun } else { PrepareFor::Run })?;
+    if !world.is_first() {
+        request.progress = Progress::hidden();
+    }
+    let is_first = world.is_first();
+    request.world = world;
     if json.is_on() {
         // The document replaces the tables.
         request.print_result = &|_| ();
@@ -138,7 +151,7 @@ pub fn run(TrainCommand { args, json }: TrainCommand) -> Result<ExitCode> {
     let loaded = prepared.load(&interrupt)?;
     signals::listen(&interrupt, CtrlC::Finishes)?;
     let root = loaded.root.clone();
-    let live_report = args.report.then(|| LiveReport::start(&root, args.port)).transpose()?;
+    let live_report = (args.report && is_first).then(|| LiveReport::start(&root, args.port)).transpose()?;
     let outcome = match loaded.start().map_err(|error| error.downcast::<Interrupted>()) {
         Ok(run) => run.run()?,
         Err(Ok(Interrupted { signal })) => {
@@ -150,7 +163,9 @@ pub fn run(TrainCommand { args, json }: TrainCommand) -> Result<ExitCode> {
     if let Some(report) = live_report {
         report.finish();
     }
-    json.print(|| summary(&root), || ())?;
+    if is_first {
+        json.print(|| summary(&root), || ())?;
+    }
     Ok(match outcome {
         Outcome::Done => ExitCode::SUCCESS,
         Outcome::Interrupted { signal } => ExitCode::from(128 + signal as u8),

@@ -1,9 +1,14 @@
 //! Processes ("ranks") that compute one run together. Owns who they are and how bytes travel between them; knows nothing about tensors.
 //!
-//! A [`Communicator`] moves bytes. [`Solo`] is a single process, [`threads`] connects threads of one process in tests, and `mpi` uses the
-//! MPI library that is installed. The [`World`] offers what the rest of the program needs on top: dealing items over ranks, collecting
+//! A [`Communicator`] moves bytes. [`Solo`] is a single process, [`threads`] connects threads of one process in tests, and [`mpi`] uses
+//! the MPI library that is installed. [`launch`] finds out who started the process and joins the others. The [`World`] offers what the rest of the program needs on top: dealing items over ranks, collecting
 //! values, and agreeing on a decision.
 
+pub mod agreement;
+pub mod launch;
+pub mod members;
+#[allow(unsafe_code)] // calls a C library
+pub mod mpi;
 pub mod solo;
 pub mod threads;
 pub mod world;

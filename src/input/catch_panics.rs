@@ -41,6 +41,11 @@ pub fn catch_panics<T>(input: impl Display, work: impl FnOnce() -> Result<T>) ->
     }
 }
 
+/// True if a panic of this thread would be caught by [`catch_panics`], so that it does not end the program.
+pub fn is_catching_panics() -> bool {
+    IS_CATCHING.get()
+}
+
 /// Installs a panic hook that records the messages of caught panics and passes all others to the previous hook.
 fn install_hook() {
     static ONCE: Once = Once::new();

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-pub use catch_panics::catch_panics;
+pub use catch_panics::{catch_panics, is_catching_panics};
 pub use lines::{LINE_BYTES, Line, Lines};
 
 /// The size limit in bytes for a checkpoint's JSON files and for chat templates. The largest published `tokenizer.json` has about 35 MB.

@@ -1,7 +1,7 @@
 //! The operations that models, rollouts and the optimizer compute with, on contiguous tensors: one trait, [`Kernels`], and one
 //! implementation for each kind of machine.
 //!
-//! Owns every `unsafe` block of the program and every loop over tensor elements. Knows nothing about models, prompts or rewards. There are
+//! Owns every loop over tensor elements and every `unsafe` block of the program, except the calls of C libraries in `dist`. Knows nothing about models, prompts or rewards. There are
 //! three implementations (backends): [`cpu`] has the plain loops with which the other two are compared, [`stock`] uses only candle's stock
 //! operations and runs wherever candle does, and [`fused`] launches the kernels in `cuda/`. They share the argument and result types in
 //! [`shape`], [`logits`] and [`optimizer`]. [`compute`] selects the backend by the GPU that [`gpu_info`] finds and the confirmed GPUs
@@ -32,6 +32,7 @@ pub mod logits;
 pub mod memory;
 pub mod optimizer;
 pub mod pass;
+mod processor;
 pub mod profiler;
 pub mod shape;
 pub mod stock;
@@ -46,6 +47,7 @@ pub use logits::{Filter, MASKED, PendingSample, RowScores, SamplerOutput, Sampli
 pub use memory::{DeviceLost, DeviceMemory, OutOfMemory, is_lost, is_out_of_memory};
 pub use optimizer::{Moments, Parameter, Quantized, Step};
 pub use pass::Pass;
+pub use processor::processor_features;
 pub use profiler::Profiler;
 pub use shape::{BLOCK, BlockTables, Heads, Indices, LayerCache, Rotation, Segment};
 pub use stock::Stock;

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::ProgressDrawTarget;
 
@@ -61,9 +62,22 @@ pub fn set(mode: Mode) {
     let _ = MODE.set(mode);
 }
 
+/// Hides everything but errors from now on, results too: another process speaks for this one.
+pub fn hide_all_but_errors() {
+    IS_HIDDEN.store(true, Ordering::Relaxed);
+}
+
+static IS_HIDDEN: AtomicBool = AtomicBool::new(false);
+
 /// Returns the mode of this process.
 pub fn current() -> Mode {
-    MODE.get().copied().unwrap_or_default()
+    let mode = MODE.get().copied().unwrap_or_default();
+    if shows_results() { mode } else { Mode { least: Level::Error, ..mode } }
+}
+
+/// True unless another process prints the results, see [`hide_all_but_errors`].
+pub fn shows_results() -> bool {
+    !IS_HIDDEN.load(Ordering::Relaxed)
 }
 
 /// True if stderr shows messages: without `--quiet`.

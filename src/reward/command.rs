@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::{Batch, Graded, Reward, RewardSettings, parent_guard};
+use crate::dist;
 
 /// How long a program may take to exit after its input is closed.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -93,6 +94,8 @@ impl Program {
     /// live as long as the run.
     fn start(command: &[String], guard: Option<&Path>) -> Result<Self> {
         let mut process = guard.map_or_else(|| unguarded(command), |guard| parent_guard::command(guard, command));
+        // The program is no rank of the run.
+        dist::launch::hide_from(&mut process);
         // The program inherits stderr.
         process.stdin(Stdio::piped()).stdout(Stdio::piped());
         // Use a separate process group, so that Ctrl-C reaches only the run, which then stops the program cleanly.

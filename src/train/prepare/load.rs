@@ -27,8 +27,8 @@ pub struct Loaded<'a> {
     pub inputs: RunInputs<'a>,
     /// The run folder.
     pub root: PathBuf,
-    resumed: Option<ResumePoint>,
-    invocation: Invocation,
+    pub(super) resumed: Option<ResumePoint>,
+    pub(super) invocation: Invocation,
 }
 
 impl<'a> Prepared<'a> {
@@ -88,7 +88,7 @@ impl<'a> Loaded<'a> {
     pub fn start(self) -> Result<Run<'a>> {
         let world = self.inputs.world.clone();
         // Before rank 0 writes anything, every rank has checked and loaded everything.
-        world.wait_for_all()?;
+        self.ensure_same_on_all_ranks()?;
         let run = match &self.resumed {
             Some(resumption) => Run::resume(self.settings, resumption, self.inputs)?,
             None => Run::start(self.settings, &self.root, self.inputs)?,

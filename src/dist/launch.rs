@@ -1,0 +1,129 @@
+//! Who started this process, and how it joins the other ranks. The environment says it: each launcher sets variables.
+//!
+//! [`variables`] reads them, and [`joined`] keeps the ranks of this process, so that every way out of the program ends or leaves them.
+
+pub mod joined;
+pub mod variables;
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::World;
+use super::mpi::{Mpi, find, library};
+use crate::usage::usage;
+pub use joined::{abort_if_joined, finish_if_joined, prepare_error};
+pub use variables::{Launch, Launcher};
+
+/// Joins the other ranks that the launcher has started. Without a launcher, or if it has started one process, the world is this process
+/// alone, and no library is loaded. From then on, an error or a panic ends all ranks, and only rank 0 prints messages and results.
+///
+/// # Errors
+/// If there is no library to exchange data with, or it belongs to another launcher.
+pub fn join() -> Result<World> {
+    let Some(launch) = Launch::of_this_process()?.filter(|launch| launch.world != Some(1)) else { return Ok(World::solo().clone()) };
+    if launch.launcher == Launcher::Torchrun {
+        let ranks = launch.world.unwrap_or_default();
+        return usage(Err(anyhow::anyhow!(
+            "torchrun has started {ranks} processes, which need GPUs and NCCL to exchange data; on CPUs, start them with mpirun -n {ranks}"
+        )));
+    }
+    let library = find::load()?;
+    check_family(&launch, library)?;
+    let mpi = Mpi::start(library)?;
+    let world = World::of(std::sync::Arc::new(mpi)).with_ranks_on_host(launch.local_world);
+    // The registration comes first: the check below fails on some ranks only if the launcher mixes libraries.
+    joined::register(&world);
+    check_ranks(&launch, library.version(), world.rank(), world.size())?;
+    Ok(world)
+}
+
+/// Refuses a library that cannot understand the launcher. Open MPI would end the process with messages of its own.
+fn check_family(launch: &Launch, library: &library::Library) -> Result<()> {
+    let is_open_mpi = library.interface == library::Interface::OpenMpi;
+    match launch.launcher {
+        Launcher::Hydra => ensure!(!is_open_mpi, "{}", mismatch(launch, library.version())),
+        Launcher::OpenMpi => ensure!(is_open_mpi, "{}", mismatch(launch, library.version())),
+        Launcher::Slurm | Launcher::Pmix | Launcher::Torchrun => {}
+    }
+    Ok(())
+}
+
+/// Checks that the library found the ranks that the launcher has started.
+fn check_ranks(launch: &Launch, version: &str, rank: usize, world: usize) -> Result<()> {
+    if launch.rank == rank && launch.world.is_none_or(|expected| expected == world) {
+        return Ok(());
+    }
+    bail!(
+        "{} (the launcher says rank {} of {}, the library rank {rank} of {world})",
+        mismatch(launch, version),
+        launch.rank,
+        launch.size()
+    );
+}
+
+fn mismatch(launch: &Launch, version: &str) -> String {
+    let advice = match launch.launcher {
+        Launcher::Slurm => "choose what it supports with srun --mpi=pmix or --mpi=pmi2, or name another library",
+        _ => "start the program with the mpirun of that library, or name the library of this launcher",
+    };
+    format!(
+        "{} has started this process, but the MPI library found is {version}: {advice}: {}=/path/to/libmpi.so",
+        launch.launcher,
+        find::VARIABLE
+    )
+}
+
+/// Refuses to run a command that knows nothing of ranks under a launcher that has started several.
+///
+/// # Errors
+/// If there are several ranks.
+pub fn refuse_ranks(command: &str) -> Result<()> {
+    let Some(launch) = Launch::of_this_process()?.filter(|launch| launch.world != Some(1)) else { return Ok(()) };
+    usage(Err(anyhow::anyhow!(
+        "rlvr {command} runs in one process, but {} has started {}; start it without the launcher",
+        launch.launcher,
+        launch.size()
+    )))
+}
+
+/// Hides the launcher from a program that this one starts, which is no rank.
+pub fn hide_from(command: &mut Command) {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    names.filter(|name| variables::is_launchers(name)).for_each(|name| {
+        command.env_remove(name);
+    });
+}
+
+impl Launch {
+    /// Reads the variables of this process. `None` without a launcher.
+    ///
+    /// # Errors
+    /// If a launcher's variables make no sense.
+    pub fn of_this_process() -> Result<Option<Self>> {
+        Self::of(|name| std::env::var(name).ok()).context("cannot read what the launcher says about this process")
+    }
+
+    /// The number of ranks in words.
+    fn size(&self) -> String {
+        self.world.map_or_else(|| "several processes".to_owned(), |world| format!("{world} processes"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn check_ranks_names_the_launcher_and_the_library() {
+        let launch = |launcher| Launch { launcher, rank: 1, world: Some(4), local_rank: 1, local_world: 4 };
+        let check = |launcher, rank, world, expected: Option<&str>| {
+            let error = check_ranks(&launch(launcher), "MPICH 5.0.2", rank, world).err().map(|error| error.to_string());
+            assert!(error.as_deref().unwrap_or_default().starts_with(expected.unwrap_or_default()), "{error:?}");
+            assert_eq!(error.is_some(), expected.is_some());
+        };
+        check(Launcher::Hydra, 1, 4, None);
+        check(Launcher::Pmix, 0, 1, Some("a PMIx launcher has started this process, but the MPI library found is MPICH 5.0.2"));
+        check(Launcher::Slurm, 0, 1, Some("srun has started this process, but the MPI library found is MPICH 5.0.2: choose"));
+    }
+}
