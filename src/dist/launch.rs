@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::World;
 use super::mpi::{Mpi, find, library};
 use crate::usage::usage;
-pub use joined::{abort_if_joined, finish_if_joined, prepare_error};
+pub use joined::end;
 pub use variables::{Launch, Launcher};
 
 /// Joins the other ranks that the launcher has started. Without a launcher, or if it has started one process, the world is this process
@@ -28,6 +28,7 @@ pub fn join() -> Result<World> {
             "torchrun has started {ranks} processes, which need GPUs and NCCL to exchange data; on CPUs, start them with mpirun -n {ranks}"
         )));
     }
+    joined::begin_to_join();
     let library = find::load()?;
     check_family(&launch, library)?;
     let mpi = Mpi::start(library)?;
