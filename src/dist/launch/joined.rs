@@ -19,7 +19,7 @@ const GRACE: Duration = Duration::from_secs(2);
 const PANICKED: i32 = 101;
 
 static JOINED: OnceLock<World> = OnceLock::new();
-static IS_JOINING: AtomicBool = AtomicBool::new(false);
+static MAY_WAIT: AtomicBool = AtomicBool::new(false);
 
 /// Remembers the ranks, so that the functions below and a panic reach them. Only rank 0 prints messages and results from now on.
 pub(super) fn register(world: &World) {
@@ -37,9 +37,9 @@ pub(super) fn register(world: &World) {
     }));
 }
 
-/// Marks that this process is about to join others, which then may wait for it.
-pub(super) fn begin_to_join() {
-    IS_JOINING.store(true, Ordering::SeqCst);
+/// Marks that other ranks may wait for this one from now on.
+pub(super) fn others_may_wait() {
+    MAY_WAIT.store(true, Ordering::SeqCst);
 }
 
 /// Ends the program after its work: success leaves the other ranks, and an error is printed and ends all of them. `code_of` is the exit code
@@ -71,7 +71,7 @@ fn fail(text: &str, code: i32) {
     }
     // Other ranks may wait for this one in MPI_Init. Open MPI's mpirun ends them if a process returns an error, the others only if a process
     // is killed.
-    if IS_JOINING.load(Ordering::SeqCst) && launch.is_some_and(|launch| launch.launcher != Launcher::OpenMpi) {
+    if MAY_WAIT.load(Ordering::SeqCst) && launch.is_some_and(|launch| launch.launcher != Launcher::OpenMpi) {
         kill_this_process();
     }
 }
