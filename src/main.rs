@@ -16,12 +16,8 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    let finished = rlvr::cli::run(cli).and_then(|code| launch::finish_if_joined().map(|()| code));
-    finished.unwrap_or_else(|error| {
-        rlvr::output::print_error(&launch::prepare_error(&format!("{error:#}")));
+    launch::end(rlvr::cli::run(cli), |error| {
         let is_usage = error.is::<rlvr::usage::Usage>() || error.is::<rlvr::checkpoint::lock::FolderInUse>();
-        let code = if is_usage { 2 } else { 1 };
-        launch::abort_if_joined(code.into());
-        ExitCode::from(code)
+        if is_usage { 2 } else { 1 }
     })
 }

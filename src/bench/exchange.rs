@@ -21,9 +21,9 @@ const TERMS: usize = 8;
 pub struct Exchange {
     /// The number of bytes that each rank sends, receives or sums.
     pub bytes: usize,
-    /// Median time in which rank 0 sends the bytes to all others.
-    pub broadcast_s: f64,
-    /// Median time in which two neighbors send each other the bytes; `None` if a rank has no neighbor.
+    /// Median time in which rank 0 sends the bytes to all others; `None` for a single rank, like the next.
+    pub broadcast_s: Option<f64>,
+    /// Median time in which two neighbors send each other the bytes.
     pub pair_s: Option<f64>,
     /// Median time of the sum over all ranks.
     pub sum_s: f64,
@@ -40,7 +40,8 @@ pub fn measure(world: &World, numbers: usize) -> Result<Exchange> {
     let own = own_sum(world, numbers);
     let bytes = own.len();
     let (mut buffer, mut received) = (own.clone(), vec![0; bytes]);
-    let broadcast_s = median_s(world, || world.communicator().broadcast(0, &mut buffer))?;
+    let broadcast = || world.communicator().broadcast(0, &mut buffer);
+    let broadcast_s = (world.size() > 1).then(|| median_s(world, broadcast)).transpose()?;
     let pair = || world.communicator().exchange(world.rank() ^ 1, &own, &mut received);
     let pair_s = (world.size() > 1).then(|| median_s(world, pair)).transpose()?;
     let mut sum = own.clone();
@@ -101,8 +102,7 @@ fn add(sums: &mut [u8], terms: &[u8]) {
 fn own_sum(world: &World, numbers: usize) -> Vec<u8> {
     let count = TERMS.max(world.size()) / world.size();
     let first = world.rank() * count;
-    let tree = |terms: Range<usize>| tree_sum(terms, numbers);
-    tree(first..first + count)
+    tree_sum(first..first + count, numbers)
 }
 
 /// Adds terms in a binary tree; their number is a power of two.

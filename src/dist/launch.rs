@@ -7,12 +7,12 @@ pub mod variables;
 
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::World;
 use super::mpi::{Mpi, find, library};
 use crate::usage::usage;
-pub use joined::{abort_if_joined, finish_if_joined, prepare_error};
+pub use joined::end;
 pub use variables::{Launch, Launcher};
 
 /// Joins the other ranks that the launcher has started. Without a launcher, or if it has started one process, the world is this process
@@ -24,10 +24,11 @@ pub fn join() -> Result<World> {
     let Some(launch) = Launch::of_this_process()?.filter(|launch| launch.world != Some(1)) else { return Ok(World::solo().clone()) };
     if launch.launcher == Launcher::Torchrun {
         let ranks = launch.world.unwrap_or_default();
-        return usage(Err(anyhow::anyhow!(
+        return usage(Err(anyhow!(
             "torchrun has started {ranks} processes, which need GPUs and NCCL to exchange data; on CPUs, start them with mpirun -n {ranks}"
         )));
     }
+    joined::others_may_wait();
     let library = find::load()?;
     check_family(&launch, library)?;
     let mpi = Mpi::start(library)?;
@@ -80,7 +81,8 @@ fn mismatch(launch: &Launch, version: &str) -> String {
 /// If there are several ranks.
 pub fn refuse_ranks(command: &str) -> Result<()> {
     let Some(launch) = Launch::of_this_process()?.filter(|launch| launch.world != Some(1)) else { return Ok(()) };
-    usage(Err(anyhow::anyhow!(
+    joined::others_may_wait();
+    usage(Err(anyhow!(
         "rlvr {command} runs in one process, but {} has started {}; start it without the launcher",
         launch.launcher,
         launch.size()

@@ -37,8 +37,8 @@ pub fn run(args: ExchangeArgs) -> Result<()> {
 fn print_table(measured: &Exchange) {
     let row =
         |name: &str, seconds: f64| vec![name.to_owned(), format!("{seconds:.4}"), format!("{:.2}", measured.bytes as f64 / seconds / 1e9)];
-    let pair = measured.pair_s.map(|seconds| row("pair exchange", seconds));
-    let rows: Vec<_> = [row("broadcast", measured.broadcast_s)].into_iter().chain(pair).chain([row("sum", measured.sum_s)]).collect();
+    let times = [("broadcast", measured.broadcast_s), ("pair exchange", measured.pair_s), ("sum", Some(measured.sum_s))];
+    let rows: Vec<_> = times.into_iter().filter_map(|(name, seconds)| Some(row(name, seconds?))).collect();
     print_result!("{}", table(&["exchange", "seconds", "GB/s"], &rows));
     print_result!("sha256 of the sums: {}", measured.sha256);
 }

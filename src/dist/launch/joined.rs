@@ -1,13 +1,15 @@
 //! The ranks that this process has joined. Every way out of the program passes here: success leaves them, and all else ends them.
 
 use std::panic::PanicHookInfo;
+use std::process::ExitCode;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
 
 use super::super::World;
-use super::variables::Launch;
+use super::variables::{Launch, Launcher};
 use crate::{input, output};
 
 /// How long a rank with an error waits before it prints it. Rank 0 usually has the same error: it prints its own and ends the others.
@@ -17,6 +19,7 @@ const GRACE: Duration = Duration::from_secs(2);
 const PANICKED: i32 = 101;
 
 static JOINED: OnceLock<World> = OnceLock::new();
+static MAY_WAIT: AtomicBool = AtomicBool::new(false);
 
 /// Remembers the ranks, so that the functions below and a panic reach them. Only rank 0 prints messages and results from now on.
 pub(super) fn register(world: &World) {
@@ -29,36 +32,61 @@ pub(super) fn register(world: &World) {
     std::panic::set_hook(Box::new(|panic| {
         // One that a library's caller catches does not end the program.
         if !input::is_catching_panics() {
-            output::print_error(&prepare_error(&describe(panic)));
-            abort_if_joined(PANICKED);
+            fail(&describe(panic), PANICKED);
         }
     }));
 }
 
-/// Returns the text of an error that ends the program as it is printed: with the rank in front. A rank other than 0 first waits a while.
-pub fn prepare_error(text: &str) -> String {
-    let started = || Launch::of_this_process().ok().flatten().map(|launch| (launch.rank, launch.world));
-    let place = JOINED.get().map(|world| (world.rank(), Some(world.size()))).or_else(started);
-    let Some((rank, _)) = place.filter(|(_, world)| *world != Some(1)) else { return text.to_owned() };
-    if rank != 0 {
-        std::thread::sleep(GRACE);
-    }
-    format!("rank {rank}: {text}")
+/// Marks that other ranks may wait for this one from now on.
+pub(super) fn others_may_wait() {
+    MAY_WAIT.store(true, Ordering::SeqCst);
 }
 
-/// Ends all ranks with this exit code; returns if this process has joined none.
-pub fn abort_if_joined(code: i32) {
+/// Ends the program after its work: success leaves the other ranks, and an error is printed and ends all of them. `code_of` is the exit code
+/// of an error. Returns the exit code if this process has to end itself.
+pub fn end(outcome: Result<ExitCode>, code_of: impl Fn(&anyhow::Error) -> u8) -> ExitCode {
+    let finished = outcome.and_then(|code| JOINED.get().map_or(Ok(()), |world| world.communicator().finish()).map(|()| code));
+    finished.unwrap_or_else(|error| {
+        let code = code_of(&error);
+        fail(&format!("{error:#}"), code.into());
+        ExitCode::from(code)
+    })
+}
+
+/// Prints an error with the rank in front, and ends all ranks. Returns if this process has joined none.
+fn fail(text: &str, code: i32) {
+    let launch = Launch::of_this_process().ok().flatten();
+    let place = JOINED.get().map(|world| (world.rank(), Some(world.size()))).or(launch.map(|launch| (launch.rank, launch.world)));
+    match place {
+        None | Some((_, Some(1))) => output::print_error(text),
+        Some((rank, _)) => {
+            if rank != 0 {
+                std::thread::sleep(GRACE);
+            }
+            output::print_error(&format!("rank {rank}: {text}"));
+        }
+    }
     if let Some(world) = JOINED.get() {
         world.communicator().abort(code);
     }
+    // Other ranks may wait for this one in MPI_Init. Open MPI's mpirun ends them if a process returns an error, the others only if a process
+    // is killed.
+    if MAY_WAIT.load(Ordering::SeqCst) && launch.is_some_and(|launch| launch.launcher != Launcher::OpenMpi) {
+        kill_this_process();
+    }
 }
 
-/// Leaves the other ranks after success; does nothing if this process has joined none.
-///
-/// # Errors
-/// If the connection fails.
-pub fn finish_if_joined() -> Result<()> {
-    JOINED.get().map_or(Ok(()), |world| world.communicator().finish())
+#[cfg(unix)]
+fn kill_this_process() {
+    use rustix::process::{Signal, getpid, kill_process};
+
+    // Unlike abort(), it leaves no core dump.
+    let _ = kill_process(getpid(), Signal::KILL);
+}
+
+#[cfg(not(unix))]
+fn kill_this_process() {
+    std::process::abort();
 }
 
 /// Describes a panic: the thread, the place and the message.
