@@ -93,9 +93,9 @@ def check_failures(target, mpis):
                     assert f"error: rank {rank}: " in found[2] and message in found[2], (mpi.name, what, found[2])
                     assert found[2].count("error: rank") == 1, found[2]
                 print(f"  {mpi.name}, rank {rank}, {what}: exit code {found[0]} after {seconds:.1f} s")
+        kill_the_launcher(target, mpi)
         for what, code in {"caught": 0, "code": 7}.items():
             found, _ = fail(target, mpi, what, 2)
-            # Only the given rank has the code; each launcher returns the largest.
             assert found[0] == code and "error: rank" not in found[2], (mpi.name, what, found)
 
 
@@ -111,6 +111,21 @@ def fail(target, mpi, what, rank):
         found = finish(process, END_S)
         assert (folder / "done").exists() == (what in ("caught", "code")), (mpi.name, what, found)
         return found, time.monotonic() - started
+
+
+def kill_the_launcher(target, mpi):
+    """Kills mpirun while one rank computes and the others wait for it: all must end, and so close the streams."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        process = mpi.start(["-n", 4, target / "examples/failing_ranks", "sleep", 2], folder)
+        wait_for(folder / "failing.pid", process)
+        rank = int((folder / "failing.pid").read_text())
+        process.kill()
+        finish(process, END_S)
+        deadline = time.monotonic() + END_S
+        while pathlib.Path(f"/proc/{rank}").exists():
+            assert time.monotonic() < deadline, f"{mpi.name}: a rank survives its launcher"
+            time.sleep(0.05)
 
 
 def wait_for(path, process):

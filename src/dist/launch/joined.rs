@@ -15,6 +15,10 @@ use crate::{input, output};
 /// How long a rank with an error waits before it prints it. Rank 0 usually has the same error: it prints its own and ends the others.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// How often a rank checks that its launcher is still there.
+#[cfg(unix)]
+const LAUNCHER_POLL: Duration = Duration::from_millis(500);
+
 /// The exit code after a panic, as Rust's own.
 const PANICKED: i32 = 101;
 
@@ -29,6 +33,8 @@ pub(super) fn register(world: &World) {
     if !world.is_first() {
         output::mode::hide_all_but_errors();
     }
+    #[cfg(unix)]
+    end_with_the_launcher();
     std::panic::set_hook(Box::new(|panic| {
         // One that a library's caller catches does not end the program.
         if !input::is_catching_panics() {
@@ -74,6 +80,18 @@ fn fail(text: &str, code: i32) {
     if MAY_WAIT.load(Ordering::SeqCst) && launch.is_some_and(|launch| launch.launcher != Launcher::OpenMpi) {
         kill_this_process();
     }
+}
+
+/// Ends this process soon after its parent, the launcher, has ended. Open MPI's ranks notice that only when they exchange data.
+#[cfg(unix)]
+fn end_with_the_launcher() {
+    let parent = rustix::process::getppid();
+    std::thread::spawn(move || {
+        while rustix::process::getppid() == parent {
+            std::thread::sleep(LAUNCHER_POLL);
+        }
+        kill_this_process();
+    });
 }
 
 #[cfg(unix)]
