@@ -41,6 +41,13 @@ class Mpi:
         return finish(self.start(words, folder, **variables))
 
 
+def installed():
+    """Installs Open MPI and MPICH unless they are there."""
+    folder = pathlib.Path(subprocess.run([ROOT / "scripts/mpi.sh"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
+    flags = ["--allow-run-as-root", "--oversubscribe", "--bind-to", "none"]
+    return [Mpi("openmpi", folder, "libmpi.so.40", flags), Mpi("mpich", folder, "libmpi.so.12")]
+
+
 def finish(process, limit_s=LIMIT_S):
     """Returns the exit code and both streams; ends the process and fails if it takes too long."""
     try:
@@ -208,11 +215,7 @@ def main():
     unknown = [name for name in arguments.only.split(",") if name not in checks]
     if unknown:
         parser.error(f"unknown check {unknown[0]}; expected some of {', '.join(checks)}")
-    folder = pathlib.Path(subprocess.run([ROOT / "scripts/mpi.sh"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
-    mpis = [
-        Mpi("openmpi", folder, "libmpi.so.40", ["--allow-run-as-root", "--oversubscribe"]),
-        Mpi("mpich", folder, "libmpi.so.12"),
-    ]
+    mpis = installed()
     for name in arguments.only.split(","):
         print(name)
         checks[name](arguments.target.resolve(), mpis)
