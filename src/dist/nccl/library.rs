@@ -173,7 +173,9 @@ impl Library {
     pub fn send(&self, communicator: Handle, peer: usize, from: Buffer) -> Result<()> {
         let address = from.address as *const c_void;
         // SAFETY: `Buffer` describes device memory that its owner keeps until the stream's work has ended.
-        self.check("ncclSend", unsafe { (self.send)(address, from.bytes, BYTES, peer as c_int, communicator.0, from.stream as *mut c_void) })
+        self.check("ncclSend", unsafe {
+            (self.send)(address, from.bytes, BYTES, peer as c_int, communicator.0, from.stream as *mut c_void)
+        })
     }
 
     /// Starts receiving a buffer from a rank.
@@ -204,8 +206,7 @@ impl Library {
     pub fn all_gather(&self, communicator: Handle, rank: usize, bytes: usize, buffer: Buffer) -> Result<()> {
         let (own, stream) = (buffer.address + (rank * bytes) as u64, buffer.stream as *mut c_void);
         // SAFETY: see `send`. NCCL defines that a rank may send from its place in the buffer.
-        let code =
-            unsafe { (self.all_gather)(own as *const c_void, buffer.address as *mut c_void, bytes, BYTES, communicator.0, stream) };
+        let code = unsafe { (self.all_gather)(own as *const c_void, buffer.address as *mut c_void, bytes, BYTES, communicator.0, stream) };
         self.check("ncclAllGather", code)
     }
 
