@@ -19,6 +19,26 @@ pub struct UniqueId {
 /// What NCCL returns for a call of a nonblocking communicator that still runs.
 pub const IN_PROGRESS: c_int = 7;
 
+/// A rank's membership in a group: a pointer of the library's own.
+#[derive(Clone, Copy, Debug)]
+pub struct Handle(pub *mut c_void);
+
+// SAFETY: the pointer is only passed to NCCL, which allows any thread to make a call, but one at a time; its error may always be asked for.
+unsafe impl Send for Handle {}
+// SAFETY: see above; the caller makes one call at a time.
+unsafe impl Sync for Handle {}
+
+/// A buffer of device memory and the stream of a call.
+#[derive(Clone, Copy, Debug)]
+pub struct Buffer {
+    /// The device address.
+    pub address: u64,
+    /// The number of bytes.
+    pub bytes: usize,
+    /// The `CUstream` as a number.
+    pub stream: u64,
+}
+
 /// `ncclGetVersion`.
 pub type GetVersion = unsafe extern "C" fn(*mut c_int) -> c_int;
 /// `ncclGetUniqueId`.

@@ -9,8 +9,8 @@ use anyhow::{Result, bail, ensure};
 use candle_core::cuda_backend::cudarc::driver::sys::{CUevent, CUstream};
 use candle_core::cuda_backend::cudarc::driver::{CudaContext, result};
 
-use super::abi::Buffer;
-use super::library::{Handle, Library};
+use super::abi::{Buffer, Handle};
+use super::library::Library;
 use super::pieces::{parts, rounds};
 use super::staging::{ROOM, Staging};
 use super::unique_id::Meeting;
@@ -84,11 +84,10 @@ impl Nccl {
         let _turn = self.turn();
         self.calls.start(what);
         let started = work().and_then(|()| self.ended_in(stream));
-        match started {
-            Ok(is_done) => self.calls.go_on(is_done),
-            Err(_) => self.calls.end(),
+        if started.is_err() {
+            self.calls.end();
         }
-        started.map(drop)
+        started.map(|is_done| self.calls.go_on(is_done))
     }
 
     /// Returns a function that tells whether the work that is now in a stream has ended. If the device has failed, the thread that uses it

@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::abi::{
-    AllGather, BYTES, Broadcast, GetAsyncError, GetErrorString, GetLastError, GetUniqueId, GetVersion, Group, IN_PROGRESS, InitRank,
-    OfCommunicator, Receive, SUCCESS, SendBytes, UniqueId, Version,
+    AllGather, BYTES, Broadcast, Buffer, GetAsyncError, GetErrorString, GetLastError, GetUniqueId, GetVersion, Group, Handle, IN_PROGRESS,
+    InitRank, OfCommunicator, Receive, SUCCESS, SendBytes, UniqueId, Version,
 };
 
 /// The variable that names the library's file.
@@ -19,15 +19,6 @@ pub const LIBRARY_VARIABLE: &str = "RLVR_NCCL_LIBRARY";
 const NAMES: [&str; 2] = ["libnccl.so.2", "libnccl.so"];
 /// The first version with sends and receives.
 const OLDEST: Version = Version { major: 2, minor: 7, patch: 0 };
-
-/// A rank's membership in a group: a pointer of the library's own.
-#[derive(Clone, Copy, Debug)]
-pub struct Handle(*mut c_void);
-
-// SAFETY: the pointer is only passed to NCCL, which allows any thread to make a call, but one at a time; its error may always be asked for.
-unsafe impl Send for Handle {}
-// SAFETY: see above; the caller makes one call at a time.
-unsafe impl Sync for Handle {}
 
 /// The loaded library. It stays loaded until the process ends, because its threads may outlive every use.
 pub struct Library {
@@ -45,17 +36,6 @@ pub struct Library {
     broadcast: Broadcast,
     all_gather: AllGather,
     version: Version,
-}
-
-/// A buffer of device memory and the stream of a call.
-#[derive(Clone, Copy, Debug)]
-pub struct Buffer {
-    /// The device address.
-    pub address: u64,
-    /// The number of bytes.
-    pub bytes: usize,
-    /// The `CUstream` as a number.
-    pub stream: u64,
 }
 
 impl Library {
