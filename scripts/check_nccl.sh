@@ -20,6 +20,7 @@ ranks() {
   local test=$1 world=$2 started=$3 rank pids=() codes=()
   shift 3
   port=$((port + 1))
+  rm -f "$folder"/*.txt
   for ((rank = 0; rank < started; rank++)); do
     RANK=$rank LOCAL_RANK=$rank WORLD_SIZE=$world MASTER_ADDR=127.0.0.1 MASTER_PORT=$port \
       timeout 120 "$tests" --ignored --exact --nocapture "dist::nccl::trial::$test" >"$folder/$rank.txt" 2>&1 &
