@@ -98,7 +98,8 @@ impl Nccl {
         // SAFETY: the event is new, and `DeviceSlice` describes a stream that exists.
         #[allow(unsafe_code)]
         unsafe { result::event::record(recorded, stream) }?;
-        Ok(Box::new(move || event.try_is_complete().unwrap_or(true)))
+        // The watchdog's thread asks.
+        Ok(Box::new(move || event.context().bind_to_thread().is_err() || event.try_is_complete().unwrap_or(true)))
     }
 
     fn turn(&self) -> MutexGuard<'_, Staging> {
