@@ -1,20 +1,24 @@
 //! Processes ("ranks") that compute one run together. Owns who they are and how bytes travel between them; knows nothing about tensors.
 //!
-//! A [`Communicator`] moves bytes. [`Solo`] is a single process, [`threads`] connects threads of one process in tests, and [`mpi`] uses
-//! the MPI library that is installed. [`launch`] finds out who started the process and joins the others. The [`World`] offers what the rest of the program needs on top: dealing items over ranks, collecting
-//! values, and agreeing on a decision.
+//! A [`Communicator`] moves bytes. [`Solo`] is a single process, [`threads`] connects threads of one process in tests, [`mpi`] uses the MPI
+//! library that is installed, and [`nccl`] NVIDIA's library, which also moves bytes between GPUs. [`launch`] finds out who started the
+//! process and joins the others. The [`World`] offers what the rest of the program needs on top: dealing items over ranks, collecting values,
+//! and agreeing on a decision.
 
 pub mod agreement;
+pub mod device;
 pub mod launch;
 pub mod members;
 #[allow(unsafe_code)] // calls a C library
 pub mod mpi;
+pub mod nccl;
 pub mod solo;
 pub mod threads;
 pub mod world;
 
 use anyhow::Result;
 
+pub use device::{DeviceCommunicator, DeviceSlice};
 pub use solo::Solo;
 pub use world::World;
 
@@ -55,4 +59,9 @@ pub trait Communicator: Send + Sync {
     /// # Errors
     /// If the connection fails.
     fn finish(&self) -> Result<()>;
+
+    /// Moves bytes between GPUs without the host, if this communicator can.
+    fn device(&self) -> Option<&dyn DeviceCommunicator> {
+        None
+    }
 }

@@ -1,8 +1,8 @@
 //! The operations that models, rollouts and the optimizer compute with, on contiguous tensors: one trait, [`Kernels`], and one
 //! implementation for each kind of machine.
 //!
-//! Owns every loop over tensor elements and every `unsafe` block of the program, except the calls of C libraries in `dist`. Knows nothing about models, prompts or rewards. There are
-//! three implementations (backends): [`cpu`] has the plain loops with which the other two are compared, [`stock`] uses only candle's stock
+//! Owns every loop over tensor elements and every `unsafe` block of the program, except the calls of C libraries in `dist`. Knows nothing
+//! about models, prompts or rewards. There are three implementations (backends): [`cpu`] has the plain loops with which the other two are compared, [`stock`] uses only candle's stock
 //! operations and runs wherever candle does, and [`fused`] launches the kernels in `cuda/`. They share the argument and result types in
 //! [`shape`], [`logits`] and [`optimizer`]. [`compute`] selects the backend by the GPU that [`gpu_info`] finds and the confirmed GPUs
 //! that [`confirmation`] lists. [`hooks`] wraps any backend in hooks, such as those of the [`profiler`].

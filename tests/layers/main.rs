@@ -73,7 +73,7 @@ fn unsafe_code_is_only_in_kernels_and_libraries_of_ranks() {
     let sources = crate_sources();
     let home = |module: &Module| if module[0] == "dist" { module[..2].join("::") } else { module[0].clone() };
     let found: BTreeSet<String> = sources.unsafe_modules().map(home).collect();
-    assert_eq!(found, ["dist::mpi", "kernels"].map(String::from).into());
+    assert_eq!(found, ["dist::device", "dist::mpi", "dist::nccl", "kernels"].map(String::from).into());
 }
 
 fn describe(sources: &Sources, used: &Use) -> String {

@@ -15,7 +15,7 @@ namespace {
 std::recursive_mutex everything;
 
 struct Fault {
-    static constexpr int invalid = 1, out_of_memory = 2, no_device = 101, no_context = 201, not_found = 500, not_recorded = 900, invalidated = 901;
+    static constexpr int invalid = 1, out_of_memory = 2, no_device = 101, no_context = 201, not_found = 500, not_ready = 600, not_recorded = 900, invalidated = 901;
 };
 
 uint64_t setting(const char* name, uint64_t usual) {

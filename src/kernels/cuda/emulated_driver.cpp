@@ -144,6 +144,10 @@ DRIVER cuEventSynchronize(Event* event) {
     if (int fault = enter()) return fault;
     return finish(event->number), 0;
 }
+DRIVER cuEventQuery(Event* event) {
+    ONE_AT_A_TIME;
+    return done >= event->number ? lost() : Fault::not_ready;
+}
 DRIVER cuEventElapsedTime_v2(float* elapsed, Event* begin, Event* end) { return *elapsed = end->milliseconds - begin->milliseconds, 0; }
 
 DRIVER cuMemAllocAsync(Address* to, size_t bytes, Stream* stream) {

@@ -42,6 +42,8 @@ impl<'a> Prepared<'a> {
         ensure!(self.request.need == PrepareFor::Run, "a run prepared for {:?} cannot be loaded", self.request.need);
         let MachineCheck { kernels, computed_on, refusal } = self.check_machine()?;
         usage(refusal.map_or(Ok(()), Err))?;
+        let is_shared = self.request.world.size() > 1;
+        ensure!(!is_shared || kernels.device().is_cpu(), "several processes share a run on CPUs only so far: add --device cpu");
         let Self { mut settings, replay, resumed, problems, labels, sets, chat, root, invocation, request } = self;
         let progress = request.progress.clone();
         let model = source::load(&settings.model, &chat, &kernels, &progress, &request.on_progress)?;
