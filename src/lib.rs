@@ -81,7 +81,7 @@
 //! - **Sampling does not wait for the device**: the next forward pass starts with the sampled tokens before the host has read them
 //!   ([`rollout::engine`]).
 //! - **Processes do not change bits**: with `train.shards`, a mini-batch is divided into shards, whose gradients are summed by a fixed binary
-//!   tree; ranks and workers compute subtrees ([`train::update::Shards`]). Whole tensors have owners, which hold the optimizer's states and
+//!   tree; ranks and workers compute subtrees ([`train::shards::Shards`]). Whole tensors have owners, which hold the optimizer's states and
 //!   send the updated weights to the other ranks ([`optim::Owners`]). Ranks deal rollouts, rewards and evaluations among themselves and share
 //!   the results, so the host code after them runs on every rank unchanged; rank 0 alone writes files.
 //! - **Memory is planned**: [`train::plan`] adds up the sizes returned by functions next to the code that allocates. If a device still runs

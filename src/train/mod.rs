@@ -36,6 +36,7 @@ pub mod run_summary;
 pub mod schedules;
 pub mod selection;
 pub mod settings;
+pub mod shards;
 pub mod update;
 
 pub use folder::RunFolder;

@@ -1,11 +1,11 @@
 //! An update of the policy: computes loss and gradient in one pass over packed micro-batches, then takes an AdamW step. `packing` divides
-//! sequences into micro-batches, `shards` sums gradients in an order that does not depend on the number of processes, `scoring` computes log-probabilities without a gradient, and `report` collects the measurements of an
+//! sequences into micro-batches, `sum` adds up gradients, `scoring` computes log-probabilities without a gradient, and `report` collects the measurements of an
 //! update.
 
 mod packing;
 mod report;
 mod scoring;
-mod shards;
+mod sum;
 
 use anyhow::Result;
 
@@ -22,7 +22,6 @@ pub use packing::{Packing, Sequence, by_sequence, micro_batch_count, split_by_se
 use report::TokenSums;
 pub use report::UpdateReport;
 pub use scoring::{PolicyScorer, logprobs};
-pub use shards::{Shards, buffers};
 
 /// A response with the inputs of its loss, one number per response token each.
 #[derive(Clone, Debug)]

@@ -28,7 +28,7 @@ use crate::dist::World;
 use crate::kernels::Target;
 use crate::model::ModelConfig;
 use crate::rollout::limits::EngineLoad;
-use crate::train::update::{self, Shards};
+use crate::train::shards::{Shards, buffers};
 use crate::workers::Workers;
 
 /// The sizes of a run's workload.
@@ -93,7 +93,7 @@ pub fn gradient_sets(settings: &RunSettings, workers: usize, processes: usize) -
         0 => workers,
         shards => {
             let workers = workers.min(shards / processes).max(1);
-            workers * update::buffers(shards / processes / workers)
+            workers * buffers(shards / processes / workers)
         }
     }
 }

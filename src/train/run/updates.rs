@@ -15,7 +15,8 @@ use crate::train::critic::{self, Critic, CriticReport};
 use crate::train::measures::Updated;
 use crate::train::plan::ActivationPlan;
 use crate::train::settings::RunSettings;
-use crate::train::update::{Packing, Sample, Sequence, Shards, UpdateReport, Updater, apply};
+use crate::train::shards::Shards;
+use crate::train::update::{Packing, Sample, Sequence, UpdateReport, Updater, apply};
 
 /// An out-of-memory error is final if micro-batches have at most this many tokens.
 const MIN_MICRO_BATCH_TOKENS: usize = 256;

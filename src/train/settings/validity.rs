@@ -8,7 +8,7 @@ use crate::config::Settings;
 use crate::dist::World;
 use crate::model::ModelConfig;
 use crate::objective::{Baseline, KlEstimator, Scale, Surrogate};
-use crate::train::update::Shards;
+use crate::train::shards::Shards;
 
 impl RunSettings {
     /// Checks everything that needs no model.

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 
-use super::shards::Shards;
 use crate::flow::{Completion, SamplingMask};
 use crate::interrupt::Interrupt;
 use crate::model::Packed;
 use crate::model::decoder::ActivationCheckpointing;
 use crate::output::Progress;
+use crate::train::shards::Shards;
 use crate::workers::Workers;
 
 /// The tokens of a prompt and a response; only the response is scored.
