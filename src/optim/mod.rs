@@ -331,7 +331,7 @@ impl AdamW {
     ///
     /// # Errors
     /// If a parameter is missing, or the device or the connection fails.
-    pub fn gathered(&self, kernels: &dyn Kernels, parameters: &[(String, &Tensor)]) -> Result<Option<Self>> {
+    pub fn gathered(&self, parameters: &[(String, &Tensor)]) -> Result<Option<Self>> {
         if self.owners.world().size() == 1 {
             return Ok(Some(self.clone()));
         }
@@ -345,7 +345,7 @@ impl AdamW {
                 Ok(ParameterState { name: name.to_owned(), master: master.transpose()?, moments })
             };
             let state = self.state(name).map_or_else(blank, |state| Ok(state.clone()))?;
-            let tensors = state.tensors().map(|tensor| self.owners.fetch(kernels, owner, tensor)).collect::<Result<Vec<_>>>()?;
+            let tensors = state.tensors().map(|tensor| self.owners.fetch(owner, tensor)).collect::<Result<Vec<_>>>()?;
             states.push(state.with_tensors(tensors));
         }
         Ok(self.owners.world().is_first().then(|| Self { states, ..self.clone() }))

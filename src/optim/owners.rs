@@ -102,7 +102,7 @@ impl Owners {
     }
 
     /// Returns the owner's values of a tensor to rank 0, on the host; its own tensor to other ranks. Rank 0 and the owner call it together.
-    pub(super) fn fetch(&self, _: &dyn Kernels, owner: usize, tensor: &Tensor) -> Result<Tensor> {
+    pub(super) fn fetch(&self, owner: usize, tensor: &Tensor) -> Result<Tensor> {
         let (rank, link) = (self.world.rank(), self.world.communicator());
         if owner == 0 || (rank != owner && rank != 0) {
             return Ok(tensor.clone());
@@ -159,4 +159,45 @@ fn unpack(bytes: &[u8], targets: &[&Tensor], take: impl Fn(&Tensor, Tensor) -> R
         rest = after;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dist::threads;
+    use crate::kernels::{Cpu, cpu};
+
+    #[test]
+    fn new_gives_the_largest_tensor_to_the_emptiest_rank() {
+        let sizes = [10, 7, 5, 1].into_iter().enumerate().map(|(index, size)| (index.to_string(), size)).collect::<Vec<_>>();
+        let owners = threads::run(2, |world| Owners::new(&world, sizes.clone()).iter().map(|(_, owner)| owner).collect::<Vec<_>>());
+        assert_eq!(owners, [[0, 1, 1, 0], [0, 1, 1, 0]]);
+    }
+
+    #[test]
+    fn add_over_ranks_sums_pairs_first_and_spread_sends_the_sums_to_all() {
+        // In f32, the order of these sums matters: a chain from the left would give 1.
+        let parts = [1e8f32, 1.0, -1e8, 1.0];
+        let expected = (parts[0] + parts[1]) + (parts[2] + parts[3]);
+        assert_ne!(expected, ((parts[0] + parts[1]) + parts[2]) + parts[3]);
+        let names = ["a", "b", "c", "d", "e"];
+        let found = threads::run(4, |world| {
+            let owners = Owners::new(&world, names.iter().map(|name| ((*name).to_owned(), 3)).collect());
+            let tensors = names.map(|_| cpu::tensor(vec![parts[world.rank()]; 3], 3).unwrap());
+            let by_name: HashMap<&str, &Tensor> = names.into_iter().zip(&tensors).collect();
+            owners.add_over_ranks(&Cpu, &by_name).unwrap();
+            let sums = owners.iter().filter(|(name, _)| owners.owns(name)).map(|(name, _)| by_name[name].to_vec1::<f32>().unwrap());
+            assert!(sums.flatten().all(|sum| sum == expected));
+            owners.spread(&Cpu, &by_name).unwrap();
+            tensors.map(|tensor| tensor.to_vec1::<f32>().unwrap())
+        });
+        assert_eq!(found, vec![names.map(|_| vec![expected; 3]); 4]);
+    }
+
+    #[test]
+    fn messages_group_tensors_in_order() {
+        let tensors: Vec<Tensor> = [1, MESSAGE_BYTES / 4, 2, 3].map(|count| cpu::tensor(vec![0.0; count], count).unwrap()).into();
+        let grouped = messages(&tensors.iter().collect::<Vec<_>>());
+        assert_eq!(grouped.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2]);
+    }
 }

@@ -168,9 +168,9 @@ impl Run<'_> {
         self.console.progress().begin("saving a checkpoint");
         let progress = Progress { step: self.step, updates: self.optimizer.count, elapsed_s: self.elapsed_s(), exact_weights: None };
         let (decoder, lora) = (&self.inputs.model.decoder, self.lora.as_ref());
-        let (parameters, kernels) = (parameters(decoder, lora), decoder.kernels());
-        let optimizer = self.optimizer.gathered(kernels, &parameters)?;
-        let critic = self.critic.as_ref().map(|critic| critic.optimizer.gathered(kernels, &critic.model.entries())).transpose()?;
+        let parameters = parameters(decoder, lora);
+        let optimizer = self.optimizer.gathered(&parameters)?;
+        let critic = self.critic.as_ref().map(|critic| critic.optimizer.gathered(&critic.model.entries())).transpose()?;
         let Some(optimizer) = optimizer else { return Ok(()) };
         let exact = self.saves_exact_weights();
         // A checkpoint must not reach the disk before the records that it depends on.
