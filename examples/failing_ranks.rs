@@ -24,11 +24,12 @@ fn run() -> Result<ExitCode> {
     let [what, rank] = &arguments[..] else { bail!("expected what fails, and the rank") };
     let world = launch::join()?;
     world.wait_for_all()?;
-    if world.rank() == rank.parse::<usize>().context("the rank is not a number")? {
+    let failing: usize = rank.parse().context("the rank is not a number")?;
+    if world.rank() == failing {
         std::fs::write("failing.pid", std::process::id().to_string())?;
         fail(what, &world)?;
-    } else if what == "lengths" {
-        world.communicator().exchange(world.rank() ^ 1, &[0; 3], &mut [0; 4])?;
+    } else if what == "lengths" && world.rank() == failing ^ 1 {
+        world.communicator().exchange(failing, &[0; 3], &mut [0; 4])?;
     }
     world.wait_for_all()?;
     if world.is_first() {
