@@ -16,7 +16,7 @@ mod sizes;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use toml::Table;
 
 use super::{Invocation, PromptSettings, Replay, ResumePoint, RunFolder, RunSettings};
@@ -159,10 +159,9 @@ pub fn prepare(request: RunRequest<'_>) -> Result<Prepared<'_>> {
     let resumed = existing.map(|(folder, at)| resume::choose_checkpoint(folder, &settings, at, &request)).transpose()?;
     usage(settings.validate())?;
     usage(settings.validate_for_world(&request.world))?;
-    let is_alone = request.world.size() == 1;
-    usage(
-        is_alone.then_some(()).or(request.dump_gradients.is_none().then_some(())).context("--dump-gradients needs a run of one process"),
-    )?;
+    if request.dump_gradients.is_some() && request.world.size() > 1 {
+        return usage(Err(anyhow!("--dump-gradients needs a run of one process")));
+    }
     let replay = usage(replay.map(|replay| replay.with_truncation(settings.rollout.truncated)).transpose())?;
     usage(ensure_inputs_exist(&settings, need))?;
     let mut problems = if replay.is_some() { Vec::new() } else { examples::problems(&settings, &store, need, print)? };
