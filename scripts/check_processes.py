@@ -100,14 +100,17 @@ def check_kills(program, mpis, args):
     draw = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        settings = {"train.steps": 6, "eval.every": 3}
+        settings = {"train.steps": 8, "eval.every": 4}
+        started = time.monotonic()
         expected = alone(program, folder / "alone", settings)
+        step_s = (time.monotonic() - started) / 8
         for number in range(args.kills):
             run, mpi = folder / str(number), draw.choice(mpis)
             before, after = draw.sample((2, 4, 8), 2)
             process = mpi.start(["-n", before, *words(program, run, settings)])
-            wait_for_step(run, draw.randint(1, 4), process)
-            time.sleep(draw.random() * 0.3)
+            # At most one step later, so that there is a step left to resume.
+            wait_for_step(run, draw.randint(1, 5), process)
+            time.sleep(draw.random() * step_s)
             killed = draw.choice(ranks_of(run))
             os.kill(killed, signal.SIGKILL)
             started = time.monotonic()
@@ -115,7 +118,7 @@ def check_kills(program, mpis, args):
             assert code != 0 and not ranks_of(run), (code, ranks_of(run))
             seconds, reached = time.monotonic() - started, steps(run)
             succeed(draw.choice(mpis).run(["-n", after, program, "train", "--resume", run]))
-            assert result(run, 6) == expected, (number, mpi.name, before, after)
+            assert result(run, 8) == expected, (number, mpi.name, before, after)
             print(f"  {number + 1}: 1 of {before} killed after step {reached}, all ended after {seconds:.1f} s; {after} processes finished the run")
 
 
