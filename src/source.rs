@@ -14,7 +14,8 @@ use crate::checkpoint::{self, Model, ModelText};
 use crate::data::OnProgress;
 use crate::data::hub::{Hub, ModelName};
 use crate::input;
-use crate::kernels::{Compute, ComputeSettings, DeviceChoice, Kernels};
+use crate::dist::{World, launch};
+use crate::kernels::{Compute, ComputeSettings, DeviceChoice, Kernels, device_name, gpu_number};
 use crate::model::{ModelConfig, known_models, layout};
 use crate::output::Progress;
 use crate::text::{ChatSettings, Text};
@@ -37,6 +38,22 @@ pub fn open(settings: &ComputeSettings, model: &str) -> Result<Arc<dyn Kernels>>
         tracing::warn!("{warning}");
     }
     Ok(kernels)
+}
+
+/// Prepares ranks that have opened these kernels for a common run: connects their GPUs. Returns the ranks, with a line about them, their
+/// hosts and their devices; no line for a single process.
+///
+/// # Errors
+/// A usage error if the ranks have different devices. Other errors if NCCL is not installed or fails.
+pub fn share(world: &World, kernels: &dyn Kernels) -> Result<(World, Option<String>)> {
+    if world.size() == 1 {
+        return Ok((world.clone(), None));
+    }
+    let device = device_name(kernels.device());
+    usage(world.ensure_equal(&[("the device", device.clone())]))?;
+    let world = launch::connect_gpus(world, gpu_number(kernels.device()))?;
+    let line = world.describe(&device)?;
+    Ok((world, Some(line)))
 }
 
 /// Resolves compute settings for a model on this machine. With the device `auto`, the embedded model runs on the CPU, because it is too

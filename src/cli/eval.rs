@@ -16,6 +16,7 @@ use super::signals::{self, CtrlC};
 use super::verify::GraderArg;
 use crate::data::benchmark::Decoding;
 use crate::dist;
+use crate::dist::launch::Gpus;
 use crate::eval::conditions::Conditions;
 use crate::eval::settings::PUBLISHED;
 use crate::eval::store::{self, Store};
@@ -85,7 +86,7 @@ pub struct EvalArgs {
 }
 
 pub fn run(args: EvalArgs) -> Result<ExitCode> {
-    let world = dist::launch::join()?;
+    let world = dist::launch::join(Gpus::Own)?;
     let sets = usage(requested_sets(&args))?;
     if let Some(out) = args.out.as_ref().filter(|_| !args.resume && world.is_first()) {
         usage(Store::ensure_absent(out))?;
@@ -108,7 +109,10 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
         signals::listen(&interrupt, CtrlC::Stops)?;
         return evaluate(&args, &sets, Evaluator { generator: &endpoint, settings: &settings, store: None, world: &world }, &progress);
     }
-    let model = source::load(&args.model, &chat, &args.compute.open(&args.model)?, &progress, &download_progress())?;
+    let kernels = args.compute.open(&args.model)?;
+    let (world, members) = source::share(&world, &*kernels)?;
+    members.iter().for_each(|line| message!("{line}"));
+    let model = source::load(&args.model, &chat, &kernels, &progress, &download_progress())?;
     usage(sets::ensure_prompt_fits(settings.max_new_tokens, model.decoder.config.context_length, &sets))?;
     signals::listen(&interrupt, CtrlC::Stops)?;
     let workers = Workers::new((model.decoder.default_workers() / world.ranks_on_host()).max(1))?;

@@ -16,6 +16,7 @@ use super::signals::{self, CtrlC};
 use crate::config;
 use crate::config::range::whole;
 use crate::data::example;
+use crate::dist::launch::Gpus;
 use crate::dist::{self, World};
 use crate::input;
 use crate::interrupt::{Interrupt, Interrupted};
@@ -121,7 +122,7 @@ pub fn run(TrainCommand { args, processes, json }: TrainCommand) -> Result<ExitC
     if let Some(count) = processes.filter(|count| *count > 1) {
         return processes::start(count);
     }
-    let world = dist::launch::join()?;
+    let world = dist::launch::join(Gpus::Own)?;
     if args.help_settings {
         print_result!("{}", super::settings_help::text()?.trim_end());
         return Ok(ExitCode::SUCCESS);

@@ -32,6 +32,12 @@ impl DeviceSlice {
         self.bytes
     }
 
+    /// An empty range at the same address.
+    #[must_use]
+    pub fn empty(self) -> Self {
+        Self { bytes: 0, ..self }
+    }
+
     /// The stream whose work uses the memory.
     pub fn stream(&self) -> u64 {
         self.stream

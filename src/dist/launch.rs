@@ -1,7 +1,9 @@
 //! Who started this process, and how it joins the other ranks. The environment says it: each launcher sets variables.
 //!
-//! [`variables`] reads them, and [`joined`] keeps the ranks of this process, so that every way out of the program ends or leaves them.
+//! [`variables`] reads them, [`gpus`] chooses the GPU of a rank, and [`joined`] keeps the ranks of this process, so that every way out of the
+//! program ends or leaves them.
 
+pub mod gpus;
 pub mod joined;
 pub mod variables;
 
@@ -10,23 +12,27 @@ use std::process::Command;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::World;
+#[cfg(feature = "cuda")]
+use super::nccl;
 use super::mpi::{Mpi, find, library};
 use crate::usage::usage;
+pub use gpus::Gpus;
 pub use joined::end;
 pub use variables::{Launch, Launcher};
 
-/// Joins the other ranks that the launcher has started. Without a launcher, or if it has started one process, the world is this process
-/// alone, and no library is loaded. From then on, an error or a panic ends all ranks, and only rank 0 prints messages and results.
+/// Joins the other ranks that the launcher has started: by MPI, or by NCCL under torchrun. Without a launcher, or if it has started one
+/// process, the world is this process alone, and no library is loaded. From then on, an error or a panic ends all ranks, and only rank 0
+/// prints messages and results. Call it at the start of the program; `gpus` says which GPUs it sees afterwards.
 ///
 /// # Errors
 /// If there is no library to exchange data with, or it belongs to another launcher.
-pub fn join() -> Result<World> {
+pub fn join(gpus: Gpus) -> Result<World> {
     let Some(launch) = Launch::of_this_process()?.filter(|launch| launch.world != Some(1)) else { return Ok(World::solo().clone()) };
+    if gpus == Gpus::Own {
+        gpus::hide_others(&launch);
+    }
     if launch.launcher == Launcher::Torchrun {
-        let ranks = launch.world.unwrap_or_default();
-        return usage(Err(anyhow!(
-            "torchrun has started {ranks} processes, which need GPUs and NCCL to exchange data; on CPUs, start them with mpirun -n {ranks}"
-        )));
+        return join_by_nccl(&launch);
     }
     joined::others_may_wait();
     let library = find::load()?;
@@ -37,6 +43,52 @@ pub fn join() -> Result<World> {
     joined::register(&world);
     check_ranks(&launch, library.version(), world.rank(), world.size())?;
     Ok(world)
+}
+
+/// Joins ranks that nothing connects yet.
+#[cfg(feature = "cuda")]
+fn join_by_nccl(launch: &Launch) -> Result<World> {
+    let port = std::env::var(variables::MASTER_PORT).ok().map_or(Ok(variables::USUAL_MASTER_PORT), |port| {
+        port.parse().with_context(|| format!("{} is {port:?}, expected a port", variables::MASTER_PORT))
+    })?;
+    let address = std::env::var(variables::MASTER_ADDRESS).with_context(|| format!("cannot read {}", variables::MASTER_ADDRESS))?;
+    let nccl = nccl::join(launch.rank, launch.world.unwrap_or(1), &nccl::Meeting::at(&address, port), 0)?;
+    let world = World::of(std::sync::Arc::new(nccl)).with_ranks_on_host(launch.local_world);
+    joined::register(&world);
+    Ok(world)
+}
+
+/// Refuses: this build has no NCCL.
+#[cfg(not(feature = "cuda"))]
+fn join_by_nccl(launch: &Launch) -> Result<World> {
+    let ranks = launch.world.unwrap_or_default();
+    usage(Err(anyhow!(
+        "torchrun has started {ranks} processes, which need a build with the feature cuda, GPUs and NCCL to exchange data; on CPUs, start \
+         them with mpirun -n {ranks}"
+    )))
+}
+
+/// Connects the GPUs of ranks that MPI connects, so that data moves between them without the hosts. `gpu` is the number of the GPU that this
+/// rank uses; all ranks must use GPUs, or none. Returns the same world for a single process, without a GPU, and if NCCL connects it already.
+///
+/// # Errors
+/// If NCCL is not installed or fails.
+#[cfg(feature = "cuda")]
+pub fn connect_gpus(world: &World, gpu: Option<usize>) -> Result<World> {
+    let Some(gpu) = gpu.filter(|_| world.size() > 1 && world.communicator().device().is_none()) else { return Ok(world.clone()) };
+    let nccl = nccl::join(world.rank(), world.size(), &nccl::Meeting::Through(world.communicator.clone()), gpu)?;
+    let connected = World::of(std::sync::Arc::new(nccl)).with_ranks_on_host(world.ranks_on_host());
+    joined::replace(&connected);
+    Ok(connected)
+}
+
+/// Returns the same world: this build has no GPUs.
+///
+/// # Errors
+/// Never.
+#[cfg(not(feature = "cuda"))]
+pub fn connect_gpus(world: &World, _: Option<usize>) -> Result<World> {
+    Ok(world.clone())
 }
 
 /// Refuses a library that cannot understand the launcher. Open MPI would end the process with messages of its own.

@@ -12,7 +12,7 @@ use crate::interrupt::Interrupted;
 /// All ranks of a run, seen from one of them. Every rank calls the collective methods in the same order.
 #[derive(Clone)]
 pub struct World {
-    communicator: Arc<dyn Communicator>,
+    pub(super) communicator: Arc<dyn Communicator>,
     /// The number of ranks on this host.
     ranks_on_host: usize,
 }

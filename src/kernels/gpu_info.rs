@@ -68,16 +68,18 @@ pub fn name(number: usize) -> Option<String> {
 
 /// Returns the device's name as written to score files: `cpu` or the name of the GPU.
 pub fn device_name(device: &Device) -> String {
+    gpu_number(device).map_or_else(|| "cpu".to_owned(), |number| name(number).unwrap_or_else(|| format!("cuda:{number}")))
+}
+
+/// Returns the number of the GPU of a device; `None` for the CPU.
+pub fn gpu_number(device: &Device) -> Option<usize> {
     match device.location() {
-        DeviceLocation::Cuda { gpu_id } => name(gpu_id).unwrap_or_else(|| format!("cuda:{gpu_id}")),
-        _ => "cpu".to_owned(),
+        DeviceLocation::Cuda { gpu_id } => Some(gpu_id),
+        _ => None,
     }
 }
 
 /// Describes the GPU of a device; `None` for the CPU, and if the driver cannot query the GPU.
 pub fn info_of(device: &Device) -> Option<GpuInfo> {
-    match device.location() {
-        DeviceLocation::Cuda { gpu_id } => info(gpu_id),
-        _ => None,
-    }
+    gpu_number(device).and_then(info)
 }

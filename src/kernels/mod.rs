@@ -38,10 +38,10 @@ pub mod shape;
 pub mod stock;
 
 pub use compute::{Backend, Compute, ComputeSettings, DeviceChoice, Precision, Target};
-pub use copies::{on_host, wait_for};
+pub use copies::{device_slice, on_host, wait_for};
 pub use cpu::Cpu;
 pub use fused::Fused;
-pub use gpu_info::device_name;
+pub use gpu_info::{device_name, gpu_number};
 pub use hooks::{HookedKernels, OperationHooks};
 pub use logits::{Filter, MASKED, PendingSample, RowScores, SamplerOutput, SamplingParams};
 pub use memory::{DeviceLost, DeviceMemory, OutOfMemory, is_lost, is_out_of_memory};

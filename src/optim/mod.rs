@@ -2,6 +2,7 @@
 //! gradients; knows nothing about the model that they belong to.
 
 mod owners;
+mod transfer;
 
 use std::collections::HashMap;
 

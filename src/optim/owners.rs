@@ -5,13 +5,11 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use anyhow::{Context, Result, ensure};
-use candle_core::{DType, Device, Tensor};
+use candle_core::Tensor;
 
+use super::transfer;
 use crate::dist::World;
-use crate::kernels::{Kernels, on_host};
-
-/// Tensors travel together in messages of about this size, in bytes.
-const MESSAGE_BYTES: usize = 64 << 20;
+use crate::kernels::Kernels;
 
 /// Which rank owns each trained parameter.
 #[derive(Clone, Debug)]
@@ -70,13 +68,7 @@ impl Owners {
             let tensors = |side: Vec<(&str, usize)>| -> Result<Vec<&Tensor>> {
                 side.into_iter().map(|(name, _)| gradients.get(name).copied().with_context(|| format!("{name} has no gradient"))).collect()
             };
-            let (kept, sent) = (messages(&tensors(kept)?), messages(&tensors(sent)?));
-            for number in 0..kept.len().max(sent.len()) {
-                let (kept, sent) = (kept.get(number).map_or(&[][..], Vec::as_slice), sent.get(number).map_or(&[][..], Vec::as_slice));
-                let mut received = vec![0; kept.iter().copied().map(size).sum()];
-                self.world.communicator().exchange(rank ^ distance, &bytes(sent)?, &mut received)?;
-                unpack(&received, kept, |target, part| Ok(kernels.add_into(target, &part.to_device(target.device())?)?))?;
-            }
+            transfer::add_from(&self.world, kernels, rank ^ distance, &tensors(kept)?, &tensors(sent)?)?;
         }
         Ok(())
     }
@@ -89,76 +81,18 @@ impl Owners {
         for owner in 0..self.world.size() {
             let owned = self.iter().filter(|(_, rank)| *rank == owner);
             let owned = owned.map(|(name, _)| parameters.get(name).copied().with_context(|| format!("{name} has no weight")));
-            for message in messages(&owned.collect::<Result<Vec<_>>>()?) {
-                let is_own = owner == self.world.rank();
-                let mut buffer = if is_own { bytes(&message)? } else { vec![0; message.iter().copied().map(size).sum()] };
-                self.world.communicator().broadcast(owner, &mut buffer)?;
-                if !is_own {
-                    unpack(&buffer, &message, |target, part| Ok(kernels.set(target, &part)?))?;
-                }
-            }
+            transfer::copy_from(&self.world, kernels, owner, &owned.collect::<Result<Vec<_>>>()?)?;
         }
         Ok(())
     }
 
     /// Returns the owner's values of a tensor to rank 0, on the host; its own tensor to other ranks. Rank 0 and the owner call it together.
     pub(super) fn fetch(&self, owner: usize, tensor: &Tensor) -> Result<Tensor> {
-        let (rank, link) = (self.world.rank(), self.world.communicator());
-        if owner == 0 || (rank != owner && rank != 0) {
+        if owner == 0 || ![0, owner].contains(&self.world.rank()) {
             return Ok(tensor.clone());
         }
-        if rank == owner {
-            link.exchange(0, &bytes(&[tensor])?, &mut [])?;
-            return Ok(tensor.clone());
-        }
-        let mut received = vec![0; size(tensor)];
-        link.exchange(owner, &[], &mut received)?;
-        Ok(Tensor::from_raw_buffer(&received, tensor.dtype(), tensor.dims(), &Device::Cpu)?)
+        transfer::to_first(&self.world, owner, tensor)
     }
-}
-
-/// The size of a tensor, in bytes.
-fn size(tensor: &Tensor) -> usize {
-    tensor.elem_count() * tensor.dtype().size_in_bytes()
-}
-
-/// Groups neighboring tensors into messages, each at least [`MESSAGE_BYTES`] long except for the last.
-fn messages<'a>(tensors: &[&'a Tensor]) -> Vec<Vec<&'a Tensor>> {
-    let (mut messages, mut bytes) = (Vec::new(), MESSAGE_BYTES);
-    for tensor in tensors {
-        if bytes >= MESSAGE_BYTES {
-            messages.push(Vec::new());
-            bytes = 0;
-        }
-        bytes += size(tensor);
-        messages.last_mut().into_iter().for_each(|message: &mut Vec<_>| message.push(*tensor));
-    }
-    messages
-}
-
-/// Returns the bytes of tensors, one after the other, in little-endian order.
-fn bytes(tensors: &[&Tensor]) -> Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(tensors.iter().copied().map(size).sum());
-    for tensor in tensors {
-        let flat = on_host(tensor)?.flatten_all()?;
-        match flat.dtype() {
-            DType::U8 => bytes.extend(flat.to_vec1::<u8>()?),
-            DType::BF16 => bytes.extend(flat.to_vec1::<half::bf16>()?.iter().flat_map(|value| value.to_le_bytes())),
-            _ => bytes.extend(flat.to_vec1::<f32>()?.iter().flat_map(|value| value.to_le_bytes())),
-        }
-    }
-    Ok(bytes)
-}
-
-/// Calls `take` with each of the `targets` and its values in `bytes`, which are on the host.
-fn unpack(bytes: &[u8], targets: &[&Tensor], take: impl Fn(&Tensor, Tensor) -> Result<()>) -> Result<()> {
-    let mut rest = bytes;
-    for target in targets {
-        let (own, after) = rest.split_at(size(target));
-        take(target, Tensor::from_raw_buffer(own, target.dtype(), target.dims(), &Device::Cpu)?)?;
-        rest = after;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -192,12 +126,5 @@ mod tests {
             tensors.map(|tensor| tensor.to_vec1::<f32>().unwrap())
         });
         assert_eq!(found, vec![names.map(|_| vec![expected; 3]); 4]);
-    }
-
-    #[test]
-    fn messages_group_tensors_in_order() {
-        let tensors: Vec<Tensor> = [1, MESSAGE_BYTES / 4, 2, 3].map(|count| cpu::tensor(vec![0.0; count], count).unwrap()).into();
-        let grouped = messages(&tensors.iter().collect::<Vec<_>>());
-        assert_eq!(grouped.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2]);
     }
 }

@@ -9,6 +9,7 @@ use crate::cli::arguments::JsonArgs;
 use crate::cli::numbers::within;
 use crate::config::range::whole;
 use crate::dist;
+use crate::dist::launch::Gpus;
 use crate::metrics::table;
 
 #[derive(Debug, Args)]
@@ -21,7 +22,7 @@ pub struct ExchangeArgs {
 }
 
 pub fn run(args: ExchangeArgs) -> Result<()> {
-    let world = dist::launch::join()?;
+    let world = dist::launch::join(Gpus::Own)?;
     world.ensure_equal(&[("version", crate::version::short()), ("--mb", args.mb.to_string())])?;
     // Data in the memory of the hosts.
     let members = world.describe("cpu")?;

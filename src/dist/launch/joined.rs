@@ -2,8 +2,8 @@
 
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -22,14 +22,12 @@ const LAUNCHER_POLL: Duration = Duration::from_millis(500);
 /// The exit code after a panic, as Rust's own.
 const PANICKED: i32 = 101;
 
-static JOINED: OnceLock<World> = OnceLock::new();
+static JOINED: RwLock<Option<World>> = RwLock::new(None);
 static MAY_WAIT: AtomicBool = AtomicBool::new(false);
 
 /// Remembers the ranks, so that the functions below and a panic reach them. Only rank 0 prints messages and results from now on.
 pub(super) fn register(world: &World) {
-    if JOINED.set(world.clone()).is_err() {
-        return;
-    }
+    *JOINED.write().unwrap_or_else(PoisonError::into_inner) = Some(world.clone());
     if !world.is_first() {
         output::mode::hide_all_but_errors();
     }
@@ -43,6 +41,16 @@ pub(super) fn register(world: &World) {
     }));
 }
 
+/// Replaces the registered ranks by the same ones in another connection. Does nothing if none are registered.
+#[cfg(feature = "cuda")]
+pub(super) fn replace(world: &World) {
+    JOINED.write().unwrap_or_else(PoisonError::into_inner).iter_mut().for_each(|joined| *joined = world.clone());
+}
+
+fn joined() -> Option<World> {
+    JOINED.read().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
 /// Marks that other ranks may wait for this one from now on.
 pub(super) fn others_may_wait() {
     MAY_WAIT.store(true, Ordering::SeqCst);
@@ -51,7 +59,7 @@ pub(super) fn others_may_wait() {
 /// Ends the program after its work: success leaves the other ranks, and an error is printed and ends all of them. `code_of` is the exit code
 /// of an error. Returns the exit code if this process has to end itself.
 pub fn end(outcome: Result<ExitCode>, code_of: impl Fn(&anyhow::Error) -> u8) -> ExitCode {
-    let finished = outcome.and_then(|code| JOINED.get().map_or(Ok(()), |world| world.communicator().finish()).map(|()| code));
+    let finished = outcome.and_then(|code| joined().map_or(Ok(()), |world| world.communicator().finish()).map(|()| code));
     finished.unwrap_or_else(|error| {
         let code = code_of(&error);
         fail(&format!("{error:#}"), code.into());
@@ -62,7 +70,7 @@ pub fn end(outcome: Result<ExitCode>, code_of: impl Fn(&anyhow::Error) -> u8) ->
 /// Prints an error with the rank in front, and ends all ranks. Returns if this process has joined none.
 fn fail(text: &str, code: i32) {
     let launch = Launch::of_this_process().ok().flatten();
-    let place = JOINED.get().map(|world| (world.rank(), Some(world.size()))).or(launch.map(|launch| (launch.rank, launch.world)));
+    let place = joined().map(|world| (world.rank(), Some(world.size()))).or(launch.map(|launch| (launch.rank, launch.world)));
     match place {
         None | Some((_, Some(1))) => output::print_error(text),
         Some((rank, _)) => {
@@ -72,7 +80,7 @@ fn fail(text: &str, code: i32) {
             output::print_error(&format!("rank {rank}: {text}"));
         }
     }
-    if let Some(world) = JOINED.get() {
+    if let Some(world) = joined() {
         world.communicator().abort(code);
     }
     // Other ranks may wait for this one in MPI_Init. Open MPI's mpirun ends them if a process returns an error, the others only if a process

@@ -19,6 +19,13 @@ pub struct Launch {
     pub local_world: usize,
 }
 
+/// torchrun's variables for the place where ranks meet.
+pub const MASTER_ADDRESS: &str = "MASTER_ADDR";
+/// See [`MASTER_ADDRESS`].
+pub const MASTER_PORT: &str = "MASTER_PORT";
+/// torchrun's port if none is given.
+pub const USUAL_MASTER_PORT: u16 = 29_500;
+
 /// A program that starts ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Launcher {
@@ -78,7 +85,7 @@ const LAUNCHERS: [Names; 5] = [
     },
     Names {
         launcher: Launcher::Torchrun,
-        marks: &["RANK", "WORLD_SIZE", "MASTER_ADDR"],
+        marks: &["RANK", "WORLD_SIZE", MASTER_ADDRESS],
         rank: "RANK",
         world: Some("WORLD_SIZE"),
         local_rank: "LOCAL_RANK",

@@ -6,6 +6,7 @@
 pub mod abi;
 #[cfg(feature = "cuda")]
 mod communicator;
+pub mod environment;
 pub mod library;
 pub mod pieces;
 #[cfg(feature = "cuda")]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 
 use super::abi::UniqueId;
+use super::environment;
 use super::library::Library;
 use crate::dist::Communicator;
 
@@ -41,11 +42,7 @@ impl Meeting {
     pub fn unique_id(&self, library: &Library) -> Result<UniqueId> {
         match self {
             Self::Address(address) => {
-                // SAFETY: the program joins at its start, when no other thread of it reads or changes the environment.
-                #[allow(unsafe_code)]
-                unsafe {
-                    env::set_var(ADDRESS_VARIABLE, address);
-                }
+                environment::set(ADDRESS_VARIABLE, address);
                 library.unique_id().with_context(|| format!("{ADDRESS_VARIABLE} is {address:?}, expected HOST:PORT of rank 0"))
             }
             Self::Through(communicator) => {

@@ -36,7 +36,22 @@ struct Context {
 Context contexts[8];
 thread_local Context* current = nullptr;
 
-uint64_t devices() { return std::min<uint64_t>(setting("EMULATED_GPUS", 1), 8); }
+// All GPUs are alike, so only the number of those that CUDA_VISIBLE_DEVICES lists matters.
+uint64_t devices() {
+    const char* visible = getenv("CUDA_VISIBLE_DEVICES");
+    const uint64_t all = std::min<uint64_t>(setting("EMULATED_GPUS", 1), 8);
+    if (!visible) return all;
+    uint64_t listed = 0;
+    // CUDA ends the list at the first number that is not that of a GPU.
+    for (const char* number = visible; *number; number++) {
+        char* end;
+        if (strtoull(number, &end, 10) >= all || end == number) break;
+        listed++;
+        number = end;
+        if (!*number) break;
+    }
+    return listed;
+}
 
 #include "emulated_graph.h"
 std::set<Stream*> streams;

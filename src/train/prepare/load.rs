@@ -42,8 +42,8 @@ impl<'a> Prepared<'a> {
         ensure!(self.request.need == PrepareFor::Run, "a run prepared for {:?} cannot be loaded", self.request.need);
         let MachineCheck { kernels, computed_on, refusal } = self.check_machine()?;
         usage(refusal.map_or(Ok(()), Err))?;
-        let is_shared = self.request.world.size() > 1;
-        ensure!(!is_shared || kernels.device().is_cpu(), "several processes share a run on CPUs only so far: add --device cpu");
+        let (world, members) = source::share(&self.request.world, &*kernels)?;
+        members.iter().for_each(|line| (self.request.print)(Level::Info, line));
         let Self { mut settings, replay, resumed, problems, labels, sets, chat, root, invocation, request } = self;
         let progress = request.progress.clone();
         let model = source::load(&settings.model, &chat, &kernels, &progress, &request.on_progress)?;
@@ -60,7 +60,7 @@ impl<'a> Prepared<'a> {
         interrupt.begin(if resumed.is_none() && !sets.is_empty() { "the evaluation of the base model" } else { "the next step" });
         let revision = source::revision(&settings.model, &progress)?;
         progress.begin("preparing the run");
-        let RunRequest { dump_gradients, guard, print_result, world, .. } = request;
+        let RunRequest { dump_gradients, guard, print_result, .. } = request;
         let inputs = RunInputs {
             revision,
             model,

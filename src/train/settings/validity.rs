@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use super::RunSettings;
 use crate::config::Settings;
 use crate::dist::World;
+use crate::kernels::DeviceChoice;
 use crate::model::ModelConfig;
 use crate::objective::{Baseline, KlEstimator, Scale, Surrogate};
 use crate::train::shards::Shards;
@@ -61,6 +62,11 @@ impl RunSettings {
             shards > 0 || processes == 1,
             "{processes} processes share one run only if its gradient is summed in an order that does not depend on their number: add --set train.shards={}",
             processes.next_power_of_two()
+        );
+        ensure!(
+            processes == 1 || !matches!(self.compute.device, DeviceChoice::Cuda(1..)),
+            "compute.device is {}, but each of the {processes} processes takes a GPU of its own: set it to cuda",
+            self.compute.device
         );
         if shards > 0 { Shards::new(world, shards).map(drop) } else { Ok(()) }
     }

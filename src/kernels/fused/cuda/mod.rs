@@ -22,6 +22,7 @@ use candle_core::cuda_backend::{CudaDevice, CudaStorageSlice, WrapErr};
 use candle_core::{DType, Device, Error, Result, Shape, Storage, Tensor, bail};
 
 use super::launch::{Argument, Grid, Launch, PendingRead, Product, Recorder};
+use crate::dist::DeviceSlice;
 use crate::kernels::DeviceMemory;
 use crate::kernels::memory::{candle_is_out_of_memory, driver::to_error};
 pub use driver::{describe, driver_version};
@@ -196,6 +197,18 @@ impl Gpu {
         #[allow(unsafe_code)]
         unsafe { mem_pool::trim_to(pool(stream.context())?, 0) }.w()
     }
+}
+
+/// Describes the memory of a contiguous tensor and its stream, in which memory is also freed.
+///
+/// # Errors
+/// If the tensor is not contiguous, not on a GPU, or of a dtype that no kernel accepts.
+pub fn device_slice(tensor: &Tensor) -> Result<DeviceSlice> {
+    let Device::Cuda(cuda) = tensor.device() else { bail!("the tensor must be on a GPU") };
+    let (stream, bytes) = (cuda.cuda_stream(), tensor.elem_count() * tensor.dtype().size_in_bytes());
+    // SAFETY: the tensor has this many bytes. They are freed in the order of the stream, which candle keeps as long as the device.
+    #[allow(unsafe_code)]
+    Ok(unsafe { DeviceSlice::new(address(tensor, &stream)?, bytes, stream.cu_stream() as u64) })
 }
 
 /// Returns the address of a contiguous tensor's first element on the GPU.

@@ -1,0 +1,174 @@
+//! Moves tensors between ranks: through the hosts in messages of several tensors, or, if NCCL connects the GPUs, from GPU to GPU.
+
+use anyhow::{Context, Result};
+use candle_core::{DType, Device, Tensor};
+
+use crate::dist::{DeviceCommunicator, DeviceSlice, World};
+use crate::kernels::{Kernels, device_slice, on_host};
+
+/// On the hosts, tensors travel together in messages of about this size, in bytes. Between GPUs, a tensor travels in pieces of at most this
+/// size, since a piece that is received needs memory beside the tensor.
+const MESSAGE_BYTES: usize = 64 << 20;
+
+/// Sends the tensors `sent` to the rank `peer`, and adds what it sends to the tensors `kept`. The peer calls this with the two exchanged.
+///
+/// # Errors
+/// If the device or the connection fails.
+pub fn add_from(world: &World, kernels: &dyn Kernels, peer: usize, kept: &[&Tensor], sent: &[&Tensor]) -> Result<()> {
+    match gpus(world, kernels) {
+        Some(gpus) => add_from_gpu(gpus, kernels, peer, kept, sent),
+        None => add_from_host(world, kernels, peer, kept, sent),
+    }
+}
+
+fn add_from_host(world: &World, kernels: &dyn Kernels, peer: usize, kept: &[&Tensor], sent: &[&Tensor]) -> Result<()> {
+    let (kept, sent) = (messages(kept), messages(sent));
+    for number in 0..kept.len().max(sent.len()) {
+        let (kept, sent) = (kept.get(number).map_or(&[][..], Vec::as_slice), sent.get(number).map_or(&[][..], Vec::as_slice));
+        let mut received = vec![0; kept.iter().copied().map(size).sum()];
+        world.communicator().exchange(peer, &bytes(sent)?, &mut received)?;
+        unpack(&received, kept, |target, part| Ok(kernels.add_into(target, &part.to_device(target.device())?)?))?;
+    }
+    Ok(())
+}
+
+fn add_from_gpu(gpus: &dyn DeviceCommunicator, kernels: &dyn Kernels, peer: usize, kept: &[&Tensor], sent: &[&Tensor]) -> Result<()> {
+    let (kept, sent) = (pieces(kept)?, pieces(sent)?);
+    for number in 0..kept.len().max(sent.len()) {
+        let (kept, sent) = (kept.get(number), sent.get(number));
+        let received = kept.map(|kept| kept.zeros_like()).transpose()?;
+        let slices = (sent.map(slice).transpose()?, received.as_ref().map(slice).transpose()?);
+        match slices {
+            (Some(send), Some(receive)) => gpus.exchange_device(peer, send, receive)?,
+            (Some(send), None) => gpus.exchange_device(peer, send, send.empty())?,
+            (None, Some(receive)) => gpus.exchange_device(peer, receive.empty(), receive)?,
+            (None, None) => {}
+        }
+        if let (Some(kept), Some(received)) = (kept, &received) {
+            kernels.add_into(kept, received)?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies `tensors` of the rank `owner` to those of all ranks.
+///
+/// # Errors
+/// If the device or the connection fails.
+pub fn copy_from(world: &World, kernels: &dyn Kernels, owner: usize, tensors: &[&Tensor]) -> Result<()> {
+    if let Some(gpus) = gpus(world, kernels) {
+        return tensors.iter().try_for_each(|tensor| gpus.broadcast_device(owner, slice(tensor)?));
+    }
+    for message in messages(tensors) {
+        let is_own = owner == world.rank();
+        let mut buffer = if is_own { bytes(&message)? } else { vec![0; message.iter().copied().map(size).sum()] };
+        world.communicator().broadcast(owner, &mut buffer)?;
+        if !is_own {
+            unpack(&buffer, &message, |target, part| Ok(kernels.set(target, &part)?))?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the values that the rank `owner` has of a tensor to rank 0, on the host; the same tensor to the owner. Only these two call it.
+///
+/// # Errors
+/// If the device or the connection fails.
+pub fn to_first(world: &World, owner: usize, tensor: &Tensor) -> Result<Tensor> {
+    if world.rank() == owner {
+        world.communicator().exchange(0, &bytes(&[tensor])?, &mut [])?;
+        return Ok(tensor.clone());
+    }
+    let mut received = vec![0; size(tensor)];
+    world.communicator().exchange(owner, &[], &mut received)?;
+    Ok(Tensor::from_raw_buffer(&received, tensor.dtype(), tensor.dims(), &Device::Cpu)?)
+}
+
+/// Returns the connection between the GPUs, if there is one and the kernels compute on a GPU.
+fn gpus<'a>(world: &'a World, kernels: &dyn Kernels) -> Option<&'a dyn DeviceCommunicator> {
+    world.communicator().device().filter(|_| !kernels.device().is_cpu())
+}
+
+/// Cuts tensors into pieces of at most [`MESSAGE_BYTES`], which share their memory.
+fn pieces(tensors: &[&Tensor]) -> Result<Vec<Tensor>> {
+    let mut pieces = Vec::new();
+    for tensor in tensors {
+        let (flat, room) = (tensor.flatten_all()?, MESSAGE_BYTES / tensor.dtype().size_in_bytes());
+        for start in (0..flat.elem_count()).step_by(room) {
+            pieces.push(flat.narrow(0, start, room.min(flat.elem_count() - start))?);
+        }
+    }
+    Ok(pieces)
+}
+
+fn slice(tensor: &Tensor) -> Result<DeviceSlice> {
+    device_slice(tensor)?.context("a tensor that travels between GPUs is on the host")
+}
+
+/// The size of a tensor, in bytes.
+fn size(tensor: &Tensor) -> usize {
+    tensor.elem_count() * tensor.dtype().size_in_bytes()
+}
+
+/// Groups neighboring tensors into messages, each at least [`MESSAGE_BYTES`] long except for the last.
+fn messages<'a>(tensors: &[&'a Tensor]) -> Vec<Vec<&'a Tensor>> {
+    let (mut messages, mut bytes) = (Vec::new(), MESSAGE_BYTES);
+    for tensor in tensors {
+        if bytes >= MESSAGE_BYTES {
+            messages.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += size(tensor);
+        messages.last_mut().into_iter().for_each(|message: &mut Vec<_>| message.push(*tensor));
+    }
+    messages
+}
+
+/// Returns the bytes of tensors, one after the other, in little-endian order.
+fn bytes(tensors: &[&Tensor]) -> Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(tensors.iter().copied().map(size).sum());
+    for tensor in tensors {
+        let flat = on_host(tensor)?.flatten_all()?;
+        match flat.dtype() {
+            DType::U8 => bytes.extend(flat.to_vec1::<u8>()?),
+            DType::BF16 => bytes.extend(flat.to_vec1::<half::bf16>()?.iter().flat_map(|value| value.to_le_bytes())),
+            _ => bytes.extend(flat.to_vec1::<f32>()?.iter().flat_map(|value| value.to_le_bytes())),
+        }
+    }
+    Ok(bytes)
+}
+
+/// Calls `take` with each of the `targets` and its values in `bytes`, which are on the host.
+fn unpack(bytes: &[u8], targets: &[&Tensor], take: impl Fn(&Tensor, Tensor) -> Result<()>) -> Result<()> {
+    let mut rest = bytes;
+    for target in targets {
+        let (own, after) = rest.split_at(size(target));
+        take(target, Tensor::from_raw_buffer(own, target.dtype(), target.dims(), &Device::Cpu)?)?;
+        rest = after;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::{Cpu, cpu};
+
+    #[test]
+    fn pieces_share_the_memory_of_tensors() {
+        let count = MESSAGE_BYTES / 4 + 3;
+        let tensor = cpu::tensor(vec![1.0; count], (1, count)).unwrap();
+        let pieces = pieces(&[&tensor, &cpu::tensor(vec![0.0; 6], (2, 3)).unwrap()]).unwrap();
+        assert_eq!(pieces.iter().map(Tensor::elem_count).collect::<Vec<_>>(), [count - 3, 3, 6]);
+        let two = cpu::tensor(vec![1.0; 3], 3).unwrap();
+        Cpu.add_into(&pieces[1], &two).unwrap();
+        assert_eq!(tensor.sum_all().unwrap().to_scalar::<f32>().unwrap(), (count + 3) as f32);
+    }
+
+    #[test]
+    fn messages_group_tensors_in_order() {
+        let tensors: Vec<Tensor> = [1, MESSAGE_BYTES / 4, 2, 3].map(|count| cpu::tensor(vec![0.0; count], count).unwrap()).into();
+        let grouped = messages(&tensors.iter().collect::<Vec<_>>());
+        assert_eq!(grouped.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2]);
+    }
+}
