@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Tests the ranks that NCCL connects, on emulated GPUs and with a stand-in for NCCL (src/dist/nccl/stand_in.c). Each rank is a process that
-# has the variables of torchrun. TESTS is the program of the library's tests (cuda-build.sh test --lib --no-run).
-#   scripts/check_nccl.sh TESTS
+# has the variables of torchrun. TESTS is the program of the library's tests (cuda-build.sh test --lib --no-run), and RLVR the program itself
+# (cuda-build.sh build), with which whole runs are tested (check_gpu_processes.py).
+#   scripts/check_nccl.sh TESTS RLVR
 set -euo pipefail
-[ $# -eq 1 ] || { sed -n '4p' "$0" >&2; exit 2; }
+[ $# -eq 2 ] || { sed -n '5p' "$0" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
 if [ -z "${EMULATED_GPU:-}" ]; then
-  EMULATED_GPUS=4 exec "$here/cuda-emulated.sh" "$0" "$1"
+  EMULATED_GPUS=4 exec "$here/cuda-emulated.sh" "$0" "$@"
 fi
 tests=$1
 folder=$(mktemp -d)
@@ -61,4 +62,5 @@ says 0 'rank 0 of 2: NCCL made no progress for 2 s while it sends 1 bytes to all
 # A rank that is never started.
 ranks ranks_exchange_broadcast_and_gather 2 1 1
 says 0 "rank 0 of 2: NCCL made no progress for 2 s while it waits for the other ranks to join at 127.0.0.1:$((port + 1000))"
+RLVR_NCCL_TIMEOUT=60 "$here/check_gpu_processes.py" "$2"
 echo "NCCL: all checks passed"

