@@ -11,22 +11,17 @@ both runs of a pair on the others.
 """
 import argparse
 import json
-import math
 import os
 import pathlib
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "scripts"))
 
+from paired import MOST_PAIRS, ratio  # noqa: E402
 from trackers.processes import ROOT, environment, free_port, mlflow_server  # noqa: E402
-
-# Quantiles 0.975 of Student's t for 1 to 30 degrees of freedom.
-T = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086]
-T += [2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042]
 
 CORES = sorted(os.sched_getaffinity(0))
 
@@ -52,8 +47,8 @@ def main():
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--mlflow", metavar="ADDRESS")
     arguments = parser.parse_args()
-    if not 2 <= arguments.pairs <= len(T) + 1:
-        parser.error(f"--pairs must be from 2 to {len(T) + 1}")
+    if not 2 <= arguments.pairs <= MOST_PAIRS:
+        parser.error(f"--pairs must be from 2 to {MOST_PAIRS}")
     if len(CORES) < 2:
         parser.error("found one core, expected at least two: one is for the server")
     with tempfile.TemporaryDirectory() as name:
@@ -88,8 +83,7 @@ def measure(arguments, folder, address):
 
 
 def print_ratio(name, ratios):
-    mean = statistics.mean(ratios)
-    half = T[len(ratios) - 2] * statistics.stdev(ratios) / math.sqrt(len(ratios))
+    mean, half = ratio(ratios)
     print(f"{name}: {mean:.4f} (95% interval {mean - half:.4f} to {mean + half:.4f}, {len(ratios)} pairs)")
 
 
