@@ -9,6 +9,7 @@ Usage: scripts/check_mpi.py [--target DIR] [--only exchange,failures,mistakes,pr
     processes  `rlvr train --processes`: what it starts, signals to it, and wrong use
 """
 import argparse
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -81,6 +82,14 @@ def check_exchange(target, mpis):
 
 
 def check_failures(target, mpis):
+    # The ranks mostly wait, so the two installations need not wait for each other.
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for lines in pool.map(lambda mpi: list(failures(target, mpi)), mpis):
+            print("\n".join(lines))
+
+
+def failures(target, mpi):
+    """Yields a line for each way to fail, after a check of what happened."""
     panicked = "panicked at examples/failing_ranks.rs"
     expected = {
         "error": "the disk is full",
@@ -90,20 +99,19 @@ def check_failures(target, mpis):
         "exit": None,
         "sleep": None,
     }
-    for mpi in mpis:
-        for what, message in expected.items():
-            for rank in (0, 2):
-                # The rank that notices a wrong length is the peer's or the sender's.
-                found, seconds = fail(target, mpi, what, rank)
-                assert found[0] != 0, (mpi.name, what, found)
-                if message and what != "lengths":
-                    assert f"error: rank {rank}: " in found[2] and message in found[2], (mpi.name, what, found[2])
-                    assert found[2].count("error: rank") == 1, found[2]
-                print(f"  {mpi.name}, rank {rank}, {what}: exit code {found[0]} after {seconds:.1f} s")
-        kill_the_launcher(target, mpi)
-        for what, code in {"caught": 0, "code": 7}.items():
-            found, _ = fail(target, mpi, what, 2)
-            assert found[0] == code and "error: rank" not in found[2], (mpi.name, what, found)
+    for what, message in expected.items():
+        for rank in (0, 2):
+            # The rank that notices a wrong length is the peer's or the sender's.
+            found, seconds = fail(target, mpi, what, rank)
+            assert found[0] != 0, (mpi.name, what, found)
+            if message and what != "lengths":
+                assert f"error: rank {rank}: " in found[2] and message in found[2], (mpi.name, what, found[2])
+                assert found[2].count("error: rank") == 1, found[2]
+            yield f"  {mpi.name}, rank {rank}, {what}: exit code {found[0]} after {seconds:.1f} s"
+    kill_the_launcher(target, mpi)
+    for what, code in {"caught": 0, "code": 7}.items():
+        found, _ = fail(target, mpi, what, 2)
+        assert found[0] == code and "error: rank" not in found[2], (mpi.name, what, found)
 
 
 def fail(target, mpi, what, rank):
