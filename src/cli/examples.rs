@@ -61,7 +61,10 @@ examples! {
   rlvr plan --model qwen2.5-math-1.5b --example pi1 --cards
 
   # Any other GPU with 24 GiB
-  rlvr plan --config configs/pi1-24gb.toml --gpu-memory 24";
+  rlvr plan --config configs/pi1-24gb.toml --gpu-memory 24
+
+  # Eight processes, each with a GPU: memory of each, time and efficiency
+  rlvr plan --model qwen2.5-math-1.5b --example pi1 --gpu h100 --processes 8";
 
     REPORT = "  # One file with the whole run: runs/tiny-334+556/report.html
   rlvr report runs/tiny-334+556

@@ -7,17 +7,20 @@ use serde_json::json;
 use super::numbers::within;
 use super::train::TrainArgs;
 use crate::checkpoint::disk::free_bytes;
-use crate::config::range::above_to;
-use crate::kernels::{Backend, Compute, ComputeSettings};
+use crate::config::range::{above_to, whole};
+use crate::kernels::{Backend, Compute, ComputeSettings, Kernels};
 use crate::model::known_models;
 use crate::output;
 use crate::source;
 use crate::train::plan::cards::Card;
 use crate::train::plan::json::TimeSource;
-use crate::train::plan::{Plan, Times, machine, survey};
+use crate::train::plan::{Links, Plan, Ranks, Times, machine, survey};
 use crate::train::prepare::Sizes;
 use crate::train::{self, PrepareFor};
 use crate::usage::usage;
+
+/// The usual number of GPUs in a machine for training.
+const GPUS_PER_HOST: usize = 8;
 
 #[derive(Debug, Args)]
 pub struct PlanArgs {
@@ -29,6 +32,16 @@ pub struct PlanArgs {
     /// Plan for every known GPU: whether the run fits, which settings make it fit without changing the experiment, and the estimated time
     #[arg(long, conflicts_with_all = ["gpu", "gpu_memory"])]
     cards: bool,
+    /// Plan for N processes that share the run: memory of each, the time of exchanging gradients, and the efficiency
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = within::<usize>(whole(1, 4096)))]
+    processes: Option<usize>,
+    /// Processes on each machine (default: 8 with GPUs, otherwise all)
+    #[arg(long, value_name = "N", requires = "processes", allow_negative_numbers = true, value_parser = within::<usize>(whole(1, 4096)))]
+    per_host: Option<usize>,
+    /// Speed of the exchange between processes in GB/s, in each direction (default: 315 between GPUs of a machine, 35 between machines with
+    /// GPUs, 1 without GPUs)
+    #[arg(long, value_name = "GB", requires = "processes", allow_negative_numbers = true, value_parser = within::<f64>(above_to(0.0, 1e6)))]
+    link: Option<f64>,
     /// Print JSON instead of text
     #[arg(long)]
     json: bool,
@@ -53,7 +66,10 @@ pub fn run(args: PlanArgs) -> Result<()> {
         let (model, known) = (&prepared.settings.model, known_models::names());
         format!("the shape of {model} is unknown until it is downloaded; use tiny, {known}, a model folder, or a model in the hub's cache")
     });
-    let sizes = usage(sizes)?;
+    let mut sizes = usage(sizes)?;
+    let is_elsewhere = args.cards || args.gpu.is_some() || args.gpu_memory.is_some();
+    let here = if is_elsewhere { None } else { Some(source::open(&sizes.settings.compute, &sizes.settings.model)?) };
+    divide(&mut sizes, &args, here.as_ref().is_none_or(|kernels| !kernels.device().is_cpu()))?;
     match (args.gpu, args.gpu_memory) {
         _ if args.cards => print_survey(&sizes, args.json),
         (Some(card), _) => plan_for_card(&sizes, card, args.json),
@@ -63,15 +79,27 @@ pub fn run(args: PlanArgs) -> Result<()> {
             print(&plan, args.json, (memory, None), &[], TimeSource::CardModel, &plan.details(memory, None, None));
             plan.check(memory, None)
         }
-        (None, None) => plan_here(&sizes, free_bytes(&prepared.root), args.json),
+        (None, None) => here.map_or(Ok(()), |kernels| plan_here(&sizes, &*kernels, free_bytes(&prepared.root), args.json)),
     }
 }
 
-fn plan_here(sizes: &Sizes, disk: Option<u64>, as_json: bool) -> Result<()> {
-    let kernels = source::open(&sizes.settings.compute, &sizes.settings.model)?;
-    let (target, memory) = machine::device_memory(&*kernels);
+/// Divides the run among the requested processes, by default as many on a machine as usual.
+fn divide(sizes: &mut Sizes, args: &PlanArgs, on_gpus: bool) -> Result<()> {
+    let Some(count) = args.processes.filter(|count| *count > 1) else { return Ok(()) };
+    let on_host = args.per_host.unwrap_or(if on_gpus { GPUS_PER_HOST } else { count });
+    let had_shards = sizes.settings.train.shards > 0;
+    sizes.divide(Ranks::new(count, on_host.min(count)), Links { bytes_per_s: args.link.map(|gb| gb * 1e9) })?;
+    if !had_shards {
+        let set = format!("--set train.shards={}", sizes.settings.train.shards);
+        message!("planned with {set}, which {count} processes need: start the run with it");
+    }
+    Ok(())
+}
+
+fn plan_here(sizes: &Sizes, kernels: &dyn Kernels, disk: Option<u64>, as_json: bool) -> Result<()> {
+    let (target, memory) = machine::device_memory(kernels, sizes.work.ranks.on_host);
     let plan = sizes.plan(target)?;
-    let rates = plan.rates(&*kernels)?;
+    let rates = plan.rates(kernels)?;
     let times: Vec<Times> = plan.means().into_iter().map(|mean| plan.times(rates, mean)).collect();
     print(&plan, as_json, (memory, disk), &times, TimeSource::MeasuredRates, &plan.details(memory, disk, Some(rates)));
     plan.check(memory, disk)

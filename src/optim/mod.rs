@@ -165,6 +165,27 @@ impl OptimSettings {
         let trained = parameters.iter().filter(|(name, _)| !self.is_frozen(name));
         trained.map(|(_, shape)| self.states.bytes(shape.elem_count())).sum()
     }
+
+    /// Returns what each of `ranks` ranks owns of the trained parameters, from the names and shapes of all parameters.
+    pub fn owned(&self, parameters: &[(String, Shape)], ranks: usize) -> Vec<Owned> {
+        let elements: Vec<usize> =
+            parameters.iter().filter(|(name, _)| !self.is_frozen(name)).map(|(_, shape)| shape.elem_count()).collect();
+        let mut owned = vec![Owned::default(); ranks];
+        for (owner, elements) in owners::assign(elements.clone(), ranks).into_iter().zip(elements) {
+            owned[owner].elements += elements as u64;
+            owned[owner].moment_bytes += self.states.bytes(elements);
+        }
+        owned
+    }
+}
+
+/// What a rank owns of the trained parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owned {
+    /// The number of elements of its tensors.
+    pub elements: u64,
+    /// The size of both moments of its tensors, in bytes.
+    pub moment_bytes: u64,
 }
 
 /// Returns true if `pattern` is `name`, or a prefix of it that ends before a dot.
@@ -362,6 +383,7 @@ fn find<'a>(tensors: &HashMap<&str, &'a Tensor>, name: &str, kind: &str) -> Resu
 }
 
 pub use owners::Owners;
+pub use transfer::exchange_bytes;
 
 #[cfg(test)]
 mod tests;

@@ -22,14 +22,7 @@ pub struct Owners {
 impl Owners {
     /// Assigns parameters with these names and numbers of elements: the largest first, each to the rank with the fewest elements.
     pub fn new(world: &World, parameters: Vec<(String, usize)>) -> Self {
-        let mut order: Vec<usize> = (0..parameters.len()).collect();
-        order.sort_by_key(|index| Reverse(parameters[*index].1));
-        let (mut elements, mut owners) = (vec![0; world.size()], vec![0; parameters.len()]);
-        for index in order {
-            let owner = (0..elements.len()).min_by_key(|rank| elements[*rank]).unwrap_or(0);
-            elements[owner] += parameters[index].1;
-            owners[index] = owner;
-        }
+        let owners = assign(parameters.iter().map(|(_, elements)| *elements).collect(), world.size());
         Self { world: world.clone(), owners: parameters.into_iter().map(|(name, _)| name).zip(owners).collect() }
     }
 
@@ -93,6 +86,20 @@ impl Owners {
         }
         transfer::to_first(&self.world, owner, tensor)
     }
+}
+
+/// Returns the owner of each of the tensors with these numbers of elements, among `ranks` ranks: the largest first, each to the rank with the
+/// fewest elements.
+pub(super) fn assign(elements: Vec<usize>, ranks: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..elements.len()).collect();
+    order.sort_by_key(|index| Reverse(elements[*index]));
+    let (mut owned, mut owners) = (vec![0; ranks], vec![0; elements.len()]);
+    for index in order {
+        let owner = (0..ranks).min_by_key(|rank| owned[*rank]).unwrap_or(0);
+        owned[owner] += elements[index];
+        owners[index] = owner;
+    }
+    owners
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use super::folder::RunFolder;
 use super::history::History;
 use super::measures::Measures;
 use super::monitor::Monitor;
-use super::plan::{self, ActivationPlan};
+use super::plan::{self, ActivationPlan, Ranks};
 use super::reference::Reference;
 use super::replay::Replay;
 use super::rollouts::{self, Sources};
@@ -164,7 +164,7 @@ impl<'a> Run<'a> {
         let loaded_reference = inputs.reference.take();
         let decoder = &inputs.model.decoder;
         let target = decoder.target();
-        let workers = Workers::new(plan::workers_of_rank(&decoder.config, &settings, &target, &inputs.world)?)?;
+        let workers = Workers::new(plan::workers_of_rank(&decoder.config, &settings, &target, Ranks::of(&inputs.world))?)?;
         let (prompts, max_new_tokens) = match &inputs.replay {
             Some(replay) => replay.lengths(),
             None => (inputs.prompts.iter().map(|prompt| prompt.ids.len()).collect(), settings.rollout.max_new_tokens),

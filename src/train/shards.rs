@@ -23,12 +23,7 @@ impl<'a> Shards<'a> {
     /// # Errors
     /// If the number of ranks does not divide the number of shards.
     pub fn new(world: &'a World, count: usize) -> Result<Self> {
-        let ranks = world.size();
-        ensure!(
-            count.is_multiple_of(ranks),
-            "train.shards is {count}, which {ranks} processes cannot share equally: start a number of processes that divides it, or set train.shards to {}",
-            ranks.next_power_of_two()
-        );
+        shards_of_rank(count, world.size())?;
         Ok(Self { world, count })
     }
 
@@ -38,9 +33,9 @@ impl<'a> Shards<'a> {
         self.world.rank() * each..(self.world.rank() + 1) * each
     }
 
-    /// Returns how many of `workers` workers can share this rank's shards equally: the largest power of two that is not above either number.
+    /// Returns how many of `workers` workers can share this rank's shards equally.
     pub fn usable_workers(&self, workers: usize) -> usize {
-        1 << self.own().len().min(workers.max(1)).ilog2()
+        usable_workers(self.own().len(), workers)
     }
 
     /// Returns the number of sets of gradients that each of `workers` workers needs to add up its shards.
@@ -65,6 +60,27 @@ impl<'a> Shards<'a> {
         let is_out = self.world.max(u64::from(value.is_none()))? == 1;
         value.filter(|_| !is_out).ok_or_else(|| candle_core::Error::from(OutOfMemory::new("a process is out of memory")).into())
     }
+}
+
+/// Returns how many of a mini-batch's `shards` shards each of `ranks` ranks computes.
+///
+/// # Errors
+/// If the number of ranks does not divide the number of shards.
+pub fn shards_of_rank(shards: usize, ranks: usize) -> Result<usize> {
+    let advice = match ranks.is_power_of_two() {
+        true => format!("or set train.shards to {ranks}"),
+        false => format!("such as {}", shards.min(ranks.next_power_of_two() / 2)),
+    };
+    ensure!(
+        shards.is_multiple_of(ranks),
+        "train.shards is {shards}, which {ranks} processes cannot share equally: start a number of processes that divides it, {advice}"
+    );
+    Ok(shards / ranks)
+}
+
+/// Returns how many of `workers` workers can share a rank's `shards` shards equally: the largest power of two that is not above either number.
+pub fn usable_workers(shards: usize, workers: usize) -> usize {
+    1 << shards.min(workers).max(1).ilog2()
 }
 
 /// Returns the number of sets of gradients that add up `shards` shards as a binary counter does: one for each bit.
@@ -109,7 +125,12 @@ mod tests {
         });
         assert_eq!(found, [(0..2, 2, 2), (2..4, 2, 2), (4..6, 2, 2), (6..8, 2, 2)]);
         let message = threads::run(3, |world| Shards::new(&world, 8).unwrap_err().to_string()).remove(0);
-        assert!(message.contains("train.shards is 8, which 3 processes cannot share equally"), "{message}");
+        assert_eq!(
+            message,
+            "train.shards is 8, which 3 processes cannot share equally: start a number of processes that divides it, such as 2"
+        );
+        let message = shards_of_rank(8, 16).unwrap_err().to_string();
+        assert!(message.ends_with("start a number of processes that divides it, or set train.shards to 16"), "{message}");
         assert_eq!([1, 2, 4, 8].map(buffers), [1, 2, 3, 4]);
     }
 

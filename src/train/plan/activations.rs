@@ -2,7 +2,7 @@
 //! total memory, never on its free memory, so that a resumed run has the same micro-batches and adds in the same order.
 
 use super::model_states::model_states;
-use super::workers;
+use super::{Ranks, workers};
 use crate::kernels::Target;
 use crate::model::decoder::{ActivationCheckpointing, activation_bytes};
 use crate::model::{ModelConfig, block, head};
@@ -64,8 +64,9 @@ impl ActivationPlan {
         match settings.train.activation_checkpointing {
             ActivationCheckpointing::Auto if target.is_gpu => {
                 let room = room(config, settings, target);
+                let workers = workers(config, settings, target);
                 let fits = |chosen: &Self| {
-                    let bytes = chosen.bytes(config, settings, load, target);
+                    let bytes = chosen.bytes(config, settings, load, target, Ranks::ONE, workers);
                     bytes.saved + bytes.scratch + allocator_overhead(bytes.saved + bytes.scratch) <= room
                 };
                 let smaller = std::iter::successors(Some(most), |tokens| (tokens / 2 >= FULL_RATE_TOKENS).then_some(tokens / 2));
@@ -82,25 +83,46 @@ impl ActivationPlan {
         }
     }
 
-    /// Returns the memory of an update if every response has the maximum length.
-    pub fn bytes(&self, config: &ModelConfig, settings: &RunSettings, load: &EngineLoad, target: &Target) -> UpdateBytes {
-        let workers = workers(config, settings, target);
+    /// Returns the memory of an update of a rank with this number of workers, if every response has the maximum length. `load` is that of
+    /// all ranks.
+    pub fn bytes(
+        &self,
+        config: &ModelConfig,
+        settings: &RunSettings,
+        load: &EngineLoad,
+        target: &Target,
+        ranks: Ranks,
+        workers: usize,
+    ) -> UpdateBytes {
         let responses = load.requests / settings.train.updates_per_rollout;
-        let count = micro_batch_count(self.micro_batch_tokens, workers, responses, responses * load.max_new_tokens);
-        let in_one = responses.div_ceil(count);
-        // Responses to a single prompt are distributed round-robin, with the prompt once per micro-batch. Responses to several prompts are
-        // split within the token budget, which only a response in its own micro-batch may exceed.
-        let longest = load.prompts.iter().max().copied().unwrap_or(0);
-        let round_robin = in_one * load.max_new_tokens.saturating_sub(1) + longest;
-        let alone = longest + load.max_new_tokens.saturating_sub(1);
-        let rows = if load.prompts.len() > 1 { self.micro_batch_tokens.max(alone) } else { round_robin };
+        // Passes without a gradient deal the responses in turn; with shards, a gradient's micro-batches are cut within a shard.
+        let (scored, rows_scored) = self.micro_batches(load, responses.div_ceil(ranks.count), workers);
+        let (count, rows) = match settings.train.shards {
+            0 => (scored, rows_scored),
+            shards => {
+                let (in_shard, rows) = self.micro_batches(load, responses.div_ceil(shards), 1);
+                (in_shard * shards / ranks.count, rows)
+            }
+        };
         let stream = 2 * config.hidden * target.element_bytes;
         let scratch = (rows * block::backward_bytes(config, target)).max(head::head_bytes(config, target));
         let all = |bytes: usize| (workers.min(count) * bytes) as u64;
+        let all_scored = |bytes: usize| (workers.min(scored) * bytes) as u64;
         let saved = all(rows * (activation_bytes(config, target, self.checkpointing) + stream));
         // The earlier passes for the reference and for old log-probabilities save no activations.
-        let before = all(rows * block::forward_bytes(config, target) + head::head_bytes(config, target));
+        let before = all_scored(rows_scored * block::forward_bytes(config, target) + head::head_bytes(config, target));
         UpdateBytes { rows, saved, scratch: all(scratch).max(before.saturating_sub(saved)) }
+    }
+
+    /// Returns the number of micro-batches of `responses` responses for this number of workers, and the rows (tokens) of the largest.
+    fn micro_batches(&self, load: &EngineLoad, responses: usize, workers: usize) -> (usize, usize) {
+        let count = micro_batch_count(self.micro_batch_tokens, workers, responses, responses * load.max_new_tokens);
+        // Responses to a single prompt are distributed round-robin, with the prompt once per micro-batch. Responses to several prompts are
+        // split within the token budget, which only a response in its own micro-batch may exceed.
+        let longest = load.prompts.iter().max().copied().unwrap_or(0);
+        let round_robin = responses.div_ceil(count) * load.max_new_tokens.saturating_sub(1) + longest;
+        let alone = longest + load.max_new_tokens.saturating_sub(1);
+        (count, if load.prompts.len() > 1 { self.micro_batch_tokens.max(alone) } else { round_robin })
     }
 }
 
@@ -108,7 +130,8 @@ impl ActivationPlan {
 fn room(config: &ModelConfig, settings: &RunSettings, target: &Target) -> u64 {
     let Some(total) = target.total else { return MAX_SAVED_BYTES };
     // The vocabulary is 0 because the tokenizer is in host memory.
-    let states: u64 = model_states(config, settings, 0, target).iter().map(|(_, bytes)| bytes).sum();
+    let states: u64 =
+        model_states(config, settings, 0, target, Ranks::ONE, workers(config, settings, target)).iter().map(|(_, bytes)| bytes).sum();
     let room = (total - total / SPARE_SHARE).saturating_sub(states);
     // Stock operations need more temporary memory than is counted here.
     if target.is_stock { room / 2 } else { room }

@@ -12,7 +12,6 @@ use super::{Plan, Times};
 use crate::kernels::BLOCK;
 use crate::model::decoder::{ActivationCheckpointing, Cache, activation_bytes};
 use crate::rollout::limits::EngineLoad;
-use crate::train::update::micro_batch_count;
 
 /// The share of the data sheet's bandwidth that copies reach (4.3 of 4.8 TB/s on an H200, 3.0 of 3.35 on an H100, both measured).
 const BANDWIDTH_SHARE: f64 = 0.9;
@@ -48,18 +47,25 @@ impl Plan<'_> {
             return None;
         }
         let model = CardModel { plan: self, flops: card.tflops * 1e12, bandwidth: card.bandwidth * 1e9 * BANDWIDTH_SHARE };
-        let rollout = super::memory::rollout_load(self.settings, self.work);
+        let ranks = self.work.ranks;
+        let rollout = ranks.dealt(&super::memory::rollout_load(self.settings, self.work));
         let rollouts = if self.settings.rollout.replay.is_empty() {
             model.generation(&rollout, mean_tokens, self.cache_bytes("rollouts"))
         } else {
             0.0
         };
         let update = model.update(mean_tokens);
-        let evaluate = |load: &EngineLoad| model.generation(load, mean_tokens.min(load.max_new_tokens), self.cache_bytes("evaluation"));
+        let evaluate =
+            |load: &EngineLoad| model.generation(&ranks.dealt(load), mean_tokens.min(load.max_new_tokens), self.cache_bytes("evaluation"));
         let evaluation = self.work.evaluations.iter().map(evaluate).sum();
         let steps = self.settings.train.steps.saturating_sub(self.work.done) as f64;
-        let run = steps * (rollouts + update) + self.evaluations() as f64 * evaluation;
-        Some(Times { mean_tokens, rollouts, update, evaluation, run })
+        let exchange = self.exchange_s();
+        let run = steps * (rollouts + update + exchange) + self.evaluations() as f64 * evaluation;
+        let times = Times { mean_tokens, rollouts, update, exchange, efficiency: Some(1.0), evaluation, run };
+        if !ranks.are_several() {
+            return Some(times);
+        }
+        Some(self.with_efficiency(times, self.alone(|plan| plan.times_on(card, mean_tokens))))
     }
 
     /// Returns the size of the key/value cache in a phase, in bytes.
@@ -125,18 +131,21 @@ impl CardModel<'_> {
         let settings = plan.settings;
         let responses = settings.rollout.groups * settings.rollout.group_size;
         let prompt = plan.work.prompts.iter().max().copied().unwrap_or(0);
-        let batches = micro_batch_count(plan.memory.activations.micro_batch_tokens, plan.workers, responses, responses * mean);
-        let (rows, passes) = ((responses * mean + batches * prompt) as f64, plan.passes());
+        let quantiles = lengths(mean as f64, settings.rollout.max_new_tokens as f64);
+        let count = responses / settings.train.updates_per_rollout;
+        let dealt: Vec<usize> = (0..count).map(|index| quantiles[index * QUANTILES / count] as usize).collect();
+        let (rows, passes) = (plan.trained_tokens(mean, &dealt), plan.passes());
         let products = passes * self.products(rows) / (self.flops * TRAINING_SHARE);
         let activations = activation_bytes(config, &plan.target, ActivationCheckpointing::None) as f64;
         let elementwise = passes * ELEMENTWISE_TRAFFIC * rows * activations / self.bandwidth;
-        let lengths = lengths(mean as f64, settings.rollout.max_new_tokens as f64);
-        let age = lengths.iter().map(|length| length * length).sum::<f64>() / lengths.iter().sum::<f64>() / 2.0;
+        let age = quantiles.iter().map(|length| length * length).sum::<f64>() / quantiles.iter().sum::<f64>() / 2.0;
         let width = (config.heads.query * config.heads.width * config.layers) as f64;
         let attention = passes * 4.0 * rows * (prompt as f64 + age) * width / (self.flops * ATTENTION_SHARE);
         let logits = LOGIT_PASSES * rows * (config.vocabulary * size_of::<f32>()) as f64 / self.bandwidth;
         let parameters = config.parameter_count() as f64;
-        let optimizer = settings.train.updates_per_rollout as f64 * OPTIMIZER_BYTES * parameters / self.bandwidth;
+        let owned = settings.optim.owned(&settings.lora.trained(config), plan.work.ranks.count);
+        let part = plan.work.ranks.owned(&owned).elements as f64 / owned.iter().map(|owned| owned.elements).sum::<u64>().max(1) as f64;
+        let optimizer = settings.train.updates_per_rollout as f64 * OPTIMIZER_BYTES * parameters * part / self.bandwidth;
         let streamed = f64::from(u8::from(settings.has_reference() && settings.train.stream_reference));
         let copies = streamed * (rows / STREAMED_ROWS).ceil() * parameters * plan.target.element_bytes as f64 / HOST_BANDWIDTH;
         products + elementwise + attention + logits + optimizer + copies

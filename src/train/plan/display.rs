@@ -13,9 +13,10 @@ impl Plan<'_> {
     pub fn summary(&self, free_memory: Option<u64>, free_disk: Option<u64>) -> String {
         let of = |free: Option<u64>| free.map_or_else(|| "unknown".to_owned(), format_bytes);
         format!(
-            "{} parameters: up to {} of memory ({} available) in {}, {} on disk ({} free); rlvr plan shows details",
+            "{} parameters: up to {} of memory{} ({} available) in {}, {} on disk ({} free); rlvr plan shows details",
             grouped(self.config.parameter_count() as u64),
             format_bytes(self.memory.peak()),
+            if self.work.ranks.are_several() { " for each process" } else { "" },
             of(free_memory),
             self.memory.largest_phase().name,
             format_bytes(self.disk.needed()),
@@ -35,7 +36,7 @@ impl Plan<'_> {
         let times = if times.is_empty() {
             "  unknown: the model describes only the fused kernels in bf16\n".to_owned()
         } else {
-            survey::time_lines(&times, self.evaluations() > 0)
+            self.time_lines(&times)
         };
         format!(
             "{}\ntime on {} ({} GiB, {} GB/s, {} TFLOP/s in bf16: {})\n{times}{}",
@@ -56,7 +57,13 @@ impl Plan<'_> {
         let dtype = if self.target.element_bytes == size_of::<f32>() { "f32" } else { "bf16" };
         let parameters = grouped(self.config.parameter_count() as u64);
         writeln!(out, "{}: {parameters} parameters, {dtype} on {device}, {workers} worker{plural}", settings.model)?;
-        writeln!(out, "\nmemory, if every response has the maximum length")?;
+        let ranks = self.work.ranks;
+        if ranks.are_several() {
+            let (count, on_host, shards) = (ranks.count, ranks.on_host, settings.train.shards);
+            writeln!(out, "{count} processes with train.shards={shards}, at most {on_host} on a host")?;
+        }
+        let of = if ranks.are_several() { " of the fullest process" } else { "" };
+        writeln!(out, "\nmemory{of}, if every response has the maximum length")?;
         let mut row = |name: &str, bytes: u64, note: &str| writeln!(out, "  {name:<52} {:>9}{note}", format_bytes(bytes));
         for (name, bytes) in &self.memory.model_states {
             row(name, *bytes, "")?;
@@ -67,9 +74,13 @@ impl Plan<'_> {
             row(&format!("+ {}", phase.name), phase.bytes(), &format!("  {}", parts.join(", ")))?;
         }
         row("+ retained by the allocator, about", self.memory.allocator_overhead(), "")?;
-        let available =
-            free_memory.map_or_else(|| "available memory is unknown here".to_owned(), |free| format!("{} available", format_bytes(free)));
+        let to_each = if ranks.are_several() { " to each process" } else { "" };
+        let available = free_memory
+            .map_or_else(|| "available memory is unknown here".to_owned(), |free| format!("{} available{to_each}", format_bytes(free)));
         row(&format!("= at most, in {}", self.memory.largest_phase().name), self.memory.peak(), &format!("  {available}"))?;
+        if self.least_peak < self.memory.peak() {
+            row("at most, in the emptiest process", self.least_peak, "")?;
+        }
         let activations = match self.memory.activations.checkpointing {
             ActivationCheckpointing::Full => "the backward pass recomputes each block",
             ActivationCheckpointing::Selective => "activations are saved, and the backward pass recomputes norms and SwiGLU",
@@ -121,7 +132,7 @@ impl Plan<'_> {
         writeln!(out, "\ntime, estimated")?;
         let update_operations = 2.0 * self.passes();
         let times: Vec<Times> = self.means().into_iter().map(|mean| self.times(rates, mean)).collect();
-        write!(out, "{}", survey::time_lines(&times, self.evaluations() > 0))?;
+        write!(out, "{}", self.time_lines(&times))?;
         writeln!(
             out,
             "  assumes 2 operations per token for each of {} computed parameters in\n  \
@@ -134,6 +145,12 @@ impl Plan<'_> {
             settings.train.steps.saturating_sub(self.work.done),
             self.evaluations(),
         )
+    }
+
+    /// Describes estimated times, and with several ranks what they assume.
+    fn time_lines(&self, times: &[Times]) -> String {
+        let lines = survey::time_lines(times, self.evaluations() > 0, self.work.ranks);
+        lines + &self.exchange_lines(times.iter().filter_map(|times| times.efficiency))
     }
 
     /// Returns the mean response lengths to estimate times for: the maximum, and a half and a quarter of it.

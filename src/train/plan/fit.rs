@@ -71,7 +71,7 @@ impl Plan<'_> {
         }
         format!(
             "no setting makes it fit: weights, gradients and 8-bit moments alone are {}; use a smaller model or a larger machine{lora}",
-            format_bytes(model_states::minimum_bytes(self.config, self.settings, &self.target)),
+            format_bytes(model_states::minimum_bytes(self.config, self.settings, &self.target, self.work.ranks)),
         )
     }
 
@@ -158,7 +158,7 @@ const CHANGES: [Change; 9] = [
     change!(None, train.micro_batch_tokens, halved down to 1024),
     change!(None, rollout.engine.kv_cache_mib, halved down to 64),
     change!(None, rollout.engine.max_running, halved down to 8),
-    change!(None, train.workers, 1),
+    change!(None, train.workers, |s| s.train.workers != 1 && s.train.shards == 0, |_| 1),
     change!(Rounding, optim.states, MomentDtype::Quantized),
     change!(Experiment, loss.kl, 0.0),
     change!(Experiment, rollout.max_new_tokens, halved down to 256),

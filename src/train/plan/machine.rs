@@ -10,23 +10,24 @@ use crate::kernels::{Kernels, Target};
 use crate::model::ModelConfig;
 use crate::workers::Workers;
 
-/// Returns the bytes of memory that this process may still allocate: the system's available memory, or less if a control group or
-/// `ulimit -v` limits it. `None` if the system does not report it.
-pub fn available_bytes() -> Option<u64> {
+/// Returns the bytes of memory that each of `processes` processes on this machine may still allocate: its part of the system's available
+/// memory, or of what a control group allows, or less if `ulimit -v` limits a process. `None` if the system does not report it.
+pub fn available_bytes(processes: usize) -> Option<u64> {
     let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
     let available = meminfo_field(&meminfo, "MemAvailable:")? * 1024;
     let limited = std::fs::read_to_string("/proc/self/cgroup").ok().and_then(|groups| {
         let left = groups.lines().flat_map(group_folders).filter_map(|folder| left_in_group(&folder));
         left.min()
     });
-    Some(available.min(limited.unwrap_or(u64::MAX)).min(address_space_left().unwrap_or(u64::MAX)))
+    let shared = available.min(limited.unwrap_or(u64::MAX)) / processes.max(1) as u64;
+    Some(shared.min(address_space_left().unwrap_or(u64::MAX)))
 }
 
-/// Returns the device of `kernels` and the bytes of memory available on it: the GPU's if it reports them, or else the machine's; `None` if
-/// unknown.
-pub fn device_memory(kernels: &dyn Kernels) -> (Target, Option<u64>) {
+/// Returns the device of `kernels` and the bytes of memory available on it to each of `processes` processes on this machine: the GPU's if it
+/// reports them, because each process has a GPU, or else a part of the machine's; `None` if unknown.
+pub fn device_memory(kernels: &dyn Kernels, processes: usize) -> (Target, Option<u64>) {
     let target = Target::of(kernels);
-    (target, target.free.or_else(available_bytes))
+    (target, target.free.or_else(|| available_bytes(processes)))
 }
 
 /// Returns the bytes left by the limit on this process's address space (`ulimit -v`); `None` without a limit.

@@ -4,9 +4,10 @@ use anyhow::{Context, Result};
 
 use super::activations::{ActivationPlan, allocator_overhead, step_load};
 use super::model_states::model_states;
-use super::{RunWorkload, workers};
+use super::{Ranks, RunWorkload, workers_of_rank};
 use crate::kernels::Target;
-use crate::model::{ModelConfig, export, lora};
+use crate::model::{ModelConfig, export, lora, value};
+use crate::optim::exchange_bytes;
 use crate::rollout::limits::{EngineLoad, EngineSettings};
 use crate::train::settings::RunSettings;
 
@@ -43,14 +44,15 @@ impl PhaseMemory {
 }
 
 impl Memory {
-    /// Adds up the memory of a run.
+    /// Adds up the memory of a rank of a run.
     ///
     /// # Errors
-    /// If one sequence of a rollout or an evaluation does not fit into the allowed key/value cache.
+    /// If the ranks cannot share the shards equally, or one sequence of a rollout or an evaluation does not fit into the allowed key/value cache.
     pub fn of(config: &ModelConfig, settings: &RunSettings, work: &RunWorkload, target: &Target) -> Result<Self> {
-        let (workers, rank) = (workers(config, settings, target), settings.lora.rank);
-        let model_states = model_states(config, settings, work.vocabulary, target);
+        let (workers, ranks) = (workers_of_rank(config, settings, target, work.ranks)?, work.ranks);
+        let model_states = model_states(config, settings, work.vocabulary, target, ranks, workers);
         let load = rollout_load(settings, work);
+        // The same for any number of ranks, because micro-batches determine the order of sums.
         let activations = ActivationPlan::of(config, settings, &load, target);
         // On a GPU, phases can use only the memory that the model states leave.
         let left = |free: u64| free.saturating_sub(model_states.iter().map(|(_, bytes)| bytes).sum());
@@ -61,19 +63,22 @@ impl Memory {
         let samples = PhaseMemory { name: "", parts: vec![("responses", recorded as u64)] };
         let mut phases = Vec::new();
         if settings.rollout.replay.is_empty() {
-            let rollout = engine("rollouts", config, target, &settings.rollout.engine, workers, &load);
+            let rollout = engine("rollouts", config, target, &settings.rollout.engine, workers, &ranks.dealt(&load));
             phases.push(rollout.context("rollouts do not fit")?.with(&samples));
         }
-        let update = activations.bytes(config, settings, &load, target);
+        let update = activations.bytes(config, settings, &load, target, ranks, workers);
         let parts = vec![("saved activations", update.saved), ("a block's backward pass, or the head's chunk", update.scratch)];
         phases.push(PhaseMemory { name: "update", parts }.with(&samples));
-        let passes = work.evaluations.iter().map(|load| engine("evaluation", config, target, &settings.rollout.engine, workers, load));
+        let evaluation = |load| engine("evaluation", config, target, &settings.rollout.engine, workers, &ranks.dealt(load));
+        let passes = work.evaluations.iter().map(evaluation);
         let passes = passes.collect::<Result<Vec<_>>>().context("the evaluation does not fit")?;
         phases.extend(passes.into_iter().max_by_key(PhaseMemory::bytes));
-        if !target.is_gpu {
-            let mut parts = vec![("pieces of tensors", export::buffer_bytes(settings.checkpoint.format(target).dtype))];
-            parts.extend(settings.lora.is_on().then(|| ("adapters, transposed and as a file", 2 * lora::bytes(config, rank))));
-            phases.push(PhaseMemory { name: "checkpoint", parts });
+        if !target.is_gpu && ranks.are_several() {
+            let parts = vec![("messages of gradients", exchange_bytes(largest_tensor(config, settings)))];
+            phases.push(PhaseMemory { name: "exchange", parts }.with(&samples));
+        }
+        if !target.is_gpu && ranks.saves() {
+            phases.push(checkpoint(config, settings, target, ranks));
         }
         Ok(Self { model_states, phases, activations, micro_batch_rows: update.rows })
     }
@@ -103,7 +108,24 @@ impl PhaseMemory {
     }
 }
 
-/// Returns the load of a step's rollouts.
+/// Returns the memory of writing a checkpoint. The states of other ranks' tensors arrive one tensor at a time.
+fn checkpoint(config: &ModelConfig, settings: &RunSettings, target: &Target, ranks: Ranks) -> PhaseMemory {
+    let mut parts = vec![("pieces of tensors", export::buffer_bytes(settings.checkpoint.format(target).dtype))];
+    let lora = &settings.lora;
+    parts.extend(lora.is_on().then(|| ("adapters, transposed and as a file", 2 * lora::bytes(config, lora.rank))));
+    let one = || ("a tensor of another process", (largest_tensor(config, settings) * size_of::<f32>()) as u64);
+    parts.extend(ranks.are_several().then(one));
+    PhaseMemory { name: "checkpoint", parts }
+}
+
+/// Returns the number of elements of the largest trained tensor.
+fn largest_tensor(config: &ModelConfig, settings: &RunSettings) -> usize {
+    let critic = if settings.has_critic() { value::shapes(config) } else { Vec::new() };
+    let trained = settings.lora.trained(config).into_iter().filter(|(name, _)| !settings.optim.is_frozen(name));
+    trained.chain(critic).map(|(_, shape)| shape.elem_count()).max().unwrap_or(0)
+}
+
+/// Returns the load of a step's rollouts, over all ranks.
 pub fn rollout_load(settings: &RunSettings, work: &RunWorkload) -> EngineLoad {
     step_load(settings, work.prompts.clone(), settings.rollout.max_new_tokens)
 }

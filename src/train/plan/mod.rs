@@ -6,32 +6,34 @@ mod card_time;
 pub mod cards;
 mod disk;
 mod display;
+mod exchange;
 mod fit;
 pub mod json;
 pub mod machine;
 mod memory;
 mod model_states;
+mod ranks;
 pub mod survey;
 mod time;
 
 pub use activations::{ActivationPlan, step_load};
 pub use disk::Disk;
 pub use display::grouped;
+pub use exchange::Links;
 pub use fit::{AppliedChange, Effect};
 pub use memory::{Memory, PhaseMemory};
+pub use ranks::{Ranks, gradient_sets, workers_of_rank};
 pub use time::{Rates, Times};
 
 use anyhow::Result;
 
 use super::settings::RunSettings;
-use crate::dist::World;
 use crate::kernels::Target;
 use crate::model::ModelConfig;
 use crate::rollout::limits::EngineLoad;
-use crate::train::shards::{Shards, buffers};
 use crate::workers::Workers;
 
-/// The sizes of a run's workload.
+/// The sizes of a run's workload, and who shares it.
 #[derive(Clone, Debug, Default)]
 pub struct RunWorkload {
     /// The length of each example's prompt, in tokens.
@@ -46,6 +48,10 @@ pub struct RunWorkload {
     pub done: u64,
     /// The bytes of the checkpoints that a resumed run already has.
     pub checkpoint_bytes: u64,
+    /// The ranks that share the work.
+    pub ranks: Ranks,
+    /// How fast the ranks exchange data.
+    pub links: Links,
 }
 
 /// The plan of a run.
@@ -58,10 +64,12 @@ pub struct Plan<'a> {
     pub work: &'a RunWorkload,
     /// The device of the run.
     pub target: Target,
-    /// The number of workers.
+    /// The number of workers of each rank.
     pub workers: usize,
-    /// The memory of the run.
+    /// The memory of the rank that needs the most.
     pub memory: Memory,
+    /// The peak memory of the rank that needs the least, in bytes.
+    pub least_peak: u64,
     /// The disk space of the run.
     pub disk: Disk,
 }
@@ -75,39 +83,24 @@ pub fn workers(config: &ModelConfig, settings: &RunSettings, target: &Target) ->
     }
 }
 
-/// Returns the number of workers of one rank. With shards, ranks on the same host share its processors, and the workers of a rank its shards.
-///
-/// # Errors
-/// If the ranks cannot share the shards equally.
-pub fn workers_of_rank(config: &ModelConfig, settings: &RunSettings, target: &Target, world: &World) -> Result<usize> {
-    let workers = workers(config, settings, target);
-    match settings.train.shards {
-        0 => Ok(workers),
-        shards => Ok(Shards::new(world, shards)?.usable_workers(workers / world.ranks_on_host())),
-    }
-}
-
-/// Returns the number of sets of gradients that each of `processes` processes needs, with this number of workers.
-pub fn gradient_sets(settings: &RunSettings, workers: usize, processes: usize) -> usize {
-    match settings.train.shards {
-        0 => workers,
-        shards => {
-            let workers = workers.min(shards / processes).max(1);
-            workers * buffers(shards / processes / workers)
-        }
-    }
-}
-
 impl<'a> Plan<'a> {
-    /// Plans a run for a device. `target.free` is the device's free memory in bytes, if known.
+    /// Plans a run whose ranks each have such a device. `target.free` is the device's free memory in bytes, if known.
     ///
     /// # Errors
-    /// If the settings do not suit the model, or one sequence does not fit into the allowed key/value cache.
+    /// If the settings do not suit the model, the ranks cannot share the shards equally, or one sequence does not fit into the allowed
+    /// key/value cache.
     pub fn of(config: &'a ModelConfig, settings: &'a RunSettings, work: &'a RunWorkload, target: Target) -> Result<Self> {
         settings.validate_for(config)?;
-        let workers = workers(config, settings, &target);
+        let workers = workers_of_rank(config, settings, &target, work.ranks)?;
         let (memory, disk) = (Memory::of(config, settings, work, &target)?, Disk::of(config, settings, work, &target));
-        Ok(Self { config, settings, work, target, workers, memory, disk })
+        let least_peak = match work.ranks.are_several() {
+            true => {
+                let emptiest = RunWorkload { ranks: work.ranks.emptiest(), ..work.clone() };
+                Memory::of(config, settings, &emptiest, &target)?.peak()
+            }
+            false => memory.peak(),
+        };
+        Ok(Self { config, settings, work, target, workers, memory, least_peak, disk })
     }
 }
 

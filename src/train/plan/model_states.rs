@@ -1,12 +1,12 @@
 //! The model states of a run, which stay in memory from the first update to the end: weights, reference, moments, gradients and critic.
 //! Also counts the memory of the program and its libraries.
 
-use super::{gradient_sets, workers};
+use super::{Ranks, gradient_sets};
 use crate::kernels::Target;
 use crate::model::parameters::{Role, elements};
 use crate::model::rotary::Rotary;
 use crate::model::{ModelConfig, Weights, lora, value};
-use crate::optim::{MomentDtype, OptimSettings};
+use crate::optim::{MomentDtype, OptimSettings, Owned};
 use crate::train::settings::RunSettings;
 
 /// The approximate GPU memory of CUDA, its libraries and the kernels.
@@ -17,10 +17,19 @@ const PROGRAM_BYTES: u64 = 80_000_000;
 /// The memory per vocabulary token while a tokenizer is read: measured as 100 MB for Qwen's 151,665 tokens.
 const VOCABULARY_BYTES: usize = 660;
 
-/// Returns the names and sizes in bytes of all model states, and of the program. `vocabulary` is the size of the tokenizer's vocabulary.
-pub fn model_states(config: &ModelConfig, settings: &RunSettings, vocabulary: usize, target: &Target) -> Vec<(String, u64)> {
-    let (sets, rank) = (gradient_sets(settings, workers(config, settings, target), 1), settings.lora.rank);
-    let mut states = policy_weights(config, settings, target);
+/// Returns the names and sizes in bytes of all model states of a rank with this number of workers, and of the program. `vocabulary` is the
+/// size of the tokenizer's vocabulary.
+pub fn model_states(
+    config: &ModelConfig,
+    settings: &RunSettings,
+    vocabulary: usize,
+    target: &Target,
+    ranks: Ranks,
+    workers: usize,
+) -> Vec<(String, u64)> {
+    let (sets, rank) = (gradient_sets(settings, workers, ranks.count), settings.lora.rank);
+    let owned = ranks.owned(&settings.optim.owned(&settings.lora.trained(config), ranks.count));
+    let mut states = policy_weights(config, settings, target, ranks, owned);
     // The base without adapters is the initial policy, so it serves as the reference.
     let is_base = settings.lora.is_on() && settings.reference.is_empty() && !settings.reference_moves();
     if settings.has_reference() && !is_base {
@@ -35,7 +44,7 @@ pub fn model_states(config: &ModelConfig, settings: &RunSettings, vocabulary: us
         }
     }
     let kind = if settings.optim.states == MomentDtype::Quantized { ", 8-bit" } else { "" };
-    states.push((format!("optimizer: two moments{kind}"), settings.optim.moment_bytes(&settings.lora.trained(config))));
+    states.push((format!("optimizer: two moments{kind}{}", part(ranks)), owned.moment_bytes));
     let gradients = if settings.lora.is_on() { lora::gradient_bytes(config, rank) } else { Weights::bytes(config) };
     states.push((
         match (sets, settings.train.shards) {
@@ -45,7 +54,7 @@ pub fn model_states(config: &ModelConfig, settings: &RunSettings, vocabulary: us
         },
         sets as u64 * gradients,
     ));
-    states.extend(critic_states(config, settings, &settings.optim, target, sets));
+    states.extend(critic_states(config, settings, &settings.optim, target, ranks, sets));
     states.push(if target.is_gpu {
         ("CUDA, its libraries and the kernels".to_owned(), CUDA_BYTES)
     } else {
@@ -54,18 +63,24 @@ pub fn model_states(config: &ModelConfig, settings: &RunSettings, vocabulary: us
     states
 }
 
-/// Returns the bytes that no setting can save: weights, one set of gradients and 8-bit moments, of the policy and of the critic if there is
-/// one.
-pub fn minimum_bytes(config: &ModelConfig, settings: &RunSettings, target: &Target) -> u64 {
-    let weights: u64 = policy_weights(config, settings, target).iter().map(|(_, bytes)| bytes).sum();
-    let optim = OptimSettings { states: MomentDtype::Quantized, ..settings.optim.clone() };
-    let gradients = if settings.lora.is_on() { lora::gradient_bytes(config, settings.lora.rank) } else { Weights::bytes(config) };
-    let critic: u64 = critic_states(config, settings, &optim, target, 1).iter().map(|(_, bytes)| bytes).sum();
-    weights + gradients + optim.moment_bytes(&settings.lora.trained(config)) + critic
+/// Says that a state is divided among several ranks.
+fn part(ranks: Ranks) -> String {
+    if ranks.are_several() { format!(", one of {} parts", ranks.count) } else { String::new() }
 }
 
-/// Returns the names and sizes of the policy's weights: computed weights, and masters or adapters.
-fn policy_weights(config: &ModelConfig, settings: &RunSettings, target: &Target) -> Vec<(String, u64)> {
+/// Returns the bytes of a rank that no setting can save: weights, one set of gradients and 8-bit moments, of the policy and of the critic if there is
+/// one.
+pub fn minimum_bytes(config: &ModelConfig, settings: &RunSettings, target: &Target, ranks: Ranks) -> u64 {
+    let optim = OptimSettings { states: MomentDtype::Quantized, ..settings.optim.clone() };
+    let owned = ranks.owned(&optim.owned(&settings.lora.trained(config), ranks.count));
+    let weights: u64 = policy_weights(config, settings, target, ranks, owned).iter().map(|(_, bytes)| bytes).sum();
+    let gradients = if settings.lora.is_on() { lora::gradient_bytes(config, settings.lora.rank) } else { Weights::bytes(config) };
+    let critic: u64 = critic_states(config, settings, &optim, target, ranks, 1).iter().map(|(_, bytes)| bytes).sum();
+    weights + gradients + owned.moment_bytes + critic
+}
+
+/// Returns the names and sizes of the policy's weights: computed weights, and masters of the tensors that the rank owns or adapters.
+fn policy_weights(config: &ModelConfig, settings: &RunSettings, target: &Target, ranks: Ranks, owned: Owned) -> Vec<(String, u64)> {
     let (computed, rank) = ((config.parameter_count() * target.element_bytes) as u64 + Rotary::bytes(config), settings.lora.rank);
     let is_wide = target.element_bytes == size_of::<f32>();
     let dtype = if is_wide { "f32" } else { "bf16" };
@@ -76,24 +91,34 @@ fn policy_weights(config: &ModelConfig, settings: &RunSettings, target: &Target)
             (format!("adapters of rank {rank}"), lora::bytes(config, rank)),
         ],
         (false, true) => vec![("weights, in f32: they are the optimizer's masters".to_owned(), computed)],
-        (false, false) => vec![("weights, in bf16".to_owned(), computed), ("masters, in f32".to_owned(), Weights::bytes(config))],
+        (false, false) => {
+            let masters = owned.elements * size_of::<f32>() as u64;
+            vec![("weights, in bf16".to_owned(), computed), (format!("masters, in f32{}", part(ranks)), masters)]
+        }
     }
 }
 
 /// Returns the names and sizes of the critic's states; empty without a critic. All its weights are trained, even if the policy has frozen
 /// weights or adapters.
-fn critic_states(config: &ModelConfig, settings: &RunSettings, optim: &OptimSettings, target: &Target, sets: usize) -> Vec<(String, u64)> {
+fn critic_states(
+    config: &ModelConfig,
+    settings: &RunSettings,
+    optim: &OptimSettings,
+    target: &Target,
+    ranks: Ranks,
+    sets: usize,
+) -> Vec<(String, u64)> {
     if !settings.has_critic() {
         return Vec::new();
     }
     let parameters = value::parameter_count(config) as u64;
     let (computed, wide) = (parameters * target.element_bytes as u64, parameters * size_of::<f32>() as u64);
-    let moments = OptimSettings { freeze: Vec::new(), ..optim.clone() }.moment_bytes(&value::shapes(config));
+    let owned = ranks.owned(&OptimSettings { freeze: Vec::new(), ..optim.clone() }.owned(&value::shapes(config), ranks.count));
     let weights = if computed == wide {
         vec![("critic: weights, in f32".to_owned(), computed)]
     } else {
-        vec![("critic: weights, in bf16".to_owned(), computed), ("critic: masters, in f32".to_owned(), wide)]
+        vec![("critic: weights, in bf16".to_owned(), computed), (format!("critic: masters, in f32{}", part(ranks)), owned.elements * 4)]
     };
-    let rest = [("critic: two moments".to_owned(), moments), ("critic: gradients".to_owned(), sets as u64 * wide)];
+    let rest = [(format!("critic: two moments{}", part(ranks)), owned.moment_bytes), ("critic: gradients".to_owned(), sets as u64 * wide)];
     weights.into_iter().chain(rest).collect()
 }

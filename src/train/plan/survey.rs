@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::cards::{CARDS, Card};
 use super::time::{duration, hours};
-use super::{AppliedChange, Effect, Plan, RunWorkload, Times};
+use super::{AppliedChange, Effect, Plan, Ranks, RunWorkload, Times};
 use crate::checkpoint::disk::format_bytes;
 use crate::kernels::Target;
 use crate::model::ModelConfig;
@@ -125,19 +125,24 @@ pub(super) fn times_json(times: &Times) -> Value {
         "mean_tokens": times.mean_tokens,
         "rollouts_s": times.rollouts,
         "update_s": times.update,
+        "exchange_s": times.exchange,
+        "efficiency": times.efficiency,
         "evaluation_s": times.evaluation,
         "run_s": times.run,
     })
 }
 
 /// Formats the lines about times on a card, for a plan's details.
-pub(super) fn time_lines(times: &[Times], has_evaluations: bool) -> String {
+pub(super) fn time_lines(times: &[Times], has_evaluations: bool, ranks: Ranks) -> String {
     let line = |times: &Times| {
         let evaluation = if has_evaluations { format!(", an evaluation {}", duration(times.evaluation)) } else { String::new() };
+        let exchange = if ranks.are_several() { format!(", exchange {}", duration(times.exchange)) } else { String::new() };
+        let efficiency = times.efficiency.filter(|_| ranks.are_several());
+        let efficiency = efficiency.map_or(String::new(), |efficiency| format!(", efficiency {:.0}%", 100.0 * efficiency));
         format!(
-            "  at a mean of {} tokens: a step {} (rollouts {}, update {}){evaluation}, the run {}\n",
+            "  at a mean of {} tokens: a step {} (rollouts {}, update {}{exchange}){evaluation}, the run {}{efficiency}\n",
             times.mean_tokens,
-            duration(times.rollouts + times.update),
+            duration(times.step()),
             duration(times.rollouts),
             duration(times.update),
             duration(times.run)

@@ -45,7 +45,7 @@ fn plan_of_the_published_run_matches_counts_by_hand() {
     assert_eq!((plan.disk.written, plan.disk.checkpoints, plan.disk.states, plan.disk.weights), (100, 16, 4, set));
     assert_eq!(plan.disk.total(), 16 * set + 4 * 2 * set + 2 * set + plan.disk.rollouts);
     assert_eq!(plan.evaluations(), 101);
-    let rates = Rates { decoding_flops: 1e12, training_flops: 2e12, bandwidth: 1e10 };
+    let rates = Rates { decoding_flops: 1e12, alone_decoding_flops: 1e12, training_flops: 2e12, bandwidth: 1e10 };
     let times = plan.times(rates, 1000);
     let forward = 2.0 * 1_543_714_304.0;
     let cached = 1_024_000.0 * (184.0 + 500.0) * 57_344.0 / 1e10;

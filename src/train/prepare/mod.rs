@@ -158,7 +158,7 @@ pub fn prepare(request: RunRequest<'_>) -> Result<Prepared<'_>> {
     let store = usage(DataStore::open(invocation.data_dir.as_deref()))?.on_progress(request.on_progress.clone());
     let resumed = existing.map(|(folder, at)| resume::choose_checkpoint(folder, &settings, at, &request)).transpose()?;
     usage(settings.validate())?;
-    usage(settings.validate_for_world(&request.world))?;
+    usage(settings.validate_for_processes(request.world.size()))?;
     if request.dump_gradients.is_some() && request.world.size() > 1 {
         return usage(Err(anyhow!("--dump-gradients needs a run of one process")));
     }

@@ -14,7 +14,7 @@ use crate::rollout::limits::EngineLoad;
 use crate::source::{self, Shape};
 use crate::text::Text;
 use crate::train::RunSettings;
-use crate::train::plan::{Plan, RunWorkload, machine};
+use crate::train::plan::{Links, Plan, Ranks, RunWorkload, machine};
 use crate::usage::usage;
 
 /// The approximate number of characters per token in English and mathematics, for models whose tokenizer is not available.
@@ -65,6 +65,9 @@ impl Prepared<'_> {
     pub fn check_machine(&self) -> Result<MachineCheck> {
         let (settings, print) = (&self.settings, self.request.print);
         let kernels = source::open(&settings.compute, &settings.model)?;
+        let (target, memory) = machine::device_memory(&*kernels, self.request.world.ranks_on_host());
+        // No rank may load weights before all have seen how much memory is free.
+        self.request.world.wait_for_all()?;
         let computed_on = source::compute(&settings.compute, &settings.model)?.describe();
         let before = &self.invocation.computed_on;
         if !before.is_empty() && *before != computed_on {
@@ -75,7 +78,6 @@ impl Prepared<'_> {
         messages::formats(self, shape.as_ref().and_then(|shape| shape.text.as_ref()))?.iter().for_each(|(level, line)| print(*level, line));
         let Some(shape) = shape else { return Ok(MachineCheck { kernels, computed_on, refusal: None }) };
         let sizes = self.sizes_of(shape)?;
-        let (target, memory) = machine::device_memory(&*kernels);
         let (plan, disk) = (sizes.plan(target)?, free_bytes(&self.root));
         print(Level::Detail, &plan.summary(memory, disk));
         let in_use = kernels.memory().and_then(|memory| memory.held_by_others());
@@ -114,7 +116,8 @@ impl Prepared<'_> {
         let vocabulary = shape.text.as_ref().map_or(shape.config.vocabulary, Text::vocabulary);
         let exact = shape.text.is_some() || self.replay.is_some();
         let checkpoint_bytes = folder_bytes(&self.root.join("checkpoints"));
-        Ok(RunWorkload { prompts, evaluations, vocabulary, exact, done, checkpoint_bytes })
+        let ranks = Ranks::of(&self.request.world);
+        Ok(RunWorkload { prompts, evaluations, vocabulary, exact, done, checkpoint_bytes, ranks, links: Links::default() })
     }
 }
 
@@ -123,6 +126,23 @@ fn prompt_tokens(text: &Text, problem: &Problem, instruction: &str) -> Result<us
 }
 
 impl Sizes {
+    /// Divides the run among ranks. Sets `train.shards` to their number if it is 0.
+    ///
+    /// # Errors
+    /// If the ranks cannot share the run; the error is marked as a usage error.
+    pub fn divide(&mut self, ranks: Ranks, links: Links) -> Result<()> {
+        let train = &mut self.settings.train;
+        if train.shards == 0 && ranks.are_several() {
+            train.shards = ranks.count.next_power_of_two();
+        }
+        if ranks.are_several() {
+            usage(self.settings.validate())?;
+        }
+        usage(self.settings.validate_for_processes(ranks.count))?;
+        (self.work.ranks, self.work.links) = (ranks, links);
+        Ok(())
+    }
+
     /// Plans the run for a device.
     ///
     /// # Errors

@@ -5,11 +5,10 @@ use anyhow::{Result, ensure};
 
 use super::RunSettings;
 use crate::config::Settings;
-use crate::dist::World;
 use crate::kernels::DeviceChoice;
 use crate::model::ModelConfig;
 use crate::objective::{Baseline, KlEstimator, Scale, Surrogate};
-use crate::train::shards::Shards;
+use crate::train::shards::shards_of_rank;
 
 impl RunSettings {
     /// Checks everything that needs no model.
@@ -56,8 +55,8 @@ impl RunSettings {
     ///
     /// # Errors
     /// If there are several processes but no shards, or the processes cannot share the shards equally.
-    pub fn validate_for_world(&self, world: &World) -> Result<()> {
-        let (shards, processes) = (self.train.shards, world.size());
+    pub fn validate_for_processes(&self, processes: usize) -> Result<()> {
+        let shards = self.train.shards;
         ensure!(
             shards > 0 || processes == 1,
             "{processes} processes share one run only if its gradient is summed in an order that does not depend on their number: add --set train.shards={}",
@@ -68,7 +67,7 @@ impl RunSettings {
             "compute.device is {}, but each of the {processes} processes takes a GPU of its own: set it to cuda",
             self.compute.device
         );
-        if shards > 0 { Shards::new(world, shards).map(drop) } else { Ok(()) }
+        if shards > 0 { shards_of_rank(shards, processes).map(drop) } else { Ok(()) }
     }
 
     /// Checks the settings against a model's shape.
