@@ -4,8 +4,8 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use anyhow::{Context, Result, ensure};
-use candle_core::{DType, Device, Tensor};
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::{DType, Device, Shape, Tensor};
 
 use crate::dist::World;
 use crate::kernels::{Kernels, on_host};
@@ -60,7 +60,10 @@ impl Owners {
     ///
     /// Ranks exchange tensors in pairs at distance 1, then 2, 4 and so on, so that sums form a binary tree over the ranks, whatever their
     /// number. A tensor goes to the partner if its owner lies on the partner's side.
-    pub(super) fn add_over_ranks(&self, kernels: &dyn Kernels, gradients: &HashMap<&str, &Tensor>) -> Result<()> {
+    ///
+    /// # Errors
+    /// If the number of ranks is not a power of two, a parameter has no gradient, or the device or the connection fails.
+    pub fn add_over_ranks(&self, kernels: &dyn Kernels, gradients: &HashMap<&str, &Tensor>) -> Result<()> {
         let (rank, ranks) = (self.world.rank(), self.world.size());
         ensure!(ranks.is_power_of_two(), "gradients cannot be added over {ranks} ranks: their number must be a power of two");
         for distance in (0..ranks.ilog2()).map(|level| 1 << level) {
@@ -82,7 +85,10 @@ impl Owners {
     }
 
     /// Copies each of the `parameters` from its owner to all other ranks.
-    pub(super) fn spread(&self, kernels: &dyn Kernels, parameters: &HashMap<&str, &Tensor>) -> Result<()> {
+    ///
+    /// # Errors
+    /// If a parameter is missing, or the device or the connection fails.
+    pub fn spread(&self, kernels: &dyn Kernels, parameters: &HashMap<&str, &Tensor>) -> Result<()> {
         if self.world.size() == 1 {
             return Ok(());
         }
@@ -101,19 +107,42 @@ impl Owners {
         Ok(())
     }
 
-    /// Returns the owner's values of a tensor to rank 0, on the host; its own tensor to other ranks. Rank 0 and the owner call it together.
-    pub(super) fn fetch(&self, owner: usize, tensor: &Tensor) -> Result<Tensor> {
-        let (rank, link) = (self.world.rank(), self.world.communicator());
-        if owner == 0 || (rank != owner && rank != 0) {
-            return Ok(tensor.clone());
+    /// Sends a tensor (f32 or u8) to a rank, which [`receive`](Self::receive)s it. Both send it in pieces of [`MESSAGE_BYTES`].
+    pub(super) fn send(&self, to: usize, tensor: &Tensor) -> Result<()> {
+        let flat = on_host(tensor)?.flatten_all()?;
+        let (count, each) = (flat.elem_count(), MESSAGE_BYTES / flat.dtype().size_in_bytes());
+        for first in (0..count).step_by(each) {
+            let piece = flat.narrow(0, first, each.min(count - first))?;
+            self.world.communicator().exchange(to, &bytes(&[&piece])?, &mut [])?;
         }
-        if rank == owner {
-            link.exchange(0, &bytes(&[tensor])?, &mut [])?;
-            return Ok(tensor.clone());
-        }
-        let mut received = vec![0; size(tensor)];
-        link.exchange(owner, &[], &mut received)?;
-        Ok(Tensor::from_raw_buffer(&received, tensor.dtype(), tensor.dims(), &Device::Cpu)?)
+        Ok(())
+    }
+
+    /// Returns the tensor that a rank [`send`](Self::send)s, on the host.
+    pub(super) fn receive(&self, from: usize, dtype: DType, shape: &Shape) -> Result<Tensor> {
+        let count = shape.elem_count();
+        let pieces = |take: &mut dyn FnMut(&[u8])| -> Result<()> {
+            let (bytes, mut buffer) = (count * dtype.size_in_bytes(), Vec::new());
+            for first in (0..bytes).step_by(MESSAGE_BYTES) {
+                buffer.resize(MESSAGE_BYTES.min(bytes - first), 0);
+                self.world.communicator().exchange(from, &[], &mut buffer)?;
+                take(&buffer);
+            }
+            Ok(())
+        };
+        Ok(match dtype {
+            DType::U8 => {
+                let mut values: Vec<u8> = Vec::with_capacity(count);
+                pieces(&mut |piece| values.extend(piece))?;
+                Tensor::from_vec(values, shape, &Device::Cpu)?
+            }
+            DType::F32 => {
+                let mut values: Vec<f32> = Vec::with_capacity(count);
+                pieces(&mut |piece| values.extend(piece.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes))))?;
+                Tensor::from_vec(values, shape, &Device::Cpu)?
+            }
+            other => bail!("a tensor of {other:?} cannot be received, only of F32 or U8"),
+        })
     }
 }
 
@@ -192,6 +221,27 @@ mod tests {
             tensors.map(|tensor| tensor.to_vec1::<f32>().unwrap())
         });
         assert_eq!(found, vec![names.map(|_| vec![expected; 3]); 4]);
+    }
+
+    #[test]
+    fn receive_returns_what_send_sent_in_several_pieces() {
+        let count = MESSAGE_BYTES / 4 + 3;
+        let tensors = [
+            cpu::tensor((0..count).map(|index| index as f32).collect(), count).unwrap(),
+            Tensor::new(&[[7u8, 0], [255, 1]], &Device::Cpu).unwrap(),
+        ];
+        let received = threads::run(2, |world| {
+            let owners = Owners::new(&world, Vec::new());
+            let pass = |tensor: &Tensor| match world.rank() {
+                0 => owners.receive(1, tensor.dtype(), tensor.shape()).unwrap(),
+                _ => owners.send(0, tensor).map(|()| tensor.clone()).unwrap(),
+            };
+            tensors.each_ref().map(pass)
+        });
+        let [numbers, codes] = &received[0];
+        assert_eq!((numbers.dims(), codes.dims()), (tensors[0].dims(), tensors[1].dims()));
+        assert!(numbers.to_vec1::<f32>().unwrap() == tensors[0].to_vec1::<f32>().unwrap());
+        assert_eq!(codes.to_vec2::<u8>().unwrap(), [[7, 0], [255, 1]]);
     }
 
     #[test]
