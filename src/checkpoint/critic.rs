@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{moments, stream_file, write_file};
 use crate::kernels::Kernels;
-use crate::optim::AdamW;
+use crate::model::tensor_file::{self, Entry};
+use crate::optim::{AdamW, Part};
 use crate::output;
 
 const WEIGHTS: &str = "weights.safetensors";
@@ -22,18 +23,22 @@ struct Progress {
     updates: u64,
 }
 
-/// Creates a folder with the critic's state. Writes weights in f32: the master weights if there are any, otherwise the parameters.
+/// Creates a folder with the critic's state. Writes weights in f32: the master weights if there are any, otherwise the parameters. Rank 0
+/// calls it, and the others [`AdamW::send_states`].
 ///
 /// # Errors
-/// If the folder exists, or a file cannot be written.
+/// If the folder exists, a file cannot be written, or another rank does not send its states.
 pub fn save(folder: &Path, optimizer: &AdamW, parameters: &[(String, &Tensor)]) -> Result<()> {
     std::fs::create_dir(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let weights = parameters.iter().map(|(name, tensor)| {
-        let master = optimizer.state(name).and_then(|state| state.master.as_ref());
-        (name.clone(), master.unwrap_or(tensor))
-    });
-    stream_file(&folder.join(WEIGHTS), |out| moments::tensors_to_writer(out, weights.collect()))?;
-    stream_file(&folder.join(MOMENTS), |out| moments::to_writer(out, optimizer))?;
+    let states = optimizer.all_states(parameters);
+    let entries: Vec<Entry> = parameters.iter().map(|(name, tensor)| Entry::f32(name.clone(), tensor.dims())).collect();
+    let mut weights = |number: usize| {
+        let (name, tensor) = &parameters[number];
+        Ok(states.read(name, Part::Master)?.unwrap_or_else(|| (*tensor).clone()))
+    };
+    stream_file(&folder.join(WEIGHTS), |out| tensor_file::write(out, &entries, &[], &mut weights))?;
+    stream_file(&folder.join(MOMENTS), |out| moments::to_writer(out, &states))?;
+    states.end()?;
     write_file(&folder.join(PROGRESS), serde_json::to_string_pretty(&Progress { updates: optimizer.count })?.as_bytes())
 }
 

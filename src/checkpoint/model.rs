@@ -255,8 +255,9 @@ pub fn write_parts(
 pub fn write_adapter(folder: &Path, lora: &Lora, base: &str) -> Result<()> {
     std::fs::create_dir(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     write_file(&folder.join("adapter_config.json"), serde_json::to_string_pretty(&peft::config(lora, base))?.as_bytes())?;
-    let tensors = lora.adapters.entries().into_iter().map(|(_, tensor)| tensor);
-    stream_file(&folder.join("adapter_model.safetensors"), |out| peft::to_writer(out, &lora.adapters, tensors))
+    let tensors = lora.adapters.entries();
+    let mut source = |number: usize| Ok(tensors[number].1.clone());
+    stream_file(&folder.join("adapter_model.safetensors"), |out| peft::to_writer(out, &lora.adapters, &mut source))
 }
 
 /// Returns the configuration that was read, with additions so that transformers 4 and 5 compute the same numbers from it.

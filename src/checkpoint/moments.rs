@@ -10,63 +10,38 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorInfo};
 
-use crate::kernels::{Kernels, Moments, on_host};
-use crate::optim::{AdamW, ParameterState};
+use crate::kernels::Kernels;
+use crate::model::tensor_file::{self, Entry};
+use crate::optim::{AdamW, AllStates, Part};
 use crate::output::Progress;
 
 /// The number of bytes to read at a time.
 const CHUNK_BYTES: u64 = 16 << 20;
 
-/// Returns the tensors with the moments of one parameter, with their names in the file.
-fn tensors(state: &ParameterState) -> Vec<(String, &Tensor)> {
-    let name = |suffix: &str| format!("{}.{suffix}", state.name);
-    match &state.moments {
-        Moments::Full { first, second } => vec![(name("first"), first), (name("second"), second)],
-        Moments::Quantized { first, second } => vec![
-            (name("first.codes"), &first.codes),
-            (name("first.scales"), &first.scales),
-            (name("second.codes"), &second.codes),
-            (name("second.scales"), &second.scales),
-        ],
-    }
+/// Returns the name of a parameter's moment in the file.
+fn file_name(parameter: &str, part: Part) -> String {
+    format!("{parameter}.{}", part.name())
 }
 
-/// Writes all moments as a safetensors file, tensor by tensor.
+/// Writes the moments of all ranks as a safetensors file, tensor by tensor.
 ///
 /// # Errors
-/// If `out` cannot be written, or a tensor cannot be copied to the host.
-pub fn to_writer(out: &mut dyn Write, optimizer: &AdamW) -> Result<()> {
-    tensors_to_writer(out, optimizer.states.iter().flat_map(tensors).collect())
-}
-
-/// Writes named tensors, each F32 or U8, as a safetensors file.
-///
-/// # Errors
-/// If `out` cannot be written, or a tensor cannot be copied to the host.
-pub fn tensors_to_writer(out: &mut dyn Write, mut tensors: Vec<(String, &Tensor)>) -> Result<()> {
-    // Write F32 tensors first, so that every tensor starts at a multiple of its element size.
-    tensors.sort_by_key(|(_, tensor)| tensor.dtype() == DType::U8);
-    let mut end = 0;
-    let info = |(name, tensor): &(String, &Tensor)| {
-        let start = end;
-        end += tensor.elem_count() * tensor.dtype().size_in_bytes();
-        let dtype = if tensor.dtype() == DType::U8 { Dtype::U8 } else { Dtype::F32 };
-        (name.clone(), TensorInfo { dtype, shape: tensor.dims().to_vec(), data_offsets: (start, end) })
-    };
-    let mut header = serde_json::to_vec(&Metadata::new(None, tensors.iter().map(info).collect())?)?;
-    header.resize(header.len().next_multiple_of(8), b' ');
-    out.write_all(&(header.len() as u64).to_le_bytes())?;
-    out.write_all(&header)?;
-    for (_, tensor) in tensors {
-        let flat = on_host(tensor)?.flatten_all()?;
-        match flat.dtype() {
-            DType::U8 => out.write_all(&flat.to_vec1::<u8>()?)?,
-            _ => flat.to_vec1::<f32>()?.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()))?,
+/// If `out` cannot be written, a tensor cannot be copied to the host, or another rank does not send it.
+pub fn to_writer(out: &mut dyn Write, states: &AllStates) -> Result<()> {
+    let mut tensors = Vec::new();
+    for name in states.names() {
+        for (part, dtype, shape) in states.moments(name)? {
+            tensors.push(((name, part), Entry::of(file_name(name, part), dtype, &shape)?));
         }
     }
-    Ok(())
+    // Write F32 tensors first, so that every tensor starts at a multiple of its element size.
+    tensors.sort_by_key(|(_, entry)| entry.dtype == Dtype::U8);
+    let (parts, entries): (Vec<(&str, Part)>, Vec<Entry>) = tensors.into_iter().unzip();
+    tensor_file::write(out, &entries, &[], &mut |number| {
+        let (name, part) = parts[number];
+        states.read(name, part)?.with_context(|| format!("{name} has no {} moment", part.name()))
+    })
 }
 
 /// Reads all tensors of a safetensors file onto the host. Counts the bytes in `progress`, as parts of the work in progress.
@@ -99,7 +74,8 @@ pub fn load(path: &Path, kernels: &dyn Kernels, optimizer: &AdamW, progress: &Pr
         let found = read_tensors(path, progress)?;
         let was_trained = |name: &str| ["first", "first.codes"].iter().any(|suffix| found.contains_key(&format!("{name}.{suffix}")));
         let states = optimizer.states.iter().filter(|state| was_trained(&state.name));
-        states.flat_map(tensors).try_for_each(|(name, target)| set(kernels, &name, target, found.get(&name)))
+        let mut targets = states.flat_map(|state| state.moments().into_iter().map(|(part, target)| (file_name(&state.name, part), target)));
+        targets.try_for_each(|(name, target)| set(kernels, &name, target, found.get(&name)))
     };
     restore().with_context(|| format!("cannot use {}", path.display()))
 }
@@ -124,7 +100,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, progress) = (folder.path().join("a.safetensors"), Progress::hidden());
         let tensor = Tensor::arange(0.0f32, 1000.0, &Device::Cpu).unwrap();
-        tensors_to_writer(&mut File::create(&path).unwrap(), vec![("a".to_owned(), &tensor)]).unwrap();
+        let entry = Entry::f32("a".to_owned(), tensor.dims());
+        tensor_file::write(&mut File::create(&path).unwrap(), &[entry], &[], &mut |_| Ok(tensor.clone())).unwrap();
         let found = read_tensors(&path, &progress).unwrap();
         assert_eq!(found["a"].to_vec1::<f32>().unwrap(), tensor.to_vec1::<f32>().unwrap());
         let size = path.metadata().unwrap().len();

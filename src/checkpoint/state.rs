@@ -11,8 +11,9 @@ use super::{moments, stream_file, write_file};
 use crate::kernels::{Kernels, Moments};
 use crate::model::export::WeightDtype;
 use crate::model::lora::{Adapters, peft};
+use crate::model::tensor_file::Source;
 use crate::model::{ModelConfig, export, import};
-use crate::optim::{AdamW, MomentDtype};
+use crate::optim::{AdamW, MomentDtype, Part};
 use crate::output;
 
 /// The progress of a run when its state was saved.
@@ -60,21 +61,14 @@ pub enum TrainedParameters<'a> {
 }
 
 impl TrainedParameters<'_> {
-    /// Writes one f32 tensor per parameter, in the order of the parameters; zeros for `None`.
+    /// Writes one f32 tensor per parameter. `source` returns a tensor by the index of its parameter, with the parameter's shape.
     ///
     /// # Errors
-    /// If the file cannot be written, or the device fails.
-    pub fn write(&self, path: &Path, tensors: &[Option<&Tensor>]) -> Result<()> {
+    /// If the file cannot be written, `source` fails, or the device fails.
+    pub fn write(&self, path: &Path, source: &mut Source) -> Result<()> {
         stream_file(path, |out| match self {
-            Self::Weights(config) => export::tensors_to_writer(out, tensors, config, WeightDtype::F32),
-            Self::Adapters(adapters) => {
-                let or_zeros = |(tensor, (_, ours)): (&Option<&Tensor>, (String, &Tensor))| match tensor {
-                    Some(tensor) => Ok((*tensor).clone()),
-                    None => ours.zeros_like(),
-                };
-                let tensors = tensors.iter().zip(adapters.entries()).map(or_zeros).collect::<candle_core::Result<Vec<_>>>()?;
-                peft::to_writer(out, adapters, &tensors)
-            }
+            Self::Weights(config) => export::tensors_to_writer(out, config, WeightDtype::F32, source),
+            Self::Adapters(adapters) => peft::to_writer(out, adapters, source),
         })
     }
 
@@ -91,10 +85,11 @@ impl TrainedParameters<'_> {
 }
 
 /// Writes the state into an existing folder. Includes the parameters in f32 if `exact` is true (because the exported model rounds them) or
-/// if the optimizer has master weights. For frozen parameters, f32 files have zero moments and quantized files have none.
+/// if the optimizer has master weights. For frozen parameters, f32 files have zero moments and quantized files have none. Rank 0 calls it,
+/// and the others [`AdamW::send_states`].
 ///
 /// # Errors
-/// If a file cannot be written, or the device fails.
+/// If a file cannot be written, the device fails, or another rank does not send its states.
 pub fn save(
     folder: &Path,
     progress: &Progress,
@@ -103,25 +98,26 @@ pub fn save(
     parameters: &[(String, &Tensor)],
     exact: bool,
 ) -> Result<()> {
+    let states = optimizer.all_states(parameters);
     match optimizer.settings.states {
         MomentDtype::F32 => {
-            let moments = parameters.iter().map(|(name, _)| match optimizer.state(name).map(|state| &state.moments) {
-                Some(Moments::Full { first, second }) => [Some(first), Some(second)],
-                _ => [None; 2],
-            });
-            let (first, second): (Vec<_>, Vec<_>) = moments.map(|[first, second]| (first, second)).unzip();
-            F32_MOMENTS.iter().zip([first, second]).try_for_each(|(name, tensors)| trained.write(&folder.join(name), &tensors))?;
+            for (name, part) in F32_MOMENTS.iter().zip([Part::First, Part::Second]) {
+                trained.write(&folder.join(name), &mut |number| {
+                    let (name, tensor) = &parameters[number];
+                    states.read(name, part)?.map_or_else(|| Ok(tensor.zeros_like()?), Ok)
+                })?;
+            }
         }
-        MomentDtype::Quantized => stream_file(&folder.join(QUANTIZED_MOMENTS), |out| moments::to_writer(out, optimizer))?,
+        MomentDtype::Quantized => stream_file(&folder.join(QUANTIZED_MOMENTS), |out| moments::to_writer(out, &states))?,
     }
-    let exact = exact || has_masters(optimizer);
+    let exact = exact || states.have_masters()?;
     if exact {
-        let masters = parameters.iter().map(|(name, tensor)| {
-            let master = optimizer.state(name).and_then(|state| state.master.as_ref());
-            Some(master.unwrap_or(tensor))
-        });
-        trained.write(&folder.join(WEIGHTS), &masters.collect::<Vec<_>>())?;
+        trained.write(&folder.join(WEIGHTS), &mut |number| {
+            let (name, tensor) = &parameters[number];
+            Ok(states.read(name, Part::Master)?.unwrap_or_else(|| (*tensor).clone()))
+        })?;
     }
+    states.end()?;
     let progress = Progress { exact_weights: Some(exact), ..*progress };
     write_file(&folder.join(PROGRESS_FILE), serde_json::to_string_pretty(&progress)?.as_bytes())
 }

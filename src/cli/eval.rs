@@ -11,6 +11,7 @@ use clap::Args;
 use super::arguments::{ChatArgs, ComputeArgs, DataArgs, JsonArgs, download_progress};
 use super::endpoint::EndpointArgs;
 use super::numbers::setting;
+use super::processes::ProcessesArgs;
 use super::scores;
 use super::signals::{self, CtrlC};
 use super::verify::GraderArg;
@@ -31,6 +32,7 @@ use crate::usage::usage;
 use crate::workers::Workers;
 
 #[derive(Debug, Args)]
+#[command(mut_arg("processes", |arg| arg.conflicts_with("endpoint")))]
 pub struct EvalArgs {
     /// Model to evaluate: tiny (embedded), a folder in Hugging Face format, or a hub name; with --endpoint, also any name that the server
     /// knows
@@ -74,6 +76,8 @@ pub struct EvalArgs {
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.engine.max_running"))]
     max_running: usize,
     #[command(flatten)]
+    processes: ProcessesArgs,
+    #[command(flatten)]
     chat: ChatArgs,
     #[command(flatten)]
     data: DataArgs,
@@ -86,6 +90,9 @@ pub struct EvalArgs {
 }
 
 pub fn run(args: EvalArgs) -> Result<ExitCode> {
+    if let Some(code) = args.processes.start()? {
+        return Ok(code);
+    }
     let world = dist::launch::join(Gpus::Own)?;
     let sets = usage(requested_sets(&args))?;
     if let Some(out) = args.out.as_ref().filter(|_| !args.resume && world.is_first()) {
@@ -115,7 +122,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
     let model = source::load(&args.model, &chat, &kernels, &progress, &download_progress())?;
     usage(sets::ensure_prompt_fits(settings.max_new_tokens, model.decoder.config.context_length, &sets))?;
     signals::listen(&interrupt, CtrlC::Stops)?;
-    let workers = Workers::new((model.decoder.default_workers() / world.ranks_on_host()).max(1))?;
+    let workers = Workers::new(world.workers_of_rank(model.decoder.default_workers()))?;
     let engine = EngineSettings { max_running: args.max_running, ..EngineSettings::default() };
     let date = chat.date.filter(|_| model.text.prints_date()).unwrap_or_default();
     let generator = LocalModel {

@@ -108,6 +108,10 @@ examples! {
   # Your own problems: JSON Lines with a question and an answer each
   rlvr eval --model tiny --benchmark-file examples/two.jsonl
 
+  # Four processes on this machine
+  # Needs MPI
+  rlvr eval --model tiny --benchmarks tiny --processes 4
+
   # A model behind a server, recorded in a folder
   # Needs a server
   rlvr eval --endpoint http://localhost:8000 --model OWNER/NAME \\

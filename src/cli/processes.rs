@@ -7,7 +7,9 @@ use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
 
+use super::numbers::{COUNT_FROM_1, within};
 use super::signals;
 use crate::dist::launch::Launch;
 use crate::dist::mpi::find;
@@ -17,8 +19,27 @@ use crate::usage::usage;
 /// The flag that this file carries out.
 const FLAG: &str = "--processes";
 
+/// The argument of commands that several processes can compute together. Each command says which of its arguments conflict with it.
+#[derive(Debug, Args)]
+pub struct ProcessesArgs {
+    /// Start N processes on this machine with mpirun; several machines need a launcher instead, as in mpirun -n 8 rlvr train
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = within::<usize>(COUNT_FROM_1))]
+    processes: Option<usize>,
+}
+
+impl ProcessesArgs {
+    /// Starts several processes if the argument asks for them, and returns their exit code; otherwise returns `None`, and this process does
+    /// the work itself.
+    ///
+    /// # Errors
+    /// If a launcher started this process, or no launcher is found or starts.
+    pub fn start(&self) -> Result<Option<ExitCode>> {
+        self.processes.filter(|count| *count > 1).map(start).transpose()
+    }
+}
+
 /// Starts the processes with the arguments of this one, passes signals on, and returns their exit code.
-pub fn start(count: usize) -> Result<ExitCode> {
+fn start(count: usize) -> Result<ExitCode> {
     if let Some(launch) = Launch::of_this_process()? {
         return usage(Err(anyhow!("{FLAG} starts the processes itself, but {} has already done so; leave out {FLAG}", launch.launcher)));
     }
@@ -164,6 +185,7 @@ mod tests {
         check("train --processes 4 --steps 2", "train --steps 2");
         check("-q train --steps 2 --processes=4", "-q train --steps 2");
         check("train --out a", "train --out a");
+        check("eval --processes 2 --model tiny", "eval --model tiny");
     }
 
     #[test]

@@ -9,8 +9,8 @@ use clap::Args;
 use toml::{Table, Value};
 
 use super::arguments::{ComputeArgs, DataArgs, JsonArgs, download_progress};
-use super::numbers::{COUNT_FROM_1, setting, within};
-use super::processes;
+use super::numbers::{setting, within};
+use super::processes::ProcessesArgs;
 use super::report::LiveReport;
 use super::signals::{self, CtrlC};
 use crate::config;
@@ -28,12 +28,12 @@ use crate::usage::usage;
 
 /// `rlvr train`: the arguments that describe a run, which `rlvr plan` has too, and the form of the results.
 #[derive(Debug, Args)]
+#[command(mut_arg("processes", |arg| arg.conflicts_with_all(["dry_run", "help_settings"])))]
 pub struct TrainCommand {
     #[command(flatten)]
     args: TrainArgs,
-    /// Start N processes on this machine with mpirun; several machines need a launcher instead, as in mpirun -n 8 rlvr train
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = within::<usize>(COUNT_FROM_1), conflicts_with_all = ["dry_run", "help_settings"])]
-    processes: Option<usize>,
+    #[command(flatten)]
+    processes: ProcessesArgs,
     #[command(flatten)]
     json: JsonArgs,
 }
@@ -119,8 +119,8 @@ pub struct TrainArgs {
 }
 
 pub fn run(TrainCommand { args, processes, json }: TrainCommand) -> Result<ExitCode> {
-    if let Some(count) = processes.filter(|count| *count > 1) {
-        return processes::start(count);
+    if let Some(code) = processes.start()? {
+        return Ok(code);
     }
     let world = dist::launch::join(Gpus::Own)?;
     if args.help_settings {

@@ -39,6 +39,11 @@ impl World {
         self.ranks_on_host
     }
 
+    /// Returns this rank's share of the workers that suit its host, at least 1.
+    pub fn workers_of_rank(&self, of_host: usize) -> usize {
+        (of_host / self.ranks_on_host).max(1)
+    }
+
     /// The communicator.
     pub fn communicator(&self) -> &dyn Communicator {
         &*self.communicator

@@ -108,13 +108,18 @@ impl Quantized {
     /// # Errors
     /// If the device fails.
     pub fn zeros(count: usize, device: &Device) -> Result<Self> {
-        let scales = Tensor::zeros(count.div_ceil(QUANTIZATION_BLOCK), DType::F32, device)?;
+        let scales = Tensor::zeros(Self::scale_count(count), DType::F32, device)?;
         Ok(Self { codes: Tensor::zeros(count, DType::U8, device)?, scales })
     }
 
     /// Bytes of one moment with `count` elements.
     pub fn bytes(count: usize) -> u64 {
-        (count + count.div_ceil(QUANTIZATION_BLOCK) * size_of::<f32>()) as u64
+        (count + Self::scale_count(count) * size_of::<f32>()) as u64
+    }
+
+    /// The number of scales of a moment with `count` elements.
+    pub fn scale_count(count: usize) -> usize {
+        count.div_ceil(QUANTIZATION_BLOCK)
     }
 
     /// Overwrites the codes and scales of this moment with those of `other`, which may be on another device.

@@ -1,7 +1,7 @@
 //! Writes weights as safetensors in Hugging Face layout: the header first, from shapes alone, then the tensors piece by piece, so that a
 //! model of any size needs only a few MiB of buffers. Writes to any [`Write`]; `crate::checkpoint` owns files and folders.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 
 use anyhow::{Context, Result, bail};
@@ -10,12 +10,12 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::{Value, json};
 
 use super::checkpoint_tensors::CheckpointTensor;
 use super::config::ModelConfig;
 use super::parameters::parameters;
+use super::tensor_file::{self, Entry, Source};
 use super::weights::Weights;
 use crate::kernels::{cpu, on_host};
 
@@ -138,26 +138,18 @@ pub fn index(files: &[WeightFile]) -> Result<Option<Vec<u8>>> {
 /// # Errors
 /// If `out` cannot be written, or a value is too large for the dtype. The message names the tensor.
 pub fn to_writer(out: &mut dyn Write, weights: &Weights, config: &ModelConfig, dtype: WeightDtype) -> Result<()> {
-    let tensors: Vec<_> = weights.entries().into_iter().map(|(_, tensor)| Some(tensor)).collect();
-    tensors_to_writer(out, &tensors, config, dtype)
+    let tensors = weights.entries();
+    tensors_to_writer(out, config, dtype, &mut |number| Ok(tensors[number].1.clone()))
 }
 
-/// Writes tensors as a single safetensors file. They must have the shapes and the order of `parameters`. Writes zeros for `None`.
+/// Writes tensors as a single safetensors file. `source` returns a tensor by its index in `parameters`, with the shape there.
 ///
 /// # Errors
-/// If `out` cannot be written, a tensor cannot be copied to the host, or a value is too large for the dtype. The message names the tensor.
-pub fn tensors_to_writer(out: &mut dyn Write, tensors: &[Option<&Tensor>], config: &ModelConfig, dtype: WeightDtype) -> Result<()> {
-    let in_f32 = |tensor: &Tensor| Ok(on_host(tensor)?.to_dtype(DType::F32)?);
-    let tensors = tensors.iter().map(|tensor| tensor.map(in_f32).transpose()).collect::<Result<Vec<Option<Tensor>>>>()?;
-    let values = |number: usize, part: &CheckpointTensor, first: usize, target: &mut [f32]| match &tensors[number] {
-        Some(tensor) => copy_rows(tensor, part, first, target),
-        None => {
-            target.fill(0.0);
-            Ok(())
-        }
-    };
+/// If `out` cannot be written, `source` fails, a tensor cannot be copied to the host, or a value is too large for the dtype. The message
+/// names the tensor.
+pub fn tensors_to_writer(out: &mut dyn Write, config: &ModelConfig, dtype: WeightDtype, source: &mut Source) -> Result<()> {
     let single = Format { dtype, max_shard_bytes: u64::MAX };
-    files(config, single)?.iter().try_for_each(|file| file.write(out, &values))
+    files(config, single)?.iter().try_for_each(|file| file.write_tensors(out, source))
 }
 
 impl WeightFile {
@@ -171,41 +163,58 @@ impl WeightFile {
     /// # Errors
     /// If `out` cannot be written, `values` fails, or a value is too large for the dtype. The message names the tensor.
     pub fn write(&self, out: &mut dyn Write, values: &Values) -> Result<()> {
-        let header = self.header()?;
-        out.write_all(&(header.len() as u64).to_le_bytes())?;
-        out.write_all(&header)?;
-        let (size, mut bytes) = (self.dtype.size(), Vec::new());
-        for (number, part) in &self.tensors {
-            let (rows, columns) = part.rows_and_columns();
-            let chunk_rows = (CHUNK_ELEMENTS / columns / CHUNK_ROWS).max(1) * CHUNK_ROWS;
-            for first in (0..rows).step_by(chunk_rows * CHUNKS_AT_ONCE) {
-                bytes.resize((rows - first).min(chunk_rows * CHUNKS_AT_ONCE) * columns * size, 0);
-                bytes.par_chunks_mut(chunk_rows * columns * size).enumerate().try_for_each(|(chunk, bytes)| {
-                    let mut piece = vec![0.0; bytes.len() / size];
-                    values(*number, part, first + chunk * chunk_rows, &mut piece)?;
-                    self.dtype.encode(&piece, bytes).with_context(|| format!("tensor {}", part.name))
-                })?;
-                out.write_all(&bytes)?;
+        out.write_all(&self.start()?)?;
+        let mut buffer = Vec::new();
+        let mut write = |(number, part): &(usize, CheckpointTensor)| {
+            self.write_part(out, part, &mut buffer, &|first, target| values(*number, part, first, target))
+        };
+        self.tensors.iter().try_for_each(&mut write)
+    }
+
+    /// Writes the whole file from the tensors that `source` returns. Keeps a tensor until its last part is written.
+    fn write_tensors(&self, out: &mut dyn Write, source: &mut Source) -> Result<()> {
+        out.write_all(&self.start()?)?;
+        let (mut held, mut buffer) = (HashMap::new(), Vec::new());
+        for (index, (number, part)) in self.tensors.iter().enumerate() {
+            let tensor = match held.remove(number) {
+                Some(tensor) => tensor,
+                None => on_host(&source(*number)?)?.to_dtype(DType::F32)?,
+            };
+            self.write_part(out, part, &mut buffer, &|first, target| copy_rows(&tensor, part, first, target))?;
+            if self.tensors[index + 1..].iter().any(|(later, _)| later == number) {
+                held.insert(*number, tensor);
             }
         }
         Ok(())
     }
 
-    /// Returns the same header as the safetensors crate, padded so that the tensors start at a multiple of 8 bytes.
-    fn header(&self) -> Result<Vec<u8>> {
-        let mut end = 0;
-        let info = |(_, part): &(usize, CheckpointTensor)| {
-            let start = end;
-            end += self.dtype.bytes(part) as usize;
-            (part.name.clone(), TensorInfo { dtype: self.dtype.safetensors(), shape: part.shape.clone(), data_offsets: (start, end) })
-        };
-        let tensors = self.tensors.iter().map(info).collect();
-        let metadata = Metadata::new(Some([("format".to_owned(), "pt".to_owned())].into()), tensors)?;
-        let mut header = serde_json::to_vec(&metadata)?;
-        header.resize(header.len().next_multiple_of(8), b' ');
-        Ok(header)
+    /// Writes the values of one tensor, whose rows from `first` on `rows(first, target)` copies to `target`.
+    fn write_part(&self, out: &mut dyn Write, part: &CheckpointTensor, buffer: &mut Vec<u8>, rows: &Rows) -> Result<()> {
+        let size = self.dtype.size();
+        let (count, columns) = part.rows_and_columns();
+        let chunk_rows = (CHUNK_ELEMENTS / columns / CHUNK_ROWS).max(1) * CHUNK_ROWS;
+        for first in (0..count).step_by(chunk_rows * CHUNKS_AT_ONCE) {
+            buffer.resize((count - first).min(chunk_rows * CHUNKS_AT_ONCE) * columns * size, 0);
+            buffer.par_chunks_mut(chunk_rows * columns * size).enumerate().try_for_each(|(chunk, bytes)| {
+                let mut piece = vec![0.0; bytes.len() / size];
+                rows(first + chunk * chunk_rows, &mut piece)?;
+                self.dtype.encode(&piece, bytes).with_context(|| format!("tensor {}", part.name))
+            })?;
+            out.write_all(buffer)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the same start of the file as the safetensors crate.
+    fn start(&self) -> Result<Vec<u8>> {
+        let dtype = self.dtype.safetensors();
+        let entry = |(_, part): &(usize, CheckpointTensor)| Entry { name: part.name.clone(), dtype, shape: part.shape.clone() };
+        tensor_file::start(self.tensors.iter().map(entry), &tensor_file::PYTORCH)
     }
 }
+
+/// Copies rows of one tensor, from a row on, to a slice of whole rows. Several threads call it concurrently.
+type Rows<'a> = dyn Fn(usize, &mut [f32]) -> Result<()> + Sync + 'a;
 
 impl WeightDtype {
     /// Returns the dtype's name in `config.json`.

@@ -22,6 +22,7 @@ mod offload;
 pub mod packed;
 pub mod parameters;
 pub mod rotary;
+pub mod tensor_file;
 pub mod value;
 pub mod weights;
 

@@ -2,6 +2,7 @@
 //! gradients; knows nothing about the model that they belong to.
 
 mod owners;
+mod states;
 mod transfer;
 
 use std::collections::HashMap;
@@ -222,38 +223,6 @@ pub struct AdamW {
     owners: Owners,
 }
 
-/// The optimizer state of one parameter.
-#[derive(Clone, Debug)]
-pub struct ParameterState {
-    /// The parameter's name.
-    pub name: String,
-    /// The master weight in f32, which each step updates and then rounds to the model's dtype; `None` if the model computes in f32.
-    pub master: Option<Tensor>,
-    /// The two moments.
-    pub moments: Moments,
-}
-
-impl ParameterState {
-    /// Returns the master weight, if any, and the tensors of the moments.
-    fn tensors(&self) -> impl Iterator<Item = &Tensor> {
-        let moments = match &self.moments {
-            Moments::Full { first, second } => vec![first, second],
-            Moments::Quantized { first, second } => vec![&first.codes, &first.scales, &second.codes, &second.scales],
-        };
-        self.master.iter().chain(moments)
-    }
-
-    /// Replaces the tensors that [`tensors`](Self::tensors) returns.
-    fn with_tensors(mut self, tensors: Vec<Tensor>) -> Self {
-        let slots = match &mut self.moments {
-            Moments::Full { first, second } => vec![first, second],
-            Moments::Quantized { first, second } => vec![&mut first.codes, &mut first.scales, &mut second.codes, &mut second.scales],
-        };
-        self.master.iter_mut().chain(slots).zip(tensors).for_each(|(slot, tensor)| *slot = tensor);
-        self
-    }
-}
-
 impl AdamW {
     /// Creates an optimizer for `parameters` on the device of `kernels`, whose states are divided among the ranks of `world`. All moments
     /// start at 0.
@@ -348,30 +317,6 @@ impl AdamW {
         self.owners.spread(kernels, &weights)?;
         Ok(norm)
     }
-
-    /// Returns the optimizer with the states of all ranks, on the host, to rank 0; `None` to other ranks. All ranks call it together.
-    ///
-    /// # Errors
-    /// If a parameter is missing, or the device or the connection fails.
-    pub fn gathered(&self, parameters: &[(String, &Tensor)]) -> Result<Option<Self>> {
-        if self.owners.world().size() == 1 {
-            return Ok(Some(self.clone()));
-        }
-        let parameters = by_name(parameters);
-        let mut states = Vec::new();
-        for (name, owner) in self.owners.iter() {
-            let parameter = find(&parameters, name, "weight")?;
-            let blank = || -> Result<ParameterState> {
-                let master = (parameter.dtype() != DType::F32).then(|| Tensor::zeros(parameter.shape(), DType::F32, &Device::Cpu));
-                let moments = self.settings.states.zeros(parameter.shape(), &Device::Cpu)?;
-                Ok(ParameterState { name: name.to_owned(), master: master.transpose()?, moments })
-            };
-            let state = self.state(name).map_or_else(blank, |state| Ok(state.clone()))?;
-            let tensors = state.tensors().map(|tensor| self.owners.fetch(owner, tensor)).collect::<Result<Vec<_>>>()?;
-            states.push(state.with_tensors(tensors));
-        }
-        Ok(self.owners.world().is_first().then(|| Self { states, ..self.clone() }))
-    }
 }
 
 fn by_name<'a>(tensors: &'a [(String, &'a Tensor)]) -> HashMap<&'a str, &'a Tensor> {
@@ -383,6 +328,7 @@ fn find<'a>(tensors: &HashMap<&str, &'a Tensor>, name: &str, kind: &str) -> Resu
 }
 
 pub use owners::Owners;
+pub use states::{AllStates, ParameterState, Part};
 pub use transfer::exchange_bytes;
 
 #[cfg(test)]

@@ -51,7 +51,10 @@ impl Owners {
     ///
     /// Ranks exchange tensors in pairs at distance 1, then 2, 4 and so on, so that sums form a binary tree over the ranks, whatever their
     /// number. A tensor goes to the partner if its owner lies on the partner's side.
-    pub(super) fn add_over_ranks(&self, kernels: &dyn Kernels, gradients: &HashMap<&str, &Tensor>) -> Result<()> {
+    ///
+    /// # Errors
+    /// If the number of ranks is not a power of two, a parameter has no gradient, or the device or the connection fails.
+    pub fn add_over_ranks(&self, kernels: &dyn Kernels, gradients: &HashMap<&str, &Tensor>) -> Result<()> {
         let (rank, ranks) = (self.world.rank(), self.world.size());
         ensure!(ranks.is_power_of_two(), "gradients cannot be added over {ranks} ranks: their number must be a power of two");
         for distance in (0..ranks.ilog2()).map(|level| 1 << level) {
@@ -67,7 +70,10 @@ impl Owners {
     }
 
     /// Copies each of the `parameters` from its owner to all other ranks.
-    pub(super) fn spread(&self, kernels: &dyn Kernels, parameters: &HashMap<&str, &Tensor>) -> Result<()> {
+    ///
+    /// # Errors
+    /// If a parameter is missing, or the device or the connection fails.
+    pub fn spread(&self, kernels: &dyn Kernels, parameters: &HashMap<&str, &Tensor>) -> Result<()> {
         if self.world.size() == 1 {
             return Ok(());
         }
@@ -77,14 +83,6 @@ impl Owners {
             transfer::copy_from(&self.world, kernels, owner, &owned.collect::<Result<Vec<_>>>()?)?;
         }
         Ok(())
-    }
-
-    /// Returns the owner's values of a tensor to rank 0, on the host; its own tensor to other ranks. Rank 0 and the owner call it together.
-    pub(super) fn fetch(&self, owner: usize, tensor: &Tensor) -> Result<Tensor> {
-        if owner == 0 || ![0, owner].contains(&self.world.rank()) {
-            return Ok(tensor.clone());
-        }
-        transfer::to_first(&self.world, owner, tensor)
     }
 }
 

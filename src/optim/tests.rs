@@ -126,3 +126,50 @@ fn step_with_8_bit_states_stays_near_f32() -> Result<()> {
     }
     Ok(())
 }
+
+/// Rank 0 reads each tensor from its owner, so it sees the states of a single process, and the other ranks return when it ends.
+#[test]
+fn all_states_reads_the_tensors_of_all_ranks() -> Result<()> {
+    let shapes: [(&str, &[usize]); 4] = [("embedding", &[96, 64]), ("frozen", &[5]), ("norm", &[7]), ("qkv", &[80, 64])];
+    let read = |states: &AllStates, name: &str, part: Part| -> Option<Vec<u8>> {
+        let tensor = states.read(name, part).unwrap()?.flatten_all().unwrap();
+        Some(match tensor.dtype() {
+            DType::U8 => tensor.to_vec1::<u8>().unwrap(),
+            _ => tensor.to_vec1::<f32>().unwrap().iter().flat_map(|value| value.to_le_bytes()).collect(),
+        })
+    };
+    let states_of = |world: &World, states: MomentDtype| {
+        let weights = shapes.map(|(_, shape)| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap());
+        let parameters = named(&shapes.iter().zip(&weights).map(|((name, _), tensor)| (*name, tensor)).collect::<Vec<_>>());
+        let settings = OptimSettings { states, freeze: vec!["frozen".into()], ..OptimSettings::default() };
+        let mut optimizer = AdamW::new(settings, &Cpu, &parameters, world).unwrap();
+        let own = if world.is_first() { 1.0 } else { 0.0 };
+        let gradients = shapes.map(|(name, shape)| (random(shape, name.len() as u64) * own).unwrap());
+        let gradients = named(&shapes.iter().zip(&gradients).map(|((name, _), tensor)| (*name, tensor)).collect::<Vec<_>>());
+        optimizer.step(&Cpu, &parameters, &gradients, 0.1).unwrap();
+        if !world.is_first() {
+            optimizer.send_states().unwrap();
+            return Vec::new();
+        }
+        let states = optimizer.all_states(&parameters);
+        assert!(!states.have_masters().unwrap() && states.names().eq(["embedding", "norm", "qkv"]));
+        let parts = states.names().flat_map(|name| states.moments(name).unwrap().into_iter().map(move |(part, ..)| (name, part)));
+        // In another order than that of the parameters, and some twice, as a file's layout may need them.
+        let mut parts: Vec<(&str, Part)> = parts.collect();
+        parts.reverse();
+        parts.extend([("qkv", Part::Master), ("frozen", Part::First), parts[0]]);
+        let found = parts.into_iter().map(|(name, part)| (name.to_owned(), part, read(&states, name, part))).collect();
+        states.end().unwrap();
+        found
+    };
+    for (moments, tensors) in [(MomentDtype::F32, 6), (MomentDtype::Quantized, 10)] {
+        let alone = states_of(World::solo(), moments);
+        assert_eq!(alone.iter().filter(|(.., bytes)| bytes.is_some()).count(), tensors + 1);
+        assert!(alone[..tensors].iter().all(|(.., bytes)| bytes.as_ref().is_some_and(|bytes| bytes.iter().any(|byte| *byte != 0))));
+        for ranks in [2, 4] {
+            let found = crate::dist::threads::run(ranks, |world| states_of(&world, moments)).swap_remove(0);
+            assert!(found == alone, "{moments:?}, {ranks} ranks");
+        }
+    }
+    Ok(())
+}

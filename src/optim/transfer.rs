@@ -1,7 +1,7 @@
 //! Moves tensors between ranks: through the hosts in messages of several tensors, or, if NCCL connects the GPUs, from GPU to GPU.
 
-use anyhow::{Context, Result};
-use candle_core::{DType, Device, Tensor};
+use anyhow::{Context, Result, bail};
+use candle_core::{DType, Device, Shape, Tensor};
 
 use crate::dist::{DeviceCommunicator, DeviceSlice, World};
 use crate::kernels::{Kernels, device_slice, on_host};
@@ -77,18 +77,48 @@ pub fn copy_from(world: &World, kernels: &dyn Kernels, owner: usize, tensors: &[
     Ok(())
 }
 
-/// Returns the values that the rank `owner` has of a tensor to rank 0, on the host; the same tensor to the owner. Only these two call it.
+/// Sends a tensor (f32 or u8) to a rank, which [`receive`]s it. Both use pieces of at most [`MESSAGE_BYTES`].
 ///
 /// # Errors
 /// If the device or the connection fails.
-pub fn to_first(world: &World, owner: usize, tensor: &Tensor) -> Result<Tensor> {
-    if world.rank() == owner {
-        world.communicator().exchange(0, &bytes(&[tensor])?, &mut [])?;
-        return Ok(tensor.clone());
+pub fn send(world: &World, to: usize, tensor: &Tensor) -> Result<()> {
+    let flat = on_host(tensor)?.flatten_all()?;
+    let (count, each) = (flat.elem_count(), MESSAGE_BYTES / flat.dtype().size_in_bytes());
+    for first in (0..count).step_by(each) {
+        let piece = flat.narrow(0, first, each.min(count - first))?;
+        world.communicator().exchange(to, &bytes(&[&piece])?, &mut [])?;
     }
-    let mut received = vec![0; size(tensor)];
-    world.communicator().exchange(owner, &[], &mut received)?;
-    Ok(Tensor::from_raw_buffer(&received, tensor.dtype(), tensor.dims(), &Device::Cpu)?)
+    Ok(())
+}
+
+/// Returns the tensor that a rank [`send`]s, on the host.
+///
+/// # Errors
+/// If the connection fails, or it is a tensor of another dtype.
+pub fn receive(world: &World, from: usize, dtype: DType, shape: &Shape) -> Result<Tensor> {
+    let count = shape.elem_count();
+    let pieces = |take: &mut dyn FnMut(&[u8])| -> Result<()> {
+        let (bytes, mut buffer) = (count * dtype.size_in_bytes(), Vec::new());
+        for first in (0..bytes).step_by(MESSAGE_BYTES) {
+            buffer.resize(MESSAGE_BYTES.min(bytes - first), 0);
+            world.communicator().exchange(from, &[], &mut buffer)?;
+            take(&buffer);
+        }
+        Ok(())
+    };
+    Ok(match dtype {
+        DType::U8 => {
+            let mut values: Vec<u8> = Vec::with_capacity(count);
+            pieces(&mut |piece| values.extend(piece))?;
+            Tensor::from_vec(values, shape, &Device::Cpu)?
+        }
+        DType::F32 => {
+            let mut values: Vec<f32> = Vec::with_capacity(count);
+            pieces(&mut |piece| values.extend(piece.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes))))?;
+            Tensor::from_vec(values, shape, &Device::Cpu)?
+        }
+        other => bail!("a tensor of {other:?} cannot be received, only of F32 or U8"),
+    })
 }
 
 /// Returns the connection between the GPUs, if there is one and the kernels compute on a GPU.
@@ -159,6 +189,7 @@ fn unpack(bytes: &[u8], targets: &[&Tensor], take: impl Fn(&Tensor, Tensor) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dist::threads;
     use crate::kernels::{Cpu, cpu};
 
     #[test]
@@ -170,6 +201,26 @@ mod tests {
         let two = cpu::tensor(vec![1.0; 3], 3).unwrap();
         Cpu.add_into(&pieces[1], &two).unwrap();
         assert_eq!(tensor.sum_all().unwrap().to_scalar::<f32>().unwrap(), (count + 3) as f32);
+    }
+
+    #[test]
+    fn receive_returns_what_send_sent_in_several_pieces() {
+        let count = MESSAGE_BYTES / 4 + 3;
+        let tensors = [
+            cpu::tensor((0..count).map(|index| index as f32).collect(), count).unwrap(),
+            Tensor::new(&[[7u8, 0], [255, 1]], &Device::Cpu).unwrap(),
+        ];
+        let received = threads::run(2, |world| {
+            let pass = |tensor: &Tensor| match world.rank() {
+                0 => receive(&world, 1, tensor.dtype(), tensor.shape()).unwrap(),
+                _ => send(&world, 0, tensor).map(|()| tensor.clone()).unwrap(),
+            };
+            tensors.each_ref().map(pass)
+        });
+        let [numbers, codes] = &received[0];
+        assert_eq!((numbers.dims(), codes.dims()), (tensors[0].dims(), tensors[1].dims()));
+        assert!(numbers.to_vec1::<f32>().unwrap() == tensors[0].to_vec1::<f32>().unwrap());
+        assert_eq!(codes.to_vec2::<u8>().unwrap(), [[7, 0], [255, 1]]);
     }
 
     #[test]

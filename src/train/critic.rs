@@ -150,12 +150,13 @@ impl Critic {
         self.clear()
     }
 
-    /// Writes weights and moments to `critic/` in a checkpoint state. `optimizer` has the states of all ranks.
+    /// Writes weights and moments to `critic/` in a checkpoint state. Rank 0 calls it, while the others send the states of
+    /// [`optimizer`](Self::optimizer).
     ///
     /// # Errors
-    /// If a file cannot be written.
-    pub fn save(&self, optimizer: &AdamW, folder: &std::path::Path) -> Result<()> {
-        state::save(&folder.join("critic"), optimizer, &self.model.entries())
+    /// If a file cannot be written, or another rank does not send its states.
+    pub fn save(&self, folder: &std::path::Path) -> Result<()> {
+        state::save(&folder.join("critic"), &self.optimizer, &self.model.entries())
     }
 
     /// Restores weights and moments from `critic/` in a checkpoint state. Counts the bytes in `shown`.

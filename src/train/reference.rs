@@ -79,8 +79,8 @@ impl Reference {
     /// If the weights cannot be copied or the file cannot be written.
     pub fn save(&self, state: &Path) -> Result<()> {
         let weights = self.average.as_ref().unwrap_or(&self.decoder.weights).on_host(&self.decoder.config)?;
-        let tensors: Vec<_> = weights.entries().into_iter().map(|(_, tensor)| Some(tensor)).collect();
-        TrainedParameters::Weights(&self.decoder.config).write(&state.join(FILE), &tensors)
+        let tensors = weights.entries();
+        TrainedParameters::Weights(&self.decoder.config).write(&state.join(FILE), &mut |number| Ok(tensors[number].1.clone()))
     }
 
     /// Restores the weights that [`save`](Self::save) wrote. Counts the bytes in `shown`.

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use rlvr::config;
 use rlvr::dist::{World, threads};
 use rlvr::interrupt::Interrupt;
-use rlvr::train::{self, RunRequest, Start};
+use rlvr::train::{self, RunFolder, RunRequest, Start};
 
-use super::fixture::{result, weights};
+use super::fixture::{self, result, weights};
 
 /// Three steps with an evaluation and a checkpoint after the second and the third.
 const SMALL: [&str; 10] = [
@@ -98,6 +98,16 @@ fn several_examples_and_replaced_groups_have_the_same_bits() {
 }
 
 #[test]
+fn replayed_rollouts_have_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let recorded = folder.path().join("recorded");
+    run(1, &SMALL, &recorded);
+    let recording = RunFolder::of_other(&recorded).rollouts(2);
+    assert!(recording.exists());
+    check("replay", &["train.steps=2", &format!("rollout.replay={}", recording.display())], &[2]);
+}
+
+#[test]
 fn processes_that_cannot_share_a_run_are_refused() {
     let refusal = |ranks: usize, settings: &[&str]| {
         let errors = threads::run(ranks, |world| {
@@ -111,4 +121,38 @@ fn processes_that_cannot_share_a_run_are_refused() {
     assert!(refusal(2, &[]).contains("add --set train.shards=2"));
     assert!(refusal(1, &["train.shards=6"]).contains("train.shards is 6; it must be 0 or a power of two, such as 8"));
     assert!(refusal(1, &["train.shards=2", "train.workers=2"]).contains("set one of them to 0"));
+    let differing = threads::run(2, |world| {
+        let kl = ["loss.kl=0.001", "loss.kl=0.25"][world.rank()];
+        let request = RunRequest { world, ..RunRequest::new(layers(&["train.shards=2", kl]), Some("unused".into())) };
+        let interrupt = Interrupt::default();
+        format!("{:#}", train::prepare(request).unwrap().load(&interrupt).err().unwrap())
+    });
+    assert!(
+        differing.iter().all(|error| error.starts_with("rank 1 has the setting loss.kl 0.25, but rank 0 has 0.001: ")),
+        "{differing:?}"
+    );
+}
+
+/// `--processes` hands the command to the launcher, without the flag, and returns the launcher's exit code.
+#[cfg(unix)]
+#[test]
+fn the_flag_starts_the_command_under_mpirun() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    let check = |arguments: &[&str], code: i32, expected: &str| {
+        let output = fixture::command(arguments).env("PATH", folder.path()).output().unwrap();
+        let text = fixture::stdout(&output) + &fixture::stderr(&output);
+        assert!(output.status.code() == Some(code) && text.contains(expected), "{arguments:?}: {output:?}");
+    };
+    let eval = ["eval", "--model", "tiny", "--benchmarks", "tiny"];
+    check(&[&eval[..], &["--processes", "2"]].concat(), 1, "--processes needs MPI");
+    let launcher = folder.path().join("mpirun");
+    std::fs::write(&launcher, "#!/bin/sh\n[ \"$1\" = --version ] && exit\necho \"$*\"\nexit 7\n").unwrap();
+    std::fs::set_permissions(&launcher, std::fs::Permissions::from_mode(0o755)).unwrap();
+    check(&[&eval[..1], &["--processes=3"], &eval[1..]].concat(), 7, "rlvr eval --model tiny --benchmarks tiny\n");
+    check(&["train", "--steps", "2", "--processes", "3"], 7, "rlvr train --steps 2\n");
+    let endpoint = ["--endpoint", "http://localhost:1", "--processes", "2"];
+    check(&[&eval[..], &endpoint].concat(), 2, "cannot be used with '--endpoint <URL>'");
+    check(&["train", "--dry-run", "--processes", "2"], 2, "cannot be used with '--dry-run'");
 }

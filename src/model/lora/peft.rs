@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Adapters, Lora};
 use crate::kernels::on_host;
+use crate::model::tensor_file::{self, Entry, Source};
 
 /// Returns the contents of `adapter_config.json`. `base` is the path or hub name of the base model.
 pub fn config(lora: &Lora, base: &str) -> Value {
@@ -40,17 +41,21 @@ fn names(adapters: &Adapters) -> Vec<String> {
     adapters.iter().flat_map(|adapter| both(&adapter.module)).collect()
 }
 
-/// Writes adapters, their gradients or moments as a safetensors file in f32. `tensors` must have the order and shapes of
-/// `Adapters::entries`; the file has their transposes, `lora_A [r, in]` and `lora_B [out, r]`.
+/// Writes adapters, their gradients or moments as a safetensors file in f32. `source` returns a tensor by its index in `Adapters::entries`,
+/// with the shape there; the file has their transposes, `lora_A [r, in]` and `lora_B [out, r]`.
 ///
 /// # Errors
-/// If `out` cannot be written, or a tensor cannot be copied to the host.
-pub fn to_writer<'a>(out: &mut dyn Write, adapters: &Adapters, tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<()> {
-    let transposed = |tensor: &Tensor| on_host(tensor)?.t()?.contiguous();
-    let tensors = tensors.into_iter().map(transposed).collect::<candle_core::Result<Vec<_>>>()?;
-    let metadata = [("format".to_owned(), "pt".to_owned())].into();
-    let named = names(adapters).into_iter().zip(tensors);
-    Ok(out.write_all(&safetensors::serialize(named, Some(metadata))?)?)
+/// If `out` cannot be written, `source` fails, or a tensor cannot be copied to the host.
+pub fn to_writer(out: &mut dyn Write, adapters: &Adapters, source: &mut Source) -> Result<()> {
+    let transposed = |(number, (name, (_, tensor))): (usize, (String, (String, &Tensor)))| {
+        let shape: Vec<usize> = tensor.dims().iter().rev().copied().collect();
+        (number, Entry::f32(name, &shape))
+    };
+    let mut entries: Vec<(usize, Entry)> = names(adapters).into_iter().zip(adapters.entries()).enumerate().map(transposed).collect();
+    // The order of the safetensors crate.
+    entries.sort_by(|(_, left), (_, right)| left.name.cmp(&right.name));
+    let (numbers, entries): (Vec<usize>, Vec<Entry>) = entries.into_iter().unzip();
+    tensor_file::write(out, &entries, &tensor_file::PYTORCH, &mut |index| Ok(on_host(&source(numbers[index])?)?.t()?.contiguous()?))
 }
 
 /// Reads a file written by [`to_writer`]. Returns its tensors in the order and shapes of `Adapters::entries`.

@@ -197,9 +197,13 @@ fn peft_load_reads_what_to_writer_wrote() -> Result<()> {
     let decoder = decoder(true)?;
     let (lora, folder) = (nonzero_lora(&decoder, 3)?, tempfile::tempdir()?);
     let path = folder.path().join("adapter_model.safetensors");
-    let tensors = || lora.adapters.entries().into_iter().map(|(_, tensor)| tensor);
-    peft::to_writer(&mut std::fs::File::create(&path)?, &lora.adapters, tensors())?;
-    for (read, written) in peft::load(&path, &lora.adapters)?.iter().zip(tensors()) {
+    let tensors = lora.adapters.entries();
+    let mut bytes = Vec::new();
+    peft::to_writer(&mut bytes, &lora.adapters, &mut |number| Ok(tensors[number].1.clone()))?;
+    let views = safetensors::SafeTensors::deserialize(&bytes)?.tensors();
+    assert!(safetensors::serialize(views, Some([("format".to_owned(), "pt".to_owned())].into()))? == bytes);
+    std::fs::write(&path, &bytes)?;
+    for (read, (_, written)) in peft::load(&path, &lora.adapters)?.iter().zip(&tensors) {
         assert_eq!((read.dims(), values(read)?), (written.dims(), values(written)?));
     }
     let file = candle_core::safetensors::load(&path, &Device::Cpu)?;

@@ -12,12 +12,16 @@ use crate::eval::sets;
 use crate::flow::{Problem, Prompt};
 use crate::interrupt::Interrupt;
 use crate::kernels::Kernels;
+use crate::model::decoder::ActivationCheckpointing;
 use crate::model::{Decoder, parameters};
 use crate::output::Level;
 use crate::source;
 use crate::text::ChatSettings;
+use crate::train::shards::Shards;
+use crate::train::update::Packing;
 use crate::train::{Invocation, Replay, ResumePoint, Run, RunInputs, RunSettings};
 use crate::usage::usage;
+use crate::workers::Workers;
 
 /// A run whose inputs are in memory. Nothing is written yet.
 pub struct Loaded<'a> {
@@ -42,6 +46,7 @@ impl<'a> Prepared<'a> {
         ensure!(self.request.need == PrepareFor::Run, "a run prepared for {:?} cannot be loaded", self.request.need);
         let MachineCheck { kernels, computed_on, refusal } = self.check_machine()?;
         usage(refusal.map_or(Ok(()), Err))?;
+        self.ensure_same_settings_on_all_ranks(&computed_on)?;
         let (world, members) = source::share(&self.request.world, &*kernels)?;
         members.iter().for_each(|line| (self.request.print)(Level::Info, line));
         let Self { mut settings, replay, resumed, problems, labels, sets, chat, root, invocation, request } = self;
@@ -53,7 +58,7 @@ impl<'a> Prepared<'a> {
         }
         progress.begin("preparing the run");
         let prompts = prompts(&settings, &model, problems)?;
-        let replay = replay.map(|replay| validated(replay, &settings, &model, resumed.is_none(), request.print));
+        let replay = replay.map(|replay| validated(replay, &settings, &model, resumed.is_none(), &request));
         let replay = usage(replay.transpose()).with_context(|| settings.rollout.replay.clone())?;
         usage(sets::ensure_prompt_fits(settings.eval.max_new_tokens, model.decoder.config.context_length, &sets))?;
         let reference = usage(reference(&settings, &model, &kernels, &request))?;
@@ -90,7 +95,7 @@ impl<'a> Loaded<'a> {
     pub fn start(self) -> Result<Run<'a>> {
         let world = self.inputs.world.clone();
         // Before rank 0 writes anything, every rank has checked and loaded everything.
-        self.ensure_same_on_all_ranks()?;
+        self.ensure_same_inputs_on_all_ranks()?;
         let run = match &self.resumed {
             Some(resumption) => Run::resume(self.settings, resumption, self.inputs)?,
             None => Run::start(self.settings, &self.root, self.inputs)?,
@@ -123,8 +128,8 @@ fn prompts(settings: &RunSettings, model: &Model, problems: Vec<Problem>) -> Res
 }
 
 /// Cuts a recording's padding and checks the recording against the policy. If the run is new, also compares log-probabilities.
-fn validated(mut replay: Replay, settings: &RunSettings, policy: &Model, is_new: bool, print: &dyn Fn(Level, &str)) -> Result<Replay> {
-    let path = &settings.rollout.replay;
+fn validated(mut replay: Replay, settings: &RunSettings, policy: &Model, is_new: bool, request: &RunRequest) -> Result<Replay> {
+    let (path, RunRequest { print, world, .. }) = (&settings.rollout.replay, request);
     let cut = replay.cut_padding(&policy.end_tokens)?;
     if cut > 0 {
         print(Level::Info, &format!("{path}: {cut} responses were padded after their first end token and were cut there"));
@@ -132,7 +137,17 @@ fn validated(mut replay: Replay, settings: &RunSettings, policy: &Model, is_new:
     replay.check(policy.decoder.config.vocabulary, policy.decoder.config.context_length)?;
     if is_new {
         let temperature = replay.temperature(1).unwrap_or(settings.rollout.temperature);
-        let gap = replay.gap(&policy.decoder, temperature, settings.train.micro_batch_tokens)?;
+        let workers = Workers::new(world.workers_of_rank(policy.decoder.default_workers()))?;
+        let shards = (settings.train.shards > 0).then(|| Shards::new(world, settings.train.shards)).transpose()?;
+        let packing = Packing {
+            workers: &workers,
+            micro_batch_tokens: settings.train.micro_batch_tokens,
+            checkpointing: ActivationCheckpointing::None,
+            interrupt: &Interrupt::default(),
+            progress: None,
+            shards,
+        };
+        let gap = replay.gap(&packing, &policy.decoder, temperature)?;
         let found = replay.check_gap(gap, settings.rollout.replay_gap, temperature)?;
         found.iter().for_each(|message| print(Level::Warning, &format!("{path}: {message}")));
     }

@@ -4,42 +4,60 @@ use anyhow::Result;
 use sha2::{Digest, Sha256};
 use toml::Table;
 
-use super::Loaded;
+use super::{Loaded, Prepared};
 use crate::config;
+use crate::config::range::format_value;
 use crate::flow::Prompt;
 use crate::kernels::{Kernels, processor_features};
 use crate::usage::usage;
 use crate::version;
 
-impl Loaded<'_> {
-    /// Compares what determines the run's bits over all ranks: the program, the settings, the machines, the weights, the prompts with their
-    /// labels, the benchmarks, and the step to resume after.
+impl Prepared<'_> {
+    /// Compares the program, the machines, the settings and the step to resume after over all ranks, before any work that they share.
+    /// `computed_on` describes this rank's device.
     ///
     /// # Errors
     /// If a rank differs from rank 0. The message names the rank and the difference.
-    pub(super) fn ensure_same_on_all_ranks(&self) -> Result<()> {
-        let world = &self.inputs.world;
+    pub(super) fn ensure_same_settings_on_all_ranks(&self, computed_on: &str) -> Result<()> {
+        let world = &self.request.world;
         if world.size() == 1 {
             return Ok(());
         }
-        let decoder = &self.inputs.model.decoder;
         let mut values = vec![
             ("the program", version::short()),
-            ("the device", self.invocation.computed_on.clone()),
+            ("the device", computed_on.to_owned()),
             ("a processor with", processor_features()),
             ("the step to resume after", self.resumed.as_ref().map_or(0, |point| point.from).to_string()),
         ];
         let settings: Vec<(String, String)> = config::flatten(&Table::try_from(&self.settings)?)
             .into_iter()
-            .map(|(name, value)| (format!("the setting {name}"), value.to_string()))
+            .map(|(name, value)| (format!("the setting {name}"), format_value(value)))
             .collect();
         values.extend(settings.iter().map(|(name, value)| (name.as_str(), value.clone())));
-        values.push(("the weights with the checksum", checksum(weights(decoder.kernels(), &decoder.weights.entries())?)));
-        let prompt = |prompt: &Prompt| format!("{:?} {} {}", prompt.ids, prompt.problem.answer, prompt.problem.id).into_bytes();
-        values.push(("the examples with the checksum", checksum(self.inputs.prompts.iter().flat_map(prompt))));
-        let sets = self.inputs.sets.iter().flat_map(|set| format!("{} {} {}", set.name, set.data_sha256, set.problems.len()).into_bytes());
-        values.push(("the benchmarks with the checksum", checksum(sets)));
         usage(world.ensure_equal(&values))
+    }
+}
+
+impl Loaded<'_> {
+    /// Compares over all ranks what they have read: the weights, the prompts with their labels, and the benchmarks.
+    ///
+    /// # Errors
+    /// If a rank differs from rank 0. The message names the rank and the difference.
+    pub(super) fn ensure_same_inputs_on_all_ranks(&self) -> Result<()> {
+        let world = &self.inputs.world;
+        if world.size() == 1 {
+            return Ok(());
+        }
+        let decoder = &self.inputs.model.decoder;
+        let weights = checksum(weights(decoder.kernels(), &decoder.weights.entries())?);
+        let prompt = |prompt: &Prompt| format!("{:?} {} {}", prompt.ids, prompt.problem.answer, prompt.problem.id).into_bytes();
+        let sets = self.inputs.sets.iter().flat_map(|set| format!("{} {} {}", set.name, set.data_sha256, set.problems.len()).into_bytes());
+        usage(world.ensure_equal(&[
+            ("the date in prompts", self.settings.prompt.date.clone()),
+            ("the weights with the checksum", weights),
+            ("the examples with the checksum", checksum(self.inputs.prompts.iter().flat_map(prompt))),
+            ("the benchmarks with the checksum", checksum(sets)),
+        ]))
     }
 }
 

@@ -5,11 +5,8 @@ use anyhow::{Result, bail, ensure};
 
 use super::Replay;
 use crate::flow::FinishReason;
-use crate::interrupt::Interrupt;
 use crate::model::Decoder;
-use crate::model::decoder::ActivationCheckpointing;
 use crate::train::update::{Packing, Sequence, logprobs};
-use crate::workers::Workers;
 
 /// More end tokens than this at the start of a prompt are padding; chat templates write one or two.
 const MAX_LEADING_END_TOKENS: usize = 2;
@@ -66,25 +63,16 @@ impl Replay {
         Ok(count)
     }
 
-    /// Computes the gap between the first step's recorded log-probabilities and the policy's at `temperature`, with at most
-    /// `micro_batch_tokens` tokens per micro-batch.
+    /// Computes the gap between the first step's recorded log-probabilities and the policy's at `temperature`. With shards, the ranks deal
+    /// the responses among themselves.
     ///
     /// # Errors
-    /// If the workers cannot be started, or a kernel fails.
-    pub fn gap(&self, policy: &Decoder, temperature: f32, micro_batch_tokens: usize) -> Result<Gap> {
-        let (workers, interrupt) = (Workers::new(policy.default_workers())?, Interrupt::default());
-        let packing = Packing {
-            workers: &workers,
-            micro_batch_tokens,
-            checkpointing: ActivationCheckpointing::None,
-            interrupt: &interrupt,
-            progress: None,
-            shards: None,
-        };
+    /// If a kernel fails, or the connection of the ranks does.
+    pub fn gap(&self, packing: &Packing, policy: &Decoder, temperature: f32) -> Result<Gap> {
         let rollouts = || self.step(1).iter().map(|scored| &scored.rollout);
         let sequences: Vec<Sequence> =
             rollouts().map(|rollout| Sequence { prompt: &rollout.prompt.ids, response: &rollout.completion.ids, mask: None }).collect();
-        let computed = logprobs(&packing, policy, temperature, &sequences)?.concat();
+        let computed = logprobs(packing, policy, temperature, &sequences)?.concat();
         let recorded = rollouts().flat_map(|rollout| &rollout.completion.logprobs);
         let gaps: Vec<f32> = computed.iter().zip(recorded).map(|(computed, recorded)| (computed - recorded).abs()).collect();
         Ok(Gap {

@@ -162,16 +162,18 @@ impl Run<'_> {
     }
 
     /// Writes a checkpoint of the last completed step, and then deletes what the settings no longer keep of older ones. All ranks call it
-    /// together: rank 0 writes, and the others send it their parts of the optimizers' states.
+    /// together: rank 0 writes, and the others send it their optimizer states, tensor by tensor.
     pub(super) fn save(&mut self) -> Result<()> {
         self.ensure_state()?;
         self.console.progress().begin("saving a checkpoint");
         let progress = Progress { step: self.step, updates: self.optimizer.count, elapsed_s: self.elapsed_s(), exact_weights: None };
         let (decoder, lora) = (&self.inputs.model.decoder, self.lora.as_ref());
         let parameters = parameters(decoder, lora);
-        let optimizer = self.optimizer.gathered(&parameters)?;
-        let critic = self.critic.as_ref().map(|critic| critic.optimizer.gathered(&critic.model.entries())).transpose()?;
-        let Some(optimizer) = optimizer else { return Ok(()) };
+        if !self.inputs.world.is_first() {
+            // In the order in which rank 0 asks for them below.
+            self.critic.as_ref().map_or(Ok(()), |critic| critic.optimizer.send_states())?;
+            return self.optimizer.send_states();
+        }
         let exact = self.saves_exact_weights();
         // A checkpoint must not reach the disk before the records that it depends on.
         self.folder.sync_records()?;
@@ -187,9 +189,9 @@ impl Run<'_> {
             }
             self.schedules.save(&state, &self.settings.loss)?;
             self.unfinished.as_ref().map_or(Ok(()), |line| crash_recovery::save_line(&state, line))?;
-            self.critic.as_ref().zip(critic.flatten()).map_or(Ok(()), |(critic, optimizer)| critic.save(&optimizer, &state))?;
+            self.critic.as_ref().map_or(Ok(()), |critic| critic.save(&state))?;
             records.save(&state)?;
-            state::save(&state, &progress, &optimizer, &trained(decoder, lora), &parameters, exact)?;
+            state::save(&state, &progress, &self.optimizer, &trained(decoder, lora), &parameters, exact)?;
             manifest::write(&state)
         })?;
         self.folder.delete_set_aside(&checkpoint)?;

@@ -1,7 +1,6 @@
 //! Performs a step's updates, first of the critic and then of the policy. On out-of-memory, retries with smaller micro-batches.
 
 use anyhow::{Context, Error, Result};
-use candle_core::Tensor;
 
 use super::failure::PolicyState;
 use super::{Run, trained};
@@ -75,8 +74,8 @@ impl Run<'_> {
                 self.retry_on_out_of_memory(|run| run.updater(settings).gradient(mini_batch, reference.as_deref(), &run.gradients))?;
             if let Some(path) = self.inputs.dump_gradients.take() {
                 let gradients = self.gradients[0].entries();
-                let gradients: Vec<Option<&Tensor>> = gradients.into_iter().map(|(_, tensor)| Some(tensor)).collect();
-                trained(&self.inputs.model.decoder, self.lora.as_ref()).write(&path, &gradients)?;
+                let mut source = |number: usize| Ok(gradients[number].1.clone());
+                trained(&self.inputs.model.decoder, self.lora.as_ref()).write(&path, &mut source)?;
             }
             self.stopwatch.lap(Phase::Update);
             self.begin("optimizer step");
