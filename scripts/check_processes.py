@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Trains the embedded model with several processes under Open MPI and MPICH, which scripts/mpi.sh installs.
 
-Usage: scripts/check_processes.py [--target DIR] [--kills 10] [--seed 1] [--only bits,kills,signal,mistakes]
+Usage: scripts/check_processes.py [--target DIR] [--kills 10] [--seed 1] [--only bits,kills,signal,mistakes,study]
 
     bits      1, 2 and 4 processes write the same weights and metrics with GRPO, PPO, adapters, 8-bit moments and several examples
     kills     a process is killed at a random moment; resumed with another number of processes, the run ends with the undisturbed weights
     signal    SIGUSR1 to the launcher saves and stops all processes at the same step; the resumed run ends with the undisturbed weights
     mistakes  processes that cannot share the run, or differ, refuse with one sentence
+    study     the runs of a study are dealt over processes: the same table and weights as with one, also after a kill and a signal
 """
 import argparse
 import hashlib
@@ -157,12 +158,81 @@ def check_mistakes(program, mpis, _):
             assert not run.exists(), "a refused run writes nothing"
 
 
+STUDY = """title = "Two rewards"
+seeds = [0, 1]
+[base]
+train.steps = 3
+rollout.groups = 1
+rollout.max_new_tokens = 30
+eval.limit = 8
+checkpoint.every = 1
+[[arm]]
+label = "outcome"
+[[arm]]
+label = "format"
+set = { reward.name = "format" }
+"""
+
+
+def study_result(out):
+    """Returns both tables, and the last weights of each run."""
+    weights = {path.relative_to(out): path.read_bytes() for path in out.glob("*/*/checkpoints/00003/model.safetensors")}
+    assert len(weights) == 4, weights.keys()
+    return [(out / name).read_text() for name in ("study.md", "study.json")], weights
+
+
+def starts(error):
+    """Returns how many runs a study has started at most at the same time, by the lines that it printed."""
+    running = [0]
+    for line in error.splitlines():
+        running.append(running[-1] + ((": started" in line or ": resumed" in line) - line.startswith("[")))
+    return max(running)
+
+
+def check_study(program, mpis, _):
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        (folder / "study.toml").write_text(STUDY)
+
+        def command(out, *more):
+            return [program, "study", folder / "study.toml", "--out", out, *more]
+
+        def continue_alone(out):
+            outcome = subprocess.run(list(map(str, command(out))), capture_output=True, text=True)
+            assert outcome.returncode == 0, outcome
+            assert study_result(out) == expected, out
+
+        subprocess.run(list(map(str, command(folder / "alone", "--jobs", 2))), check=True, capture_output=True)
+        expected = study_result(folder / "alone")
+        for mpi in mpis:
+            together = folder / mpi.name
+            code, out, error = mpi.run(["-n", 2, *command(together)])
+            assert code == 0 and out == expected[0][0] and study_result(together) == expected, (mpi.name, code, out, error)
+            # Rank 0 alone prints, also about the runs of the other.
+            assert error.count(": started") == 4 and starts(error) == 2, (mpi.name, error)
+            for name, sent in (("killed", signal.SIGKILL), ("stopped", signal.SIGUSR1)):
+                out = folder / f"{mpi.name}-{name}"
+                process = mpi.start(["-n", 2, *command(out)])
+                wait_for_step(out / "format/seed-0", 1, process)
+                if sent == signal.SIGKILL:
+                    os.kill(ranks_of(out)[1], sent)
+                else:
+                    process.send_signal(sent)
+                code, _, error = finish(process, END_S)
+                assert not ranks_of(out) and (code != 0 if sent == signal.SIGKILL else code == 128 + sent), (mpi.name, code, error)
+                continue_alone(out)
+            refused = ["-n", 1, *command(folder / "none"), ":", "-n", 1, *command(folder / "none", "--jobs", 2)]
+            code, _, error = mpi.run(refused)
+            assert code != 0 and "rank 1 has --jobs 2, but rank 0 has 1" in error and not (folder / "none").exists(), (mpi.name, error)
+            print(f"  {mpi.name}: 4 runs on 2 processes; one process continued after a kill and after SIGUSR1")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", type=pathlib.Path, help="the folder with the program (default: cargo's for releases)")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", default="bits,kills,signal,mistakes")
+    parser.add_argument("--only", default="bits,kills,signal,mistakes,study")
     args = parser.parse_args()
     target = args.target or pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
     mpis = installed()

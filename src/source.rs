@@ -56,15 +56,18 @@ pub fn share(world: &World, kernels: &dyn Kernels) -> Result<(World, Option<Stri
     Ok((world, Some(line)))
 }
 
-/// Resolves compute settings for a model on this machine. With the device `auto`, the embedded model runs on the CPU, because it is too
-/// small to benefit from a GPU.
+/// Resolves compute settings for a model on this machine, with the [`device`] of the model.
 ///
 /// # Errors
 /// A usage error if the settings select a device or kernels that this machine does not have.
 pub fn compute(settings: &ComputeSettings, model: &str) -> Result<Compute> {
+    usage(ComputeSettings { device: device(settings, model), ..settings.clone() }.resolve())
+}
+
+/// Returns the device for a model. With the device `auto`, the embedded model runs on the CPU, because it is too small to benefit from a GPU.
+pub fn device(settings: &ComputeSettings, model: &str) -> DeviceChoice {
     let is_small = model == embedded::NAME && settings.device == DeviceChoice::Auto;
-    let settings = if is_small { &ComputeSettings { device: DeviceChoice::Cpu, ..settings.clone() } } else { settings };
-    usage(settings.resolve())
+    if is_small { DeviceChoice::Cpu } else { settings.device }
 }
 
 /// Loads `tiny`, a folder or a hub name onto the device of `kernels`, with the chat template and date of `chat`. A name that exists on disk

@@ -111,7 +111,8 @@ fn is_same(_: &File, _: &Path) -> bool {
     true
 }
 
-fn is_unsupported(error: &std::io::Error) -> bool {
+/// True for the error of a file system that has no locks.
+pub fn is_unsupported(error: &std::io::Error) -> bool {
     /// "No locks available": a network file system without its lock service.
     const ENOLCK: i32 = 37;
     error.kind() == ErrorKind::Unsupported || (cfg!(target_os = "linux") && error.raw_os_error() == Some(ENOLCK))

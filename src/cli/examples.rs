@@ -48,6 +48,10 @@ examples! {
     STUDY = "  # Compare loss terms: all arms and seeds, two runs at a time
   rlvr study configs/tiny/terms.toml --jobs 2 --out terms
 
+  # The runs dealt over 16 processes on two machines, each with a GPU
+  # Needs MPI
+  mpirun -n 16 --host a:8,b:8 rlvr study configs/paper/all.toml
+
   # Check all runs without starting one
   rlvr study configs/paper/all.toml --dry-run";
 

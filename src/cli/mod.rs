@@ -133,7 +133,7 @@ impl Command {
     /// True if the command may be one of several ranks, or does not care.
     fn knows_ranks(&self) -> bool {
         match self {
-            Self::Train(_) | Self::Eval(_) | Self::Completions(_) | Self::WithParent { .. } => true,
+            Self::Train(_) | Self::Study(_) | Self::Eval(_) | Self::Completions(_) | Self::WithParent { .. } => true,
             Self::Bench(args) => args.knows_ranks(),
             _ => false,
         }

@@ -141,6 +141,17 @@ pub fn refuse_ranks(command: &str) -> Result<()> {
     )))
 }
 
+/// Refuses to run a command under torchrun, whose processes only NCCL can connect, if the command exchanges data through MPI.
+///
+/// # Errors
+/// If torchrun has started several processes.
+pub fn refuse_torchrun(command: &str) -> Result<()> {
+    let launch = Launch::of_this_process()?.filter(|launch| launch.launcher == Launcher::Torchrun && launch.world != Some(1));
+    let Some(launch) = launch else { return Ok(()) };
+    let ranks = launch.world.unwrap_or_default();
+    usage(Err(anyhow!("torchrun has started {ranks} processes, but rlvr {command} needs mpirun -n {ranks} or srun -n {ranks} instead")))
+}
+
 /// Hides the launcher from a program that this one starts, which is no rank.
 pub fn hide_from(command: &mut Command) {
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());

@@ -49,6 +49,18 @@ pub fn check_usable(number: usize) -> Result<()> {
     Ok(())
 }
 
+/// Returns 0, because this build has no CUDA support.
+#[cfg(not(feature = "cuda"))]
+pub fn count() -> usize {
+    0
+}
+
+/// Returns the number of GPUs that this process sees; 0 if the driver cannot count them.
+#[cfg(feature = "cuda")]
+pub fn count() -> usize {
+    super::fused::cuda::count().unwrap_or(0)
+}
+
 /// Returns `None`, because this build has no CUDA support.
 #[cfg(not(feature = "cuda"))]
 pub fn info(_: usize) -> Option<GpuInfo> {

@@ -10,8 +10,7 @@ use super::comparison::group::Groups;
 use super::comparison::{Cells, Comparison, Unreadable, arm_figures, counted, state, table};
 use super::{Page, RunRecord, RunState, Section};
 use crate::input::{self, TEXT_BYTES};
-use crate::study::runner::read_summary;
-use crate::study::{ArmResults, AxisLabels};
+use crate::study::{ArmResults, AxisLabels, read_summary};
 use crate::train::history::Summary;
 
 /// The name of the file that makes a folder a study's.

@@ -1,12 +1,18 @@
 //! Checks an arm before its runs start: its settings, and the models, examples and benchmarks that they name. Needs no weights or
-//! downloads.
+//! downloads. Also checks that all ranks have the same study.
+
+use std::path::Path;
 
 use anyhow::{Result, ensure};
+use toml::Table;
 
 use super::{Arm, Study};
 use crate::data::{DataStore, example};
+use crate::dist::World;
 use crate::train::history::BY_MEAN;
 use crate::train::{RunSettings, prepare};
+use crate::usage::usage;
+use crate::{config, version};
 
 impl Study {
     /// Returns the complete settings of an arm's run with the first seed.
@@ -24,6 +30,30 @@ impl Study {
             passes.join(", ")
         );
         Ok(settings)
+    }
+
+    /// Compares what the ranks must have in common to deal the study's runs: the program, the folder, the slots of each rank, the seeds and
+    /// the arms' settings.
+    ///
+    /// # Errors
+    /// If a rank differs from rank 0. The message names the rank and the difference.
+    pub(super) fn ensure_same_on_all_ranks(&self, world: &World, settings: &[RunSettings], out: &Path, jobs: usize) -> Result<()> {
+        if world.size() == 1 {
+            return Ok(());
+        }
+        let mut values = vec![
+            ("the program".to_owned(), version::short()),
+            ("--out".to_owned(), out.display().to_string()),
+            ("--jobs".to_owned(), jobs.to_string()),
+            ("the seeds".to_owned(), format!("{:?}", self.seeds)),
+        ];
+        for (arm, settings) in self.arms.iter().zip(settings) {
+            let label = |name: &str| format!("the setting {name} of arm {}", arm.label);
+            let table = Table::try_from(settings)?;
+            values.extend(config::flatten(&table).into_iter().map(|(name, value)| (label(&name), value.to_string())));
+        }
+        let values: Vec<(&str, String)> = values.iter().map(|(label, value)| (&**label, value.clone())).collect();
+        usage(world.ensure_equal(&values))
     }
 
     /// Describes an arm in one line.

@@ -1,11 +1,13 @@
 //! Starts one run as a separate process, so that a signal reaches it exactly once and no two processes use the same run folder.
 
-use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result};
+
+use crate::checkpoint::lock::is_unsupported;
+use crate::dist;
 
 /// Number of log lines to print for a failed run.
 const LOG_TAIL_LINES: usize = 5;
@@ -30,26 +32,28 @@ pub fn lock(root: &Path) -> Result<Option<File>> {
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
+        // The study has warned that the file system has no locks.
+        Err(TryLockError::Error(error)) if is_unsupported(&error) => Ok(Some(file)),
         Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }
 }
 
 impl ChildRun {
     /// Starts a command and appends its output to a log next to `root`. The process inherits the lock as its standard input, and so holds
-    /// the lock until it ends.
+    /// the lock until it ends. It is no rank, even if this process is one.
     ///
     /// # Errors
     /// If the log cannot be opened or the process cannot be started.
-    pub fn start(program: &Path, arguments: &[OsString], root: &Path, lock: File) -> Result<Self> {
+    pub fn start(mut command: Command, root: &Path, lock: File) -> Result<Self> {
         let log = sibling(root, "log");
         let open = || OpenOptions::new().create(true).append(true).open(&log).with_context(|| format!("cannot write {}", log.display()));
-        let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::from(lock)).stdout(Stdio::from(open()?)).stderr(Stdio::from(open()?));
+        dist::launch::hide_from(&mut command);
+        command.stdin(Stdio::from(lock)).stdout(Stdio::from(open()?)).stderr(Stdio::from(open()?));
         // A terminal signals every process of its group. In the same group, a run would get the signal twice, from the terminal and
         // forwarded by the study, and would stop without finishing its step.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
+        let child = command.spawn().with_context(|| format!("cannot start {}", command.get_program().display()))?;
         Ok(Self { child, log })
     }
 
@@ -111,8 +115,9 @@ mod tests {
         let first = lock(&root).unwrap().unwrap();
         assert!(lock(&root).unwrap().is_none());
         // The process still holds the lock through its standard input after this test has dropped it.
-        let arguments = ["-c", "echo one; echo two >&2; exec sleep 60"].map(OsString::from);
-        let mut run = ChildRun::start(Path::new("sh"), &arguments, &root, first).unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo one; echo two >&2; exec sleep 60"]);
+        let mut run = ChildRun::start(command, &root, first).unwrap();
         assert!(lock(&root).unwrap().is_none() && run.try_wait().unwrap().is_none());
         while !run.log_tail().contains("two") {
             std::thread::sleep(std::time::Duration::from_millis(5));

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::metrics::{jsonl, with_current_names};
@@ -19,6 +20,8 @@ pub struct StudyStatus {
     pub count: usize,
     /// The runs in progress.
     pub running: Vec<RunStatus>,
+    /// True if a run waits for another process that is working on it.
+    pub is_waiting: bool,
     /// The time left; `None` before the first step.
     pub left: Option<Duration>,
 }
@@ -39,7 +42,7 @@ pub struct RunStatus {
 }
 
 /// The steps of a run in progress, and the time that they took.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct RunPace {
     from: u64,
     /// The last step of an earlier process, if the run repeats it. Its line is still in the file.

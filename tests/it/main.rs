@@ -48,6 +48,7 @@ mod settings;
 mod show;
 mod signals;
 mod studies;
+mod study_ranks;
 mod tracking;
 mod training;
 mod truncation;

@@ -83,9 +83,9 @@ fn fail(text: &str, code: i32) {
     if let Some(world) = joined() {
         world.communicator().abort(code);
     }
-    // Other ranks may wait for this one in MPI_Init. Open MPI's mpirun ends them if a process returns an error, the others only if a process
-    // is killed.
-    if MAY_WAIT.load(Ordering::SeqCst) && launch.is_some_and(|launch| launch.launcher != Launcher::OpenMpi) {
+    // Other ranks may wait for this one in MPI_Init. Open MPI's mpirun and torchrun end them if a process returns an error, the others only if
+    // a process is killed.
+    if MAY_WAIT.load(Ordering::SeqCst) && launch.is_some_and(|launch| ![Launcher::OpenMpi, Launcher::Torchrun].contains(&launch.launcher)) {
         kill_this_process();
     }
 }

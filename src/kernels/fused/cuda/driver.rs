@@ -28,6 +28,14 @@ fn driver_release() -> Option<String> {
     text.lines().next()?.split_whitespace().find(is_release).map(str::to_owned)
 }
 
+/// Returns the number of GPUs.
+///
+/// # Errors
+/// If the driver finds none or does not answer.
+pub fn count() -> std::result::Result<usize, DriverError> {
+    CudaContext::device_count().map(|count| count as usize)
+}
+
 /// Describes the GPU with this number.
 ///
 /// # Errors
@@ -35,8 +43,8 @@ fn driver_release() -> Option<String> {
 pub fn describe(ordinal: usize) -> Result<GpuInfo> {
     let text = |error: DriverError| error.error_string().map_or_else(|_| error.to_string(), |text| text.to_string_lossy().into_owned());
     let none = |error| Error::Msg(format!("the NVIDIA driver finds no GPU ({}): use --device cpu", text(error)));
-    let count = CudaContext::device_count().map_err(none)?;
-    if ordinal >= count as usize {
+    let count = count().map_err(none)?;
+    if ordinal >= count {
         return Err(Error::Msg(format!(
             "there is no GPU {ordinal}: the driver finds only {count}; use --device cuda:N with N below {count}, or --device cpu"
         )));

@@ -25,7 +25,7 @@ use super::launch::{Argument, Grid, Launch, PendingRead, Product, Recorder};
 use crate::dist::DeviceSlice;
 use crate::kernels::DeviceMemory;
 use crate::kernels::memory::{candle_is_out_of_memory, driver::to_error};
-pub use driver::{describe, driver_version};
+pub use driver::{count, describe, driver_version};
 pub use pool::memory;
 use pool::{keep_memory, pool};
 use product::Products;
