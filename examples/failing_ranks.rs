@@ -22,7 +22,7 @@ fn main() -> ExitCode {
 fn run() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [what, rank] = &arguments[..] else { bail!("expected what fails, and the rank") };
-    let world = launch::join()?;
+    let world = launch::join(launch::Gpus::All)?;
     world.wait_for_all()?;
     let failing: usize = rank.parse().context("the rank is not a number")?;
     if world.rank() == failing {
