@@ -5,8 +5,6 @@ use std::ops::Range;
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use crate::dist::DeviceSlice;
-
 /// Copies a tensor to the host. Waits for the device, which may still be writing the data when candle's own copy returns.
 ///
 /// # Errors
@@ -28,19 +26,6 @@ pub fn wait_for(device: &Device) -> Result<()> {
         return candle_core::cuda_backend::WrapErr::w(cuda.cuda_stream().synchronize());
     }
     device.synchronize()
-}
-
-/// Describes the memory of a contiguous tensor on a GPU, to send it to other ranks. `None` for a tensor on the host.
-///
-/// # Errors
-/// If the tensor is not contiguous.
-pub fn device_slice(tensor: &Tensor) -> Result<Option<DeviceSlice>> {
-    #[cfg(feature = "cuda")]
-    if tensor.device().is_cuda() {
-        return super::fused::cuda::device_slice(tensor).map(Some);
-    }
-    let _ = tensor;
-    Ok(None)
 }
 
 pub(super) fn cast(x: &Tensor, dtype: DType, device: &Device) -> Result<Tensor> {

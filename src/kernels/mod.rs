@@ -35,10 +35,11 @@ pub mod pass;
 mod processor;
 pub mod profiler;
 pub mod shape;
+mod slices;
 pub mod stock;
 
 pub use compute::{Backend, Compute, ComputeSettings, DeviceChoice, Precision, Target};
-pub use copies::{device_slice, on_host, wait_for};
+pub use copies::{on_host, wait_for};
 pub use cpu::Cpu;
 pub use fused::Fused;
 pub use gpu_info::{device_name, gpu_number};
@@ -50,6 +51,7 @@ pub use pass::Pass;
 pub use processor::processor_features;
 pub use profiler::Profiler;
 pub use shape::{BLOCK, BlockTables, Heads, Indices, LayerCache, Rotation, Segment};
+pub use slices::device_slice;
 pub use stock::Stock;
 
 hooks::operations! {

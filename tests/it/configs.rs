@@ -6,7 +6,7 @@ use rlvr::tiny::pretrain::PretrainSettings;
 use rlvr::train::RunSettings;
 use rlvr::train::plan::{Plan, RunWorkload};
 
-use crate::fixture::{repository, rlvr};
+use crate::fixture::{repository, rlvr, shared, stderr};
 
 /// Parses a settings file that must be complete.
 fn complete<T: serde::de::DeserializeOwned>(file: &str) -> T {
@@ -50,17 +50,27 @@ fn pretrain_settings_default_equals_pretrain_toml() {
     assert_eq!(complete::<PretrainSettings>("pretrain.toml"), PretrainSettings::default());
 }
 
-/// Runs the scripts with launchers that check the arguments for `rlvr` without training.
+/// Runs the scripts with launchers that plan the runs for their number of processes instead.
 #[cfg(unix)]
 #[test]
 fn cluster_scripts_have_valid_arguments() {
     use std::os::unix::fs::PermissionsExt;
 
+    let Some(data) = shared("data") else { return };
     let launchers = tempfile::tempdir().unwrap();
     let script = format!(
-        "#!/bin/sh\nwhile [ \"$1\" != rlvr ]; do shift; done\ncommand=$2\nshift 2\ncase $command in\ntrain) exec {0} plan \"$@\" ;;\nstudy) \
-         exec {0} study \"$@\" --dry-run ;;\nesac\nexit 9\n",
-        env!("CARGO_BIN_EXE_rlvr")
+        r#"#!/bin/sh
+while [ "$1" != rlvr ]; do shift; done
+command=$2
+shift 2
+case $command in
+    train) exec {0} plan "$@" --processes 16 --gpu h200 --data-dir {1} ;;
+    study) exec {0} study "$@" --dry-run ;;
+esac
+exit 9
+"#,
+        env!("CARGO_BIN_EXE_rlvr"),
+        data.display()
     );
     for launcher in ["srun", "torchrun"] {
         let path = launchers.path().join(launcher);
@@ -69,21 +79,22 @@ fn cluster_scripts_have_valid_arguments() {
     }
     let path = format!("{}:{}", launchers.path().display(), std::env::var("PATH").unwrap());
     for file in ["slurm.sh", "slurm-study.sh", "torchrun.sh"] {
-        let script = repository("examples/cluster").join(file);
         let mut command = std::process::Command::new("bash");
-        command.arg(script).args(["node0", "2", "8"]).current_dir(repository("")).env("PATH", &path);
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
+        command.arg(repository("examples/cluster").join(file)).args(["node0", "2", "8"]);
+        let output = command.current_dir(repository("")).env("PATH", &path).output().unwrap();
+        assert!(output.status.success(), "{file}: {}", stderr(&output));
     }
 }
 
 #[test]
 fn the_kubernetes_job_has_valid_arguments() {
+    let Some(data) = shared("data") else { return };
     let text = std::fs::read_to_string(repository("examples/cluster/kubernetes.yaml")).unwrap();
     let (_, arguments) = text.split_once("args:\n").unwrap();
     let (arguments, _) = arguments.split_once("          env:").unwrap();
     let words: Vec<&str> = arguments.lines().filter_map(|line| line.trim().strip_prefix("- ")).collect();
     assert_eq!(words[0], "train");
-    let output = rlvr(&[&["plan"], &words[1..]].concat());
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let planned = ["--processes", "8", "--gpu", "h200", "--data-dir", data.to_str().unwrap()];
+    let output = rlvr(&[&["plan"], &words[1..], &planned].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
 }
