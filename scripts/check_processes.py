@@ -189,6 +189,23 @@ def starts(error):
     return max(running)
 
 
+def end_study(process, out, sent):
+    """Sends a signal to a rank, or to the launcher if the launcher passes it on. Returns the exit code and what was printed."""
+    if sent != signal.SIGKILL:
+        process.send_signal(sent)
+        return finish(process, END_S)[::2]
+    # The launcher must not wait for a run that outlives its study, but the next study must.
+    runs = ranks_of(out / "format/seed-0")
+    try:
+        for run in runs:
+            os.kill(run, signal.SIGSTOP)
+        os.kill(ranks_of(out)[1], sent)
+        return finish(process, END_S)[::2]
+    finally:
+        for run in runs:
+            os.kill(run, signal.SIGCONT)
+
+
 def check_study(program, mpis, _):
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
@@ -210,15 +227,11 @@ def check_study(program, mpis, _):
             assert code == 0 and out == expected[0][0] and study_result(together) == expected, (mpi.name, code, out, error)
             # Rank 0 alone prints, also about the runs of the other.
             assert error.count(": started") == 4 and starts(error) == 2, (mpi.name, error)
-            for name, sent in (("killed", signal.SIGKILL), ("stopped", signal.SIGUSR1)):
-                out = folder / f"{mpi.name}-{name}"
+            for sent in (signal.SIGKILL, signal.SIGUSR1):
+                out = folder / f"{mpi.name}-{sent.name}"
                 process = mpi.start(["-n", 2, *command(out)])
                 wait_for_step(out / "format/seed-0", 1, process)
-                if sent == signal.SIGKILL:
-                    os.kill(ranks_of(out)[1], sent)
-                else:
-                    process.send_signal(sent)
-                code, _, error = finish(process, END_S)
+                code, error = end_study(process, out, sent)
                 assert not ranks_of(out) and (code != 0 if sent == signal.SIGKILL else code == 128 + sent), (mpi.name, code, error)
                 continue_alone(out)
             refused = ["-n", 1, *command(folder / "none"), ":", "-n", 1, *command(folder / "none", "--jobs", 2)]

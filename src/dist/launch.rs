@@ -12,7 +12,7 @@ use std::process::Command;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::World;
-use super::mpi::{Mpi, find, library};
+use super::mpi::{Mpi, descriptors, find, library};
 #[cfg(feature = "cuda")]
 use super::nccl;
 use crate::usage::usage;
@@ -152,12 +152,14 @@ pub fn refuse_torchrun(command: &str) -> Result<()> {
     usage(Err(anyhow!("torchrun has started {ranks} processes, but rlvr {command} needs mpirun -n {ranks} or srun -n {ranks} instead")))
 }
 
-/// Hides the launcher from a program that this one starts, which is no rank.
+/// Hides the launcher from a program that this one starts now, which is no rank: the launcher's variables and connections.
 pub fn hide_from(command: &mut Command) {
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    names.filter(|name| variables::is_launchers(name)).for_each(|name| {
-        command.env_remove(name);
-    });
+    let names: Vec<String> = names.filter(|name| variables::is_launchers(name)).collect();
+    if !names.is_empty() {
+        descriptors::keep_from_programs();
+    }
+    names.iter().for_each(|name| _ = command.env_remove(name));
 }
 
 impl Launch {

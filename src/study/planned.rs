@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::progress::is_evaluated;
 use super::{Arm, Study};
 use crate::train::history::Summary;
 use crate::train::{RunFolder, RunSettings};
@@ -54,7 +55,8 @@ pub fn read_summary(root: &Path, settings: &RunSettings) -> Result<Option<Summar
         return Ok(None);
     }
     let (folder, found) = RunFolder::open(root)?;
-    if folder.resumable_steps()?.last().is_none_or(|step| *step < settings.train.steps.max(found.train.steps)) {
+    let last = folder.resumable_steps()?.last().copied();
+    if last.is_none_or(|step| step < settings.train.steps.max(found.train.steps) || !is_evaluated(&folder, step)) {
         return Ok(None);
     }
     let path = folder.summary();

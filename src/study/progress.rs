@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use toml::{Table, Value};
 
 use crate::checkpoint::lock;
-use crate::train::resumption::records_fault;
+use crate::train::resumption::{crash_recovery, records_fault};
 use crate::train::{RunFolder, RunSettings};
 
 /// The state of a run.
@@ -18,7 +18,7 @@ pub enum Progress {
     NotResumable,
     /// It can be resumed after this step.
     Stopped(u64),
-    /// All its steps are done.
+    /// All its steps are done, with the last evaluation.
     Done,
 }
 
@@ -46,10 +46,17 @@ pub fn progress(root: &Path, expected: &RunSettings) -> Result<Progress> {
     }
     Ok(match folder.resumable_steps()?.last() {
         // A run with corrupt records is resumed, which repairs them or reports which ones cannot be repaired.
-        Some(step) if *step >= expected.train.steps && records_fault(&folder, *step)?.is_none() => Progress::Done,
+        Some(step) if is_evaluated(&folder, *step) && *step >= expected.train.steps && records_fault(&folder, *step)?.is_none() => {
+            Progress::Done
+        }
         Some(step) => Progress::Stopped(*step),
         None => Progress::NotResumable,
     })
+}
+
+/// True if the run was not interrupted in the evaluation after this step.
+pub(super) fn is_evaluated(folder: &RunFolder, step: u64) -> bool {
+    !crash_recovery::has_line(&folder.checkpoint(step).join("state"))
 }
 
 /// True if the folder or a folder in it has a file other than the lock.
@@ -123,6 +130,10 @@ mod tests {
             std::fs::write(run.checkpoint(step).join("state/progress.json"), "{}").unwrap();
             assert_eq!(progress(&root, &settings).unwrap(), expected);
         }
+        let line = run.checkpoint(4).join("state/line.json");
+        std::fs::write(&line, "{}").unwrap();
+        assert_eq!(progress(&root, &settings).unwrap(), Progress::Stopped(4), "a run without its last evaluation is not done");
+        std::fs::remove_file(line).unwrap();
         metrics(3);
         assert_eq!(progress(&root, &settings).unwrap(), Progress::Stopped(4), "a run with a shortened record is not done");
     }

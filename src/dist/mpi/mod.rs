@@ -1,7 +1,9 @@
 //! Ranks that an MPI library connects. The library is loaded while the program runs, so that the program needs none to start.
 //!
-//! [`find`] says which library belongs to the launcher, [`library`] knows the libraries' binary interfaces. This file moves bytes.
+//! [`find`] says which library belongs to the launcher, [`library`] knows the libraries' binary interfaces, and
+//! [`descriptors`] keeps their connections from other programs. This file moves bytes.
 
+pub mod descriptors;
 pub mod find;
 pub mod library;
 
