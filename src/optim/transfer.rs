@@ -10,11 +10,13 @@ use crate::kernels::{Kernels, device_slice, on_host};
 /// size, since a piece that is received needs memory beside the tensor.
 const MESSAGE_BYTES: usize = 64 << 20;
 
-/// Returns the host memory that the exchange of gradients between two ranks needs at most, in bytes, if the largest tensor has this many
+/// Returns the host memory that the exchange of gradients between two ranks needs at most, in bytes, for tensors with these numbers of
 /// elements: the message sent, the message received, and a copy of a tensor of each.
-pub fn exchange_bytes(largest: usize) -> u64 {
-    let tensor = largest * size_of::<f32>();
-    (2 * (MESSAGE_BYTES + tensor) + 2 * tensor) as u64
+pub fn exchange_bytes(elements: &[usize]) -> u64 {
+    let bytes = |elements: usize| elements * size_of::<f32>();
+    let largest = bytes(elements.iter().max().copied().unwrap_or(0));
+    let message = (MESSAGE_BYTES + largest).min(bytes(elements.iter().sum()));
+    2 * (message + largest) as u64
 }
 
 /// Sends the tensors `sent` to the rank `peer`, and adds what it sends to the tensors `kept`. The peer calls this with the two exchanged.

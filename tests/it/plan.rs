@@ -113,6 +113,38 @@ fn plan_for_a_named_gpu_says_that_its_times_are_estimates() {
     assert!(plan["fits"] == false && plan["refusal"].as_str().unwrap().contains("it would fit with"), "{plan}");
 }
 
+/// Several processes: the memory of each, the time of their exchange, and the efficiency, with the shards that they need.
+#[test]
+fn plan_of_several_processes_prints_memory_and_efficiency() {
+    let on_h100s = |more: &[&str], code: i32, expected: &[&str]| check(&[&SHAPE[..], &["--gpu", "h100"], more].concat(), code, expected);
+    let eight = [
+        "planned with --set train.shards=8",
+        "8 processes with train.shards=8, at most 8 on a host",
+        "memory of the fullest process",
+        "in the emptiest process",
+        ", efficiency ",
+        "assumes 315 GB/s (--link changes it)",
+        "8 GPUs serve a grid of runs (rlvr study) better than one run",
+    ];
+    on_h100s(&["--processes", "8"], 0, &eight);
+    on_h100s(&["--processes", "16", "--set", "train.shards=64"], 0, &["train.shards=64", "assumes 315 GB/s, 35 GB/s to other hosts"]);
+    on_h100s(&["--processes", "6"], 2, &["train.shards is 8, which 6 processes cannot share equally", "such as 4"]);
+    on_h100s(&["--processes", "16", "--set", "train.shards=8"], 2, &["or set train.shards to 16"]);
+    on_h100s(&["--link", "10"], 2, &["--processes"]);
+    let (one, eight) = (plan_json(&["--gpu", "h200"], 0), plan_json(&["--gpu", "h200", "--processes", "8", "--link", "10"], 0));
+    let time = |plan: &Value, name: &str| plan["times"][1][name].as_f64().unwrap();
+    assert_eq!((&one["processes"], &eight["processes"], &eight["shards"]), (&json!(1), &json!(8), &json!(8)));
+    assert_eq!((time(&one, "exchange_s"), time(&one, "efficiency")), (0.0, 1.0));
+    // Gradients in f32 and weights in bf16, 7/8 of each, at 10 GB/s.
+    assert!((time(&eight, "exchange_s") - 6.0 * 1_543_714_304.0 * 7.0 / 8.0 / 1e10).abs() < 1e-6, "{eight}");
+    let step = |plan: &Value| ["rollouts_s", "update_s", "exchange_s"].map(|name| time(plan, name)).iter().sum::<f64>();
+    assert!((time(&eight, "efficiency") - step(&one) / (8.0 * step(&eight))).abs() < 1e-9, "{eight}");
+    let peak = |plan: &Value| plan["memory"]["peak_bytes"].as_u64().unwrap();
+    assert_eq!(peak(&plan_json(&["--gpu", "h200", "--processes", "1"], 0)), peak(&one));
+    // Here, the processes share the processors and the memory of one machine.
+    check(&["plan", "--processes", "2", "--set", "eval.limit=20"], 0, &["no faster than one", "available to each process"]);
+}
+
 #[test]
 fn plan_cards_lists_every_card_with_settings_that_keep_the_experiment() {
     check(&[&SHAPE[..], &["--cards"]].concat(), 0, &["rtx-3060-12", "does not fit", "h200", "not measurements", "--set optim.states=8bit"]);

@@ -69,12 +69,12 @@ impl Memory {
         let update = activations.bytes(config, settings, &load, target, ranks, workers);
         let parts = vec![("saved activations", update.saved), ("a block's backward pass, or the head's chunk", update.scratch)];
         phases.push(PhaseMemory { name: "update", parts }.with(&samples));
-        let evaluation = |load| engine("evaluation", config, target, &settings.rollout.engine, workers, &ranks.dealt(load));
+        let evaluation = |load: &EngineLoad| engine("evaluation", config, target, &settings.rollout.engine, workers, &ranks.dealt(load));
         let passes = work.evaluations.iter().map(evaluation);
         let passes = passes.collect::<Result<Vec<_>>>().context("the evaluation does not fit")?;
         phases.extend(passes.into_iter().max_by_key(PhaseMemory::bytes));
         if !target.is_gpu && ranks.are_several() {
-            let parts = vec![("messages of gradients", exchange_bytes(largest_tensor(config, settings)))];
+            let parts = vec![("messages of gradients", exchange_bytes(&trained_tensors(config, settings)))];
             phases.push(PhaseMemory { name: "exchange", parts }.with(&samples));
         }
         if !target.is_gpu && ranks.saves() {
@@ -113,16 +113,16 @@ fn checkpoint(config: &ModelConfig, settings: &RunSettings, target: &Target, ran
     let mut parts = vec![("pieces of tensors", export::buffer_bytes(settings.checkpoint.format(target).dtype))];
     let lora = &settings.lora;
     parts.extend(lora.is_on().then(|| ("adapters, transposed and as a file", 2 * lora::bytes(config, lora.rank))));
-    let one = || ("a tensor of another process", (largest_tensor(config, settings) * size_of::<f32>()) as u64);
-    parts.extend(ranks.are_several().then(one));
+    let largest = || trained_tensors(config, settings).into_iter().max().unwrap_or(0);
+    parts.extend(ranks.are_several().then(|| ("a tensor of another process", (largest() * size_of::<f32>()) as u64)));
     PhaseMemory { name: "checkpoint", parts }
 }
 
-/// Returns the number of elements of the largest trained tensor.
-fn largest_tensor(config: &ModelConfig, settings: &RunSettings) -> usize {
+/// Returns the numbers of elements of all trained tensors, of the policy and of the critic.
+fn trained_tensors(config: &ModelConfig, settings: &RunSettings) -> Vec<usize> {
     let critic = if settings.has_critic() { value::shapes(config) } else { Vec::new() };
     let trained = settings.lora.trained(config).into_iter().filter(|(name, _)| !settings.optim.is_frozen(name));
-    trained.chain(critic).map(|(_, shape)| shape.elem_count()).max().unwrap_or(0)
+    trained.chain(critic).map(|(_, shape)| shape.elem_count()).collect()
 }
 
 /// Returns the load of a step's rollouts, over all ranks.

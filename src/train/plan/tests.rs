@@ -1,3 +1,5 @@
+mod ranks;
+
 use super::*;
 use crate::kernels::Backend;
 use crate::model::decoder::ActivationCheckpointing;
