@@ -153,6 +153,6 @@ fn the_flag_starts_the_command_under_mpirun() {
     check(&[&eval[..1], &["--processes=3"], &eval[1..]].concat(), 7, "rlvr eval --model tiny --benchmarks tiny\n");
     check(&["train", "--steps", "2", "--processes", "3"], 7, "rlvr train --steps 2\n");
     let endpoint = ["--endpoint", "http://localhost:1", "--processes", "2"];
-    check(&[&eval[..], &endpoint].concat(), 2, "cannot be used with '--endpoint <URL>'");
-    check(&["train", "--dry-run", "--processes", "2"], 2, "cannot be used with '--dry-run'");
+    check(&[&eval[..], &endpoint].concat(), 2, "'--endpoint <URL>' cannot be used with '--processes <N>'");
+    check(&["train", "--dry-run", "--processes", "2"], 2, "'--dry-run' cannot be used with '--processes <N>'");
 }
