@@ -22,6 +22,21 @@ pub use device::{DeviceCommunicator, DeviceSlice};
 pub use solo::Solo;
 pub use world::World;
 
+/// A call to other ranks failed, usually because one of them has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionLost {
+    /// The call and what the library says.
+    pub what: String,
+}
+
+impl std::fmt::Display for ConnectionLost {
+    fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
+        out.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for ConnectionLost {}
+
 /// Moves bytes between the ranks of a run. All ranks call the same methods in the same order, with lengths that match.
 ///
 /// Methods return when the bytes have arrived. If a rank ends, the launcher ends the others; until then they may wait.

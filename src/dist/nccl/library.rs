@@ -6,12 +6,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::abi::{
     AllGather, BYTES, Broadcast, Buffer, GetAsyncError, GetErrorString, GetLastError, GetUniqueId, GetVersion, Group, Handle, IN_PROGRESS,
     InitRank, OfCommunicator, Receive, SUCCESS, SendBytes, UniqueId, Version,
 };
+use crate::dist::ConnectionLost;
 
 /// The variable that names the library's file.
 pub const LIBRARY_VARIABLE: &str = "RLVR_NCCL_LIBRARY";
@@ -203,14 +204,14 @@ impl Library {
         called.and(ended)
     }
 
-    /// Turns what a call returned into an error that names the call and the cause.
+    /// Turns what a call returned into a [`ConnectionLost`] that names the call and the cause.
     fn check(&self, call: &str, code: c_int) -> Result<()> {
         if code == SUCCESS {
             return Ok(());
         }
         // SAFETY: NCCL returns text that stays valid until its next call; it allows a null communicator here.
         let detail = self.get_last_error.map(|last| text(unsafe { last(std::ptr::null_mut()) })).unwrap_or_default();
-        Err(anyhow!("{}", describe(call, &self.words(code), &detail)))
+        Err(ConnectionLost { what: describe(call, &self.words(code), &detail) }.into())
     }
 
     fn words(&self, code: c_int) -> String {

@@ -8,6 +8,7 @@ use anyhow::{Error, Result, ensure};
 
 use super::Run;
 use super::finite::Diverged;
+use crate::dist::ConnectionLost;
 use crate::flow::ScoredRollout;
 use crate::kernels::{is_lost, wait_for};
 use crate::rollout::NonFiniteLogits;
@@ -40,11 +41,19 @@ pub(super) enum PolicyState {
     Saving,
 }
 
+/// What the run cannot go on without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lost {
+    /// The device stopped working, so the policy in its memory is lost.
+    Device,
+    /// The connection to the other ranks.
+    Ranks,
+}
+
 /// The facts that the error message of a failed run reports.
 struct FailureReport {
     policy_state: PolicyState,
-    /// True if the device stopped working, so the policy in its memory is lost.
-    is_lost: bool,
+    lost: Option<Lost>,
     /// The number of completed steps.
     step: u64,
     /// The number of requested steps.
@@ -80,11 +89,13 @@ impl Run<'_> {
             return self.diverged(error);
         }
         let is_saved = || self.folder.resumable_steps().is_ok_and(|steps| steps.contains(&self.step));
+        let is_alone = error.chain().any(|cause| cause.is::<ConnectionLost>());
+        let lost = is_lost.then_some(Lost::Device).or(is_alone.then_some(Lost::Ranks));
         let unsaved =
-            (!is_lost && self.policy_state == PolicyState::Recorded && !is_saved()).then(|| self.save_alone()).and_then(Result::err);
+            (lost.is_none() && self.policy_state == PolicyState::Recorded && !is_saved()).then(|| self.save_alone()).and_then(Result::err);
         let report = FailureReport {
             policy_state: self.policy_state,
-            is_lost,
+            lost,
             step: self.step,
             steps: self.settings.train.steps,
             unsaved: unsaved.map(|error| format!("{error:#}")),
@@ -166,14 +177,20 @@ impl FailureReport {
         let resume = resume_command(root);
         let fix = format!("fix the cause (settings are in {root}/config.toml)");
         let from = self.continue_advice();
-        if self.is_lost {
+        if let Some(lost) = self.lost {
             let saved = match self.resumable.last() {
                 Some(last) => format!("everything up to the checkpoint of step {last} is saved in {root}"),
                 None => "no checkpoint was written yet".to_owned(),
             };
-            return format!(
-                "the GPU stopped working and the policy in its memory is lost; {saved}. When the GPU works again (check with nvidia-smi), {from}"
-            );
+            return match lost {
+                Lost::Device => format!(
+                    "the GPU stopped working and the policy in its memory is lost; {saved}. When the GPU works again (check with nvidia-smi), {from}"
+                ),
+                Lost::Ranks => format!(
+                    "the connection to the other processes broke, probably because one of them failed, which then says why; {saved}. Fix that, \
+                     then {from}"
+                ),
+            };
         }
         match (policy_state, &self.unsaved) {
             (PolicyState::Recorded, None) if *step == self.steps => {
@@ -215,16 +232,20 @@ mod tests {
     fn check(policy_state: PolicyState, unsaved: Option<&str>, resumable: &[u64], expected: &[&str]) {
         let (unsaved, resumable) = (unsaved.map(str::to_owned), resumable.to_vec());
         let message =
-            FailureReport { policy_state, is_lost: false, step: 7, steps: 9, unsaved, resumable, root: "runs/a".to_owned() }.message();
+            FailureReport { policy_state, lost: None, step: 7, steps: 9, unsaved, resumable, root: "runs/a".to_owned() }.message();
         assert!(expected.iter().all(|part| message.contains(part)), "{message}");
     }
 
     #[test]
-    fn failure_report_message_of_a_lost_gpu_names_the_last_checkpoint() {
-        let message = |resumable: &[u64]| {
+    fn failure_report_message_of_a_lost_gpu_or_process_names_the_last_checkpoint() {
+        let of = |lost: Lost, resumable: &[u64]| {
             let (policy_state, resumable) = (PolicyState::Recorded, resumable.to_vec());
-            FailureReport { policy_state, is_lost: true, step: 7, steps: 9, unsaved: None, resumable, root: "runs/a".to_owned() }.message()
+            FailureReport { policy_state, lost: Some(lost), step: 7, steps: 9, unsaved: None, resumable, root: "runs/a".to_owned() }
+                .message()
         };
+        let message = |resumable: &[u64]| of(Lost::Device, resumable);
+        let found = of(Lost::Ranks, &[2, 5]);
+        assert!(found.starts_with("the connection to the other processes broke") && found.contains("the checkpoint of step 5 is saved"));
         let found = message(&[2, 5]);
         assert!(found.contains("everything up to the checkpoint of step 5 is saved in runs/a"), "{found}");
         assert!(found.contains("train --resume runs/a"), "{found}");
