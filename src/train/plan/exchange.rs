@@ -101,9 +101,6 @@ impl Plan<'_> {
         } else if efficiencies.fold(f64::MAX, f64::min) < 0.5 {
             text += &format!("  below 50% efficiency, {count} {devices} serve a grid of runs (rlvr study) better than one run\n");
         }
-        if self.target.is_gpu {
-            text += "  so far, rlvr starts several processes only on CPUs\n";
-        }
         text
     }
 }
