@@ -35,7 +35,7 @@ pub fn join(gpus: Gpus) -> Result<World> {
         return join_by_nccl(&launch);
     }
     joined::others_may_wait();
-    let library = find::load()?;
+    let library = find::load(launch.launcher == Launcher::Hydra)?;
     check_family(&launch, library)?;
     let mpi = Mpi::start(library)?;
     let world = World::of(std::sync::Arc::new(mpi)).with_ranks_on_host(launch.local_world);

@@ -13,29 +13,37 @@ pub const VARIABLE: &str = "RLVR_MPI_LIBRARY";
 /// The programs of Open MPI and MPICH that start ranks.
 const LAUNCHERS: [&str; 9] = ["prterun", "prted", "prte", "orterun", "orted", "hydra_pmi_proxy", "mpiexec.hydra", "mpirun", "mpiexec"];
 
-/// File names of the libraries: Open MPI 4 and 5, MPICH and its descendants, the standard interface, and what links name.
+/// File names of libraries with the interface of Open MPI 4 and 5, with that of MPICH and its descendants (the second is Debian's), and with
+/// either, or the standard one.
 #[cfg(target_os = "linux")]
-const NAMES: [&str; 4] = ["libmpi.so.40", "libmpi.so.12", "libmpi_abi.so.1", "libmpi.so"];
+const NAMES: [&[&str]; 3] = [&["libmpi.so.40"], &["libmpi.so.12", "libmpich.so.12"], &["libmpi_abi.so.1", "libmpi.so"]];
 #[cfg(target_os = "macos")]
-const NAMES: [&str; 4] = ["libmpi.40.dylib", "libmpi.12.dylib", "libmpi_abi.1.dylib", "libmpi.dylib"];
+const NAMES: [&[&str]; 3] = [&["libmpi.40.dylib"], &["libmpi.12.dylib"], &["libmpi_abi.1.dylib", "libmpi.dylib"]];
 #[cfg(windows)]
-const NAMES: [&str; 2] = ["impi.dll", "msmpi.dll"];
+const NAMES: [&[&str]; 3] = [&[], &["impi.dll"], &["msmpi.dll"]];
 #[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
-const NAMES: [&str; 1] = ["libmpi.so"];
+const NAMES: [&[&str]; 3] = [&[], &[], &["libmpi.so"]];
 
-/// Loads the library that `RLVR_MPI_LIBRARY` names; otherwise that of the launcher, or the first that the system finds.
+/// Returns the file names of libraries, first those that understand the launcher.
+fn names(is_mpich: bool) -> Vec<&'static str> {
+    let [open_mpi, mpich, any] = NAMES;
+    if is_mpich { [mpich, any, open_mpi].concat() } else { [open_mpi, mpich, any].concat() }
+}
+
+/// Loads the library that `RLVR_MPI_LIBRARY` names; otherwise that of the launcher, or the first that the system finds. `is_mpich` says that
+/// the launcher is MPICH's or a descendant's: a system may have the libraries of several MPIs in one folder.
 ///
 /// # Errors
 /// If there is none, with the names that were tried.
-pub fn load() -> Result<&'static Library> {
+pub fn load(is_mpich: bool) -> Result<&'static Library> {
     if let Some(path) = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) {
         let path = PathBuf::from(path);
         return Library::load(&path).with_context(|| format!("{VARIABLE} is {}, which cannot be used", path.display()));
     }
-    let folders = launcher_folders();
-    let beside: Vec<PathBuf> = folders.iter().flat_map(|folder| libraries_beside(folder)).collect();
+    let (folders, names) = (launcher_folders(), names(is_mpich));
+    let beside: Vec<PathBuf> = folders.iter().flat_map(|folder| libraries_beside(folder, &names)).collect();
     let mut first_error = None;
-    for path in beside.iter().cloned().chain(NAMES.map(PathBuf::from)) {
+    for path in beside.iter().cloned().chain(names.iter().map(PathBuf::from)) {
         match Library::load(&path) {
             Ok(library) => return Ok(library),
             Err(error) => first_error = first_error.or(beside.contains(&path).then_some(error)),
@@ -48,8 +56,8 @@ pub fn load() -> Result<&'static Library> {
     let error = anyhow!(
         "cannot find an MPI library, which ranks need to exchange data: tried {}{beside} and where the system looks; install the library of \
          this launcher, or name it: {VARIABLE}=/path/to/{}",
-        NAMES.join(", "),
-        NAMES[0]
+        names.join(", "),
+        names[0]
     );
     Err(match first_error {
         Some(cause) => error.context(format!("{cause:#}")),
@@ -88,9 +96,9 @@ fn is_launcher(program: &Path) -> bool {
 }
 
 /// Returns the libraries of the installation whose programs are in `folder`.
-fn libraries_beside(folder: &Path) -> Vec<PathBuf> {
+fn libraries_beside(folder: &Path, names: &[&str]) -> Vec<PathBuf> {
     let roots = folder.parent().into_iter().flat_map(|root| ["lib", "lib64"].map(|name| root.join(name)));
-    roots.flat_map(|root| NAMES.map(|name| root.join(name))).filter(|path| path.is_file()).collect()
+    roots.flat_map(|root| names.iter().map(move |name| root.join(name))).filter(|path| path.is_file()).collect()
 }
 
 /// Returns the programs of this process's parents, nearest first.
@@ -125,14 +133,17 @@ mod tests {
         assert!(ancestors().iter().all(|path| path.is_absolute()));
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
     fn libraries_beside_finds_the_installation_of_a_program() {
         let root = tempfile::tempdir().unwrap();
-        let library = root.path().join("lib").join(NAMES[0]);
-        std::fs::create_dir_all(root.path().join("lib")).unwrap();
-        assert_eq!(libraries_beside(&root.path().join("bin")), Vec::<PathBuf>::new());
-        std::fs::write(&library, "").unwrap();
-        assert_eq!(libraries_beside(&root.path().join("bin")), [library]);
+        let (programs, libraries) = (root.path().join("bin"), root.path().join("lib"));
+        std::fs::create_dir_all(&libraries).unwrap();
+        assert_eq!(libraries_beside(&programs, &names(false)), Vec::<PathBuf>::new());
+        let [open_mpi, mpich] = ["libmpi.so.40", "libmpich.so.12"].map(|name| libraries.join(name));
+        [&mpich, &open_mpi].into_iter().for_each(|path| std::fs::write(path, "").unwrap());
+        assert_eq!(libraries_beside(&programs, &names(false)), [&*open_mpi, &*mpich]);
+        assert_eq!(libraries_beside(&programs, &names(true)), [mpich, open_mpi]);
         assert!(is_launcher(Path::new("/opt/bin/prterun")) && !is_launcher(Path::new("/usr/bin/bash")));
     }
 }
