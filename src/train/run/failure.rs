@@ -179,15 +179,16 @@ impl FailureReport {
         let from = self.continue_advice();
         if let Some(lost) = self.lost {
             let saved = match self.resumable.last() {
-                Some(last) => format!("everything up to the checkpoint of step {last} is saved in {root}"),
-                None => "no checkpoint was written yet".to_owned(),
+                Some(last) => format!("; everything up to the checkpoint of step {last} is saved in {root}"),
+                // The advice says that there is none.
+                None => String::new(),
             };
             return match lost {
                 Lost::Device => format!(
-                    "the GPU stopped working and the policy in its memory is lost; {saved}. When the GPU works again (check with nvidia-smi), {from}"
+                    "the GPU stopped working and the policy in its memory is lost{saved}. When the GPU works again (check with nvidia-smi), {from}"
                 ),
                 Lost::Ranks => format!(
-                    "the connection to the other processes broke, probably because one of them failed, which then says why; {saved}. Fix that, \
+                    "the connection to the other processes broke, probably because one of them failed, which then says why{saved}. Fix that, \
                      then {from}"
                 ),
             };
